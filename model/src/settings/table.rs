@@ -1,0 +1,155 @@
+//! Every topic setting that has a meaning in Firn. A setting that is not here is refused, never silently ignored.
+
+use super::kind::{Kind, SettingSpec, Synonym};
+
+const fn ms(name: &'static str) -> Synonym {
+    Synonym { name, factor: 1 }
+}
+
+const fn minutes(name: &'static str) -> Synonym {
+    Synonym { name, factor: 60_000 }
+}
+
+const fn hours(name: &'static str) -> Synonym {
+    Synonym { name, factor: 3_600_000 }
+}
+
+/// Smallest segment: one that still holds a batch header and a record or two.
+pub const MIN_SEGMENT_BYTES: i64 = 1024;
+
+/// The settings, by name.
+pub const TOPIC_SETTINGS: &[SettingSpec] = &[
+    SettingSpec {
+        name: "cleanup.policy",
+        kind: Kind::List(&["delete"]),
+        default: "delete",
+        synonyms: &[ms("log.cleanup.policy")],
+        documentation: "What happens to old records. Only deletion is available: compaction is not supported yet.",
+    },
+    SettingSpec {
+        name: "compression.type",
+        kind: Kind::Choice(&["producer", "uncompressed", "none", "gzip", "snappy", "lz4", "zstd"]),
+        default: "producer",
+        synonyms: &[ms("compression.type")],
+        documentation: "Codec of stored batches. 'producer' keeps what the producer chose and costs nothing; \
+                        with any other value the broker compresses batches anew when they come in another codec.",
+    },
+    SettingSpec {
+        name: "firn.archive.compression.type",
+        kind: Kind::Choice(&["zstd", "lz4", "none"]),
+        default: "zstd",
+        synonyms: &[ms("firn.archive.compression.type")],
+        documentation: "Codec of the topic's Parquet objects. lz4 replays about twice as fast and takes about 1.6 times \
+                        the space; none suits values that are compressed already.",
+    },
+    SettingSpec {
+        name: "firn.flush",
+        kind: Kind::Choice(&["durable", "replicated"]),
+        default: "durable",
+        synonyms: &[ms("firn.flush")],
+        documentation: "When an acknowledgement counts: 'durable' once the batch is on stable storage of the in-sync \
+                        replicas, 'replicated' once it is in their memory, as in Apache Kafka.",
+    },
+    SettingSpec {
+        name: "index.interval.bytes",
+        kind: Kind::int(0),
+        default: "4096",
+        synonyms: &[ms("log.index.interval.bytes")],
+        documentation: "Bytes of log between two entries of a segment's offset index.",
+    },
+    SettingSpec {
+        name: "local.retention.bytes",
+        kind: Kind::long(-2),
+        default: "-2",
+        synonyms: &[ms("log.local.retention.bytes")],
+        documentation: "Bytes of a partition that stay on the broker's disk once archived. \
+                        -2 means as retention.bytes, -1 means no limit.",
+    },
+    SettingSpec {
+        name: "local.retention.ms",
+        kind: Kind::long(-2),
+        default: "86400000",
+        synonyms: &[ms("log.local.retention.ms")],
+        documentation: "Milliseconds for which archived records stay on the broker's disk. \
+                        -2 means as retention.ms, -1 means no limit.",
+    },
+    SettingSpec {
+        name: "max.message.bytes",
+        kind: Kind::int(0),
+        default: "1048588",
+        synonyms: &[ms("message.max.bytes")],
+        documentation: "Largest record batch, in bytes as the producer sends it.",
+    },
+    SettingSpec {
+        name: "message.timestamp.after.max.ms",
+        kind: Kind::long(0),
+        default: "3600000",
+        synonyms: &[ms("log.message.timestamp.after.max.ms")],
+        documentation: "How many milliseconds a record's timestamp may lie after the broker's time.",
+    },
+    SettingSpec {
+        name: "message.timestamp.before.max.ms",
+        kind: Kind::long(0),
+        default: "9223372036854775807",
+        synonyms: &[ms("log.message.timestamp.before.max.ms")],
+        documentation: "How many milliseconds a record's timestamp may lie before the broker's time.",
+    },
+    SettingSpec {
+        name: "message.timestamp.type",
+        kind: Kind::Choice(&["CreateTime", "LogAppendTime"]),
+        default: "CreateTime",
+        synonyms: &[ms("log.message.timestamp.type")],
+        documentation: "Whose time a record carries: the producer's or the broker's at append.",
+    },
+    SettingSpec {
+        name: "min.insync.replicas",
+        kind: Kind::int(1),
+        default: "1",
+        synonyms: &[ms("min.insync.replicas")],
+        documentation: "Replicas that must have a batch before acks=all is acknowledged.",
+    },
+    SettingSpec {
+        name: "remote.storage.enable",
+        kind: Kind::Bool,
+        default: "true",
+        synonyms: &[ms("firn.remote.storage.enable")],
+        documentation: "Archive the topic to the object store. Without it, only retention.ms and retention.bytes count \
+                        and all history stays on the broker's disk.",
+    },
+    SettingSpec {
+        name: "retention.bytes",
+        kind: Kind::long(-1),
+        default: "-1",
+        synonyms: &[ms("log.retention.bytes")],
+        documentation: "Bytes of record batches that a partition keeps over both tiers; -1 means no limit.",
+    },
+    SettingSpec {
+        name: "retention.ms",
+        kind: Kind::long(-1),
+        default: "-1",
+        synonyms: &[ms("log.retention.ms"), minutes("log.retention.minutes"), hours("log.retention.hours")],
+        documentation: "Milliseconds for which records are kept over both tiers; -1 means for ever.",
+    },
+    SettingSpec {
+        name: "segment.bytes",
+        kind: Kind::int(MIN_SEGMENT_BYTES),
+        default: "134217728",
+        synonyms: &[ms("log.segment.bytes")],
+        documentation: "Bytes at which a segment closes and becomes ready for the archive.",
+    },
+    SettingSpec {
+        name: "segment.jitter.ms",
+        kind: Kind::long(0),
+        default: "0",
+        synonyms: &[ms("log.roll.jitter.ms"), hours("log.roll.jitter.hours")],
+        documentation: "Largest random time taken off segment.ms, so that segments do not all close at once.",
+    },
+    SettingSpec {
+        name: "segment.ms",
+        kind: Kind::long(1),
+        default: "3600000",
+        synonyms: &[ms("log.roll.ms"), hours("log.roll.hours")],
+        documentation: "Milliseconds after which a segment closes even when it is not full, so that quiet topics reach \
+                        the archive too.",
+    },
+];

@@ -1,0 +1,58 @@
+//! Resolution and validation of topic settings.
+
+use super::*;
+
+fn map(pairs: &[(&str, &str)]) -> SettingsMap {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn resolve(topic: &[(&str, &str)], broker: &[(&str, &str)]) -> Result<TopicSettings, InvalidSetting> {
+    TopicSettings::resolve(&map(topic), &map(broker))
+}
+
+#[test]
+fn the_table_is_sorted_and_its_defaults_are_valid() {
+    assert!(TOPIC_SETTINGS.is_sorted_by(|a, b| a.name < b.name));
+    for spec in TOPIC_SETTINGS {
+        spec.kind.check(spec.name, spec.default).unwrap();
+        assert!(spec.documentation.ends_with('.'), "{}", spec.name);
+    }
+}
+
+#[test]
+fn a_topic_beats_the_broker_and_the_broker_beats_the_table() {
+    let settings = resolve(&[("segment.bytes", "2048")], &[("segment.bytes", "4096"), ("segment.ms", "7")]).unwrap();
+    assert_eq!((settings.segment_bytes, settings.segment_ms), (2048, 7));
+    assert_eq!(TopicSettings::default().segment_bytes, 128 << 20);
+}
+
+#[test]
+fn history_is_kept_for_ever_and_locally_for_a_day_by_default() {
+    let settings = TopicSettings::default();
+    assert_eq!((settings.retention_ms, settings.retention_bytes), (None, None));
+    assert_eq!((settings.local_retention_ms, settings.local_retention_bytes), (Some(86_400_000), None));
+    assert!(settings.remote_storage_enable);
+}
+
+#[test]
+fn local_retention_never_exceeds_the_total() {
+    let settings = resolve(&[("retention.ms", "1000"), ("retention.bytes", "500")], &[]).unwrap();
+    assert_eq!((settings.local_retention_ms, settings.local_retention_bytes), (Some(1000), Some(500)));
+    let error = resolve(&[("retention.ms", "1000"), ("local.retention.ms", "2000")], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "local.retention.ms=2000 must not exceed retention.ms=1000");
+    assert!(resolve(&[("retention.bytes", "10"), ("local.retention.bytes", "-1")], &[]).is_err());
+    assert!(resolve(&[("retention.ms", "1000"), ("local.retention.ms", "-2")], &[]).is_ok());
+}
+
+#[test]
+fn bad_values_are_refused_with_what_is_needed() {
+    let reason = |name, value| resolve(&[(name, value)], &[]).unwrap_err().to_string();
+    assert_eq!(
+        reason("segment.bytes", "12"),
+        "segment.bytes=12 is invalid: a whole number from 1024 to 2147483647 is needed"
+    );
+    assert_eq!(reason("firn.flush", "fast"), "firn.flush=fast is invalid: one of durable, replicated is needed");
+    assert_eq!(reason("retention.mss", "1"), "unknown topic setting \"retention.mss\", did you mean \"retention.ms\"?");
+    assert!(reason("cleanup.policy", "compact").contains("comma-separated list of delete"));
+    assert!(reason("retention.ms", "").contains("whole number"));
+}
