@@ -1,0 +1,40 @@
+//! Consumer groups by the classic protocol: members join, one of them assigns the partitions, all commit offsets.
+//!
+//! A pure machine. [`Groups::decide`] and [`Groups::tick`] say what a request or the time leads to, without changing
+//! anything: records for the log, changes of what is kept in memory only, and replies. A request that must wait (a join
+//! until the others have joined, a sync until the leader has assigned) gets its reply in a later decision, under the
+//! token that it came with; every token is answered exactly once.
+//!
+//! What is persisted is what Kafka persists, no more: the last completed generation and the committed offsets. Who is
+//! just joining is lost with the process, and the members then join again. Replaying the records
+//! ([`Groups::apply`]) gives the same persisted state wherever it is done.
+//!
+//! Semantics are those of Kafka 4's classic groups, with KIP-62 (session and rebalance timeout), KIP-134 (initial
+//! delay), KIP-211 (retention of offsets), KIP-345 (static members), KIP-394 (member id first), KIP-496 (deletion of
+//! offsets), KIP-814 (skipped assignment). Cooperative assignment is the clients' affair and needs nothing here.
+
+mod command;
+mod describe;
+mod draft;
+mod error;
+mod join;
+mod machine;
+mod membership;
+mod offsets;
+mod record;
+mod settings;
+mod subscription;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+pub use command::{
+    Command, CommitOffsets, DeleteOffsets, Heartbeat, JoinAbilities, JoinGroup, JoinRefused, Joined, JoinedMember,
+    LeaveGroup, MemberIdentity, OffsetToCommit, Protocol, Reply, RequestToken, SyncGroup, Synced,
+};
+pub use describe::{GROUP_TYPE, GroupDescription, GroupListing, ListFilter, MemberDescription};
+pub use error::GroupError;
+pub use machine::{Change, Decision, Groups};
+pub use membership::GroupState;
+pub use record::{CommittedOffset, GroupId, GroupImage, GroupRecord, MemberId, MemberImage, OffsetsByTopic};
+pub use settings::GroupSettings;

@@ -1,0 +1,43 @@
+//! Settings of the group coordinator, under Kafka's names.
+
+/// What the broker is set to. Defaults are Kafka's, except the two bounds that Kafka leaves open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// `group.min.session.timeout.ms`.
+    pub min_session_timeout_ms: i32,
+    /// `group.max.session.timeout.ms`.
+    pub max_session_timeout_ms: i32,
+    /// `group.initial.rebalance.delay.ms`: how long an empty group waits for more members before its first rebalance.
+    pub initial_rebalance_delay_ms: i32,
+    /// `group.max.size`: members of one group, and likewise member ids handed out that have not joined yet.
+    pub max_size: usize,
+    /// `offset.metadata.max.bytes`: bytes of one commit's metadata text.
+    pub offset_metadata_max_bytes: usize,
+    /// `offsets.retention.minutes`, in milliseconds.
+    pub offsets_retention_ms: i64,
+    /// `offsets.retention.check.interval.ms`.
+    pub offsets_retention_check_interval_ms: i64,
+    /// How long a brand-new member may wait in JoinGroup before it is taken for gone; Kafka's constant.
+    pub new_member_join_timeout_ms: i32,
+    /// Groups that one partition of `__consumer_offsets` may hold in memory.
+    pub max_groups: usize,
+    /// Records that one sweep of expired offsets may write.
+    pub max_expired_per_sweep: usize,
+}
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        Self {
+            min_session_timeout_ms: 6_000,
+            max_session_timeout_ms: 1_800_000,
+            initial_rebalance_delay_ms: 3_000,
+            max_size: 10_000,
+            offset_metadata_max_bytes: 4_096,
+            offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
+            offsets_retention_check_interval_ms: 600_000,
+            new_member_join_timeout_ms: 300_000,
+            max_groups: 100_000,
+            max_expired_per_sweep: 10_000,
+        }
+    }
+}

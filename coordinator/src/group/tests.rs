@@ -1,0 +1,9 @@
+//! Tables of steps against the machine of groups. Each test drives one shard through its public face only.
+
+mod harness;
+mod joining;
+mod offsets;
+mod properties;
+mod rebalancing;
+mod replay;
+mod static_members;
