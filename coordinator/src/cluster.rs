@@ -1,0 +1,261 @@
+//! The cluster's metadata as a pure machine: brokers, topics, leaders and ISRs, settings, producer ids, archive ledger.
+//!
+//! [`Cluster::decide`] turns a command into records and a reply, [`Cluster::apply`] makes a record true; nothing else
+//! changes the state. Same commands and times, same state: the replicas of the metadata log rely on it. Rules that newer
+//! builds change must therefore look at [`Cluster::metadata_version`], so that an old log replays as it was decided.
+//!
+//! A [`Cluster`] is also the image that brokers read: copies share what they have in common (`shared_map`).
+//!
+//! Invariants:
+//! - topic names and ids are unique, and an id is never used again while its archive exists;
+//! - a topic's partitions are `0..topic.partitions`; `isr ⊆ replicas`; the leader is in the ISR, or there is none;
+//! - leader epochs, partition epochs, broker epochs, producer ids and ledger versions only grow;
+//! - in the ledger, `log_start ≤ archived_end`, and neither goes backwards;
+//! - the ledger has entries for partitions of existing topics and of deleted ones that are not purged, and no others.
+
+use std::sync::Arc;
+
+use model::archive::ManifestPointer;
+use model::settings::SettingsMap;
+use model::{NodeId, ProducerId, TimestampMs, TopicId, TopicName, TopicPartition};
+use serde::{Deserialize, Serialize};
+
+mod answers;
+mod apply;
+mod archive;
+mod broker;
+mod command;
+mod configs;
+mod draft;
+mod error;
+mod leadership;
+mod placement;
+mod record;
+mod registration;
+mod reply;
+mod shared_map;
+mod topic;
+mod topics;
+
+pub use answers::REMEMBERED_ANSWERS;
+pub use broker::{Broker, Listener};
+pub use command::{
+    ArchiveCommit, BrokerRef, Command, CommandId, ConfigChange, ConfigEdit, ConfigOp, ConfigOpKind, ConfigResource,
+    IsrChange, Layout, MorePartitions, NewTopic, RegisterBroker, Submission, TopicRef,
+};
+pub use error::ClusterError;
+pub use record::Record;
+pub use reply::{AlteredPartition, ArchiveReply, CreatedTopic, RemovedTopic, Reply};
+pub use shared_map::SharedMap;
+pub use topic::{DeletedTopic, NO_LEADER, Partition, Topic};
+
+use draft::Draft;
+
+/// Newest rules that this build knows.
+pub const METADATA_VERSION: u16 = 1;
+/// Producer ids handed out at once, as in Kafka.
+pub const PRODUCER_ID_BLOCK: i64 = 1000;
+
+/// The state. See the module's page for its invariants.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cluster {
+    cluster_id: String,
+    created_ms: TimestampMs,
+    metadata_version: u16,
+    next_broker_epoch: i64,
+    next_producer_id: ProducerId,
+    brokers: SharedMap<NodeId, Arc<Broker>>,
+    cluster_configs: Arc<SettingsMap>,
+    broker_configs: SharedMap<NodeId, Arc<SettingsMap>>,
+    topics: SharedMap<TopicId, Arc<Topic>>,
+    partitions: SharedMap<TopicPartition, Arc<Partition>>,
+    archive: SharedMap<TopicPartition, Arc<ManifestPointer>>,
+    deleted_topics: SharedMap<TopicId, Arc<DeletedTopic>>,
+    answers: SharedMap<CommandId, Arc<Reply>>,
+    /// Follows from `topics`.
+    #[serde(skip)]
+    names: SharedMap<TopicName, TopicId>,
+    /// Follows from `topics`: the names with '.' or '_', by their form in metric names.
+    #[serde(skip)]
+    metric_names: SharedMap<String, TopicName>,
+}
+
+/// What a command leads to: records to apply, in order, and the answer for whoever asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// To be applied in this order.
+    pub records: Vec<Record>,
+    /// To be given once the records are durable.
+    pub reply: Reply,
+}
+
+impl Cluster {
+    /// A cluster before its first command.
+    #[must_use]
+    pub fn new() -> Self {
+        Cluster::default()
+    }
+
+    /// What the command leads to at `now` (ms since the Unix epoch). Changes nothing.
+    #[must_use]
+    pub fn decide(&self, submission: &Submission, now: TimestampMs) -> Decision {
+        match self.answer_before(submission.id) {
+            Ok(None) => {}
+            Ok(Some(reply)) => return Decision { records: Vec::new(), reply },
+            Err(error) => return Decision { records: Vec::new(), reply: Reply::Refused(error) },
+        }
+        let mut draft = Draft::new(self, now);
+        match draft.run(&submission.command) {
+            Ok(reply) => draft.into_decision(submission.id, reply),
+            Err(error) => Decision { records: Vec::new(), reply: Reply::Refused(error) },
+        }
+    }
+
+    /// When time alone changes something: never. A lost broker is noticed by the leader of the metadata log, which says so
+    /// with [`Command::FenceBroker`]; nothing else in here ages.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<TimestampMs> {
+        None
+    }
+
+    /// The cluster's id, empty before CreateCluster.
+    #[must_use]
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// When the cluster was created.
+    #[must_use]
+    pub fn created_ms(&self) -> TimestampMs {
+        self.created_ms
+    }
+
+    /// The rules that are valid.
+    #[must_use]
+    pub fn metadata_version(&self) -> u16 {
+        self.metadata_version
+    }
+
+    /// The registered brokers by id, fenced ones included.
+    pub fn brokers(&self) -> impl DoubleEndedIterator<Item = &Broker> {
+        self.brokers.values().map(Arc::as_ref)
+    }
+
+    /// A registered broker.
+    #[must_use]
+    pub fn broker(&self, id: NodeId) -> Option<&Broker> {
+        self.brokers.get(&id).map(Arc::as_ref)
+    }
+
+    /// True when the broker is registered and may lead.
+    #[must_use]
+    pub fn is_alive(&self, id: NodeId) -> bool {
+        self.broker(id).is_some_and(|broker| !broker.is_fenced)
+    }
+
+    /// The settings of one broker, as they were set dynamically.
+    #[must_use]
+    pub fn broker_configs(&self, id: NodeId) -> Option<&SettingsMap> {
+        self.broker_configs.get(&id).map(Arc::as_ref)
+    }
+
+    /// The settings of all brokers, as they were set dynamically.
+    #[must_use]
+    pub fn cluster_configs(&self) -> &SettingsMap {
+        &self.cluster_configs
+    }
+
+    /// Number of topics.
+    #[must_use]
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Number of partitions of all topics.
+    #[must_use]
+    pub fn partition_count(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// The topics in the order of their names.
+    pub fn topics(&self) -> impl DoubleEndedIterator<Item = &Topic> {
+        self.names.values().filter_map(|id| self.topic_by_id(*id))
+    }
+
+    /// The topic of that name.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> Option<&Topic> {
+        self.names.get(name).and_then(|id| self.topic_by_id(*id))
+    }
+
+    /// The topic of that id.
+    #[must_use]
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Topic> {
+        self.topics.get(&id).map(Arc::as_ref)
+    }
+
+    /// A partition's replicas and leader.
+    #[must_use]
+    pub fn partition(&self, id: TopicPartition) -> Option<&Partition> {
+        self.partitions.get(&id).map(Arc::as_ref)
+    }
+
+    /// The partitions of a topic, in the order of their indexes.
+    pub fn partitions_of(&self, topic_id: TopicId) -> impl Iterator<Item = (TopicPartition, &Partition)> {
+        self.partitions.range(all_of(topic_id)).map(|(id, partition)| (*id, partition.as_ref()))
+    }
+
+    /// All partitions, in the order of topic id and index.
+    pub fn partitions(&self) -> impl DoubleEndedIterator<Item = (TopicPartition, &Partition)> {
+        self.partitions.iter().map(|(id, partition)| (*id, partition.as_ref()))
+    }
+
+    /// A partition's entry in the archive ledger, also while its topic is deleted but not purged.
+    #[must_use]
+    pub fn archive(&self, id: TopicPartition) -> Option<&Arc<ManifestPointer>> {
+        self.archive.get(&id)
+    }
+
+    /// The whole archive ledger.
+    pub fn archives(&self) -> impl DoubleEndedIterator<Item = (TopicPartition, &Arc<ManifestPointer>)> {
+        self.archive.iter().map(|(id, pointer)| (*id, pointer))
+    }
+
+    /// The deleted topics whose archive must still be removed.
+    pub fn deleted_topics(&self) -> impl DoubleEndedIterator<Item = &DeletedTopic> {
+        self.deleted_topics.values().map(Arc::as_ref)
+    }
+
+    /// A deleted topic whose archive must still be removed.
+    #[must_use]
+    pub fn deleted_topic(&self, id: TopicId) -> Option<&DeletedTopic> {
+        self.deleted_topics.get(&id).map(Arc::as_ref)
+    }
+
+    /// Producer ids below this were handed out.
+    #[must_use]
+    pub fn next_producer_id(&self) -> ProducerId {
+        self.next_producer_id
+    }
+
+    /// Must be called on a value that serde made: it fills in what follows from the rest.
+    #[must_use]
+    pub fn restored(mut self) -> Self {
+        self.names = SharedMap::new();
+        self.metric_names = SharedMap::new();
+        let topics: Vec<Arc<Topic>> = self.topics.values().cloned().collect();
+        for topic in topics {
+            self.index_name(&topic);
+        }
+        self
+    }
+}
+
+/// The range of a topic's partitions.
+fn all_of(topic_id: TopicId) -> std::ops::RangeInclusive<TopicPartition> {
+    TopicPartition { topic_id, partition: 0 }..=TopicPartition { topic_id, partition: i32::MAX }
+}
+
+#[cfg(test)]
+mod tests;

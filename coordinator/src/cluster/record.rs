@@ -1,0 +1,95 @@
+//! What changes in the cluster: the only way its state moves. `docs/formats/metadata.md` has the JSON form.
+
+use model::archive::ManifestPointer;
+use model::settings::SettingsMap;
+use model::{NodeId, ProducerId, TimestampMs, TopicId, TopicPartition};
+use serde::{Deserialize, Serialize};
+
+use super::{Broker, CommandId, Partition, Reply, Topic};
+
+/// One change of the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// The cluster exists.
+    ClusterCreated {
+        /// Its id.
+        cluster_id: String,
+        /// When.
+        created_ms: TimestampMs,
+    },
+    /// These rules are valid from here on.
+    MetadataVersionSet {
+        /// Their version.
+        version: u16,
+    },
+    /// A broker registered, or registered anew.
+    BrokerRegistered(Broker),
+    /// A broker may lead no longer, or again.
+    BrokerFencingChanged {
+        /// Which.
+        broker_id: NodeId,
+        /// True when it may not lead.
+        is_fenced: bool,
+    },
+    /// A broker is gone for good.
+    BrokerUnregistered {
+        /// Which.
+        broker_id: NodeId,
+    },
+    /// A topic exists, without partitions yet.
+    TopicCreated(Topic),
+    /// A partition exists, or has changed. New ones come in the order of their indexes.
+    PartitionSet {
+        /// Which.
+        id: TopicPartition,
+        /// Its state.
+        partition: Partition,
+    },
+    /// A topic's own settings, all of them.
+    TopicConfigsSet {
+        /// Which topic.
+        topic_id: TopicId,
+        /// Its settings.
+        configs: SettingsMap,
+    },
+    /// A broker's own settings, all of them; without a broker, those of the whole cluster.
+    BrokerConfigsSet {
+        /// Which broker.
+        #[serde(default)]
+        broker_id: Option<NodeId>,
+        /// Its settings.
+        configs: SettingsMap,
+    },
+    /// A topic is gone, save for its archive.
+    TopicDeleted {
+        /// Which.
+        topic_id: TopicId,
+        /// When.
+        deleted_ms: TimestampMs,
+    },
+    /// Nothing is left of a deleted topic.
+    ArchivePurged {
+        /// Which.
+        topic_id: TopicId,
+    },
+    /// The archive ledger has a new entry for a partition.
+    ArchiveCommitted {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The entry.
+        pointer: ManifestPointer,
+    },
+    /// Producer ids below this are taken.
+    ProducerIdsAllocated {
+        /// The first free one.
+        next: ProducerId,
+    },
+    /// A command was answered.
+    Answered {
+        /// Which.
+        id: CommandId,
+        /// How.
+        reply: Reply,
+    },
+}

@@ -1,0 +1,125 @@
+//! The JSON forms that stand on disk: old logs and snapshots must stay readable. See `docs/formats/metadata.md`.
+
+use serde_json::Value;
+
+use super::*;
+
+const SUBMISSIONS: &str = include_str!("../../../tests/golden/submissions-v1.json");
+const RECORDS: &str = include_str!("../../../tests/golden/records-v1.json");
+const STATE: &str = include_str!("../../../tests/golden/state-v1.json");
+
+#[test]
+fn commands_records_and_state_keep_their_form() {
+    let (submissions, records, state) = story();
+    assert_eq!(written(&submissions), SUBMISSIONS, "commands changed: may old logs still be read?");
+    assert_eq!(written(&records), RECORDS, "records changed");
+    assert_eq!(written(&state), STATE, "the snapshot changed: may old snapshots still be read?");
+}
+
+#[test]
+fn the_golden_log_replays_to_the_golden_state() {
+    let submissions: Vec<Submission> = serde_json::from_str(SUBMISSIONS).unwrap();
+    let mut state = Cluster::new();
+    for submission in &submissions {
+        for record in state.decide(submission, NOW).records {
+            state.apply(record);
+        }
+    }
+    assert_eq!(state, serde_json::from_str::<Cluster>(STATE).unwrap().restored());
+}
+
+#[test]
+fn fields_of_newer_builds_are_passed_over_and_unknown_commands_are_not() {
+    let mut submissions: Value = serde_json::from_str(SUBMISSIONS).unwrap();
+    add_fields(&mut submissions);
+    let read: Vec<Submission> = serde_json::from_value(submissions).unwrap();
+    assert_eq!(read, serde_json::from_str::<Vec<Submission>>(SUBMISSIONS).unwrap());
+    assert!(serde_json::from_str::<Submission>(r#"{"command":{"explode":{}}}"#).is_err());
+}
+
+/// Every object with more than one field, or a field that is no variant's name, gets one more.
+fn add_fields(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(add_fields),
+        Value::Object(fields) => {
+            fields.values_mut().for_each(add_fields);
+            if fields.len() > 1 {
+                fields.insert("from_the_future".to_owned(), Value::Null);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// One of everything.
+fn story() -> (Vec<Submission>, Vec<Record>, Cluster) {
+    let mut scene = Scene { state: Cluster::new(), replayed: Cluster::new() };
+    let (mut submissions, mut records) = (Vec::new(), Vec::new());
+    for submission in commands() {
+        records.extend(scene.submit(&submission).records);
+        submissions.push(submission);
+    }
+    (submissions, records, scene.state)
+}
+
+fn commands() -> Vec<Submission> {
+    let broker = |broker_id, broker_epoch| BrokerRef { broker_id, broker_epoch };
+    let at = |name: &str| TopicPartition { topic_id: topic_id(name), partition: 0 };
+    let text = |text: &str| Some(text.to_owned());
+    let configured = NewTopic { configs: vec![("retention.ms".to_owned(), text("1000"))], ..placed("orders", 2, 1) };
+    let op = |kind, value| ConfigOp { name: "segment.ms".to_owned(), kind, value };
+    let on = |resource, edit| ConfigChange { resource, edit };
+    let edits = vec![
+        on(ConfigResource::Topic("orders".to_owned()), ConfigEdit::Incremental(vec![op(ConfigOpKind::Set, text("5"))])),
+        on(ConfigResource::Broker(1), ConfigEdit::Replace(vec![("log.retention.ms".to_owned(), text("7"))])),
+        on(ConfigResource::Cluster, ConfigEdit::Incremental(vec![op(ConfigOpKind::Delete, None)])),
+    ];
+    let more = MorePartitions { name: "orders".to_owned(), total: 3, assignment: Some(vec![vec![2]]) };
+    let isr = IsrChange { partition: at("pairs"), leader_epoch: 0, partition_epoch: 0, isr: vec![1] };
+    let commit = |name: &str| {
+        let pointer = pointer(1, 0, 100);
+        Command::ArchiveCommit(ArchiveCommit { partition: at(name), leader_epoch: 0, replaces: 0, pointer })
+    };
+    let deletes = vec![TopicRef::Name("gone".to_owned()), TopicRef::Id(topic_id("purged"))];
+    let ids = Submission {
+        id: Some(CommandId { node_id: 1, broker_epoch: 0, sequence: 1 }),
+        command: Command::AllocateProducerIds(broker(1, 0)),
+    };
+    let commands = vec![
+        Command::CreateCluster { cluster_id: "Q2x1c3RlcklkRm9yVGVzdA".to_owned(), metadata_version: 1 },
+        Command::SetMetadataVersion { version: 1 },
+        Command::RegisterBroker(registration(1, 1)),
+        Command::RegisterBroker(RegisterBroker { rack: text("east"), is_fenced: true, ..registration(2, 2) }),
+        Command::UnfenceBroker(broker(2, 1)),
+        Command::CreateTopics { topics: vec![configured, assigned("pairs", &[&[1, 2]])], validate_only: false },
+        Command::CreateTopics { topics: vec![placed("gone", 1, 1), placed("purged", 1, 1)], validate_only: false },
+        Command::CreatePartitions { topics: vec![more], validate_only: false },
+        Command::AlterConfigs { changes: edits, validate_only: false },
+        Command::AlterPartitions { broker: broker(1, 0), changes: vec![isr] },
+        commit("pairs"),
+        commit("gone"),
+        commit("purged"),
+        Command::DeleteTopics { topics: deletes },
+        Command::ArchivePurged { topic_id: topic_id("purged") },
+        Command::FenceBroker(broker(2, 1)),
+        Command::UnregisterBroker { broker_id: 2 },
+    ];
+    commands.into_iter().map(Submission::from).chain([ids]).collect()
+}
+
+fn written<T: Serialize>(value: &T) -> String {
+    let text = serde_json::to_string_pretty(value).unwrap();
+    format!("{text}\n")
+}
+
+/// Writes the golden files anew: only for a new version of the format.
+#[test]
+#[ignore = "writes the golden files"]
+#[expect(clippy::disallowed_methods, reason = "a tool, run by hand")]
+fn write_golden_files() {
+    let (submissions, records, state) = story();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    std::fs::write(format!("{folder}/submissions-v1.json"), written(&submissions)).unwrap();
+    std::fs::write(format!("{folder}/records-v1.json"), written(&records)).unwrap();
+    std::fs::write(format!("{folder}/state-v1.json"), written(&state)).unwrap();
+}

@@ -1,0 +1,196 @@
+//! Random commands in random order: the invariants hold after each.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A command whose open ends (epochs, versions) are filled in from the state, sometimes wrongly.
+#[derive(Debug, Clone)]
+enum Step {
+    Register { broker: i32, process: u8, is_fenced: bool },
+    Fence { broker: i32, is_stale: bool },
+    Unfence { broker: i32 },
+    Unregister { broker: i32 },
+    Create { name: u8, id: u8, partitions: i32, replicas: i16, validate_only: bool },
+    Delete { name: u8 },
+    Grow { name: u8, total: i32 },
+    Configure { name: u8, value: i64 },
+    Allocate { broker: i32, sequence: u64 },
+    Alter { name: u8, isr: Vec<i32>, is_stale: bool },
+    Commit { name: u8, version_error: i8, is_stale: bool, log_start: i64, archived_end: i64 },
+    Purge { id: u8 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let broker = 1..5_i32;
+    let name = 0..4_u8;
+    prop_oneof![
+        (broker.clone(), 0..3_u8, prop::bool::weighted(0.2)).prop_map(|(broker, process, is_fenced)| Step::Register {
+            broker,
+            process,
+            is_fenced
+        }),
+        (broker.clone(), prop::bool::weighted(0.2)).prop_map(|(broker, is_stale)| Step::Fence { broker, is_stale }),
+        broker.clone().prop_map(|broker| Step::Unfence { broker }),
+        broker.clone().prop_map(|broker| Step::Unregister { broker }),
+        (name.clone(), 0..20_u8, 0..4_i32, 0..4_i16, prop::bool::weighted(0.1)).prop_map(
+            |(name, id, partitions, replicas, validate_only)| Step::Create {
+                name,
+                id,
+                partitions,
+                replicas,
+                validate_only
+            }
+        ),
+        name.clone().prop_map(|name| Step::Delete { name }),
+        (name.clone(), 0..6_i32).prop_map(|(name, total)| Step::Grow { name, total }),
+        (name.clone(), -2..5_i64).prop_map(|(name, value)| Step::Configure { name, value }),
+        (broker, 0..400_u64).prop_map(|(broker, sequence)| Step::Allocate { broker, sequence }),
+        (name.clone(), prop::collection::vec(1..5_i32, 0..4), prop::bool::weighted(0.2))
+            .prop_map(|(name, isr, is_stale)| Step::Alter { name, isr, is_stale }),
+        (name, -1..2_i8, prop::bool::weighted(0.2), 0..50_i64, 0..100_i64).prop_map(
+            |(name, version_error, is_stale, log_start, archived_end)| Step::Commit {
+                name,
+                version_error,
+                is_stale,
+                log_start,
+                archived_end
+            }
+        ),
+        (0..20_u8).prop_map(|id| Step::Purge { id }),
+    ]
+}
+
+/// Two of the names collide.
+fn name(index: u8) -> String {
+    ["plain", "a.b", "a_b", "other"][usize::from(index) % 4].to_owned()
+}
+
+fn id(index: u8) -> TopicId {
+    TopicId(uuid::Uuid::from_u128(u128::from(index) + 2))
+}
+
+fn submission(state: &Cluster, step: Step) -> Submission {
+    let epoch = |broker| state.broker(broker).map_or(0, |broker| broker.epoch);
+    let broker_ref =
+        |broker, is_stale| BrokerRef { broker_id: broker, broker_epoch: epoch(broker) - i64::from(is_stale) };
+    let topic_of = |name: &str| state.topic(name).map_or(TopicId::ZERO, |topic| topic.id);
+    let command = match step {
+        Step::Register { broker, process, is_fenced } => {
+            Command::RegisterBroker(RegisterBroker { is_fenced, ..registration(broker, u128::from(process)) })
+        }
+        Step::Fence { broker, is_stale } => Command::FenceBroker(broker_ref(broker, is_stale)),
+        Step::Unfence { broker } => Command::UnfenceBroker(broker_ref(broker, false)),
+        Step::Unregister { broker } => Command::UnregisterBroker { broker_id: broker },
+        Step::Create { name: n, id: i, partitions, replicas, validate_only } => {
+            let topic = NewTopic { id: id(i), ..placed(&name(n), partitions, replicas) };
+            Command::CreateTopics { topics: vec![topic], validate_only }
+        }
+        Step::Delete { name: n } => Command::DeleteTopics { topics: vec![TopicRef::Name(name(n))] },
+        Step::Grow { name: n, total } => {
+            let topics = vec![MorePartitions { name: name(n), total, assignment: None }];
+            Command::CreatePartitions { topics, validate_only: false }
+        }
+        Step::Configure { name: n, value } => {
+            let op =
+                ConfigOp { name: "retention.ms".to_owned(), kind: ConfigOpKind::Set, value: Some(value.to_string()) };
+            let change =
+                ConfigChange { resource: ConfigResource::Topic(name(n)), edit: ConfigEdit::Incremental(vec![op]) };
+            Command::AlterConfigs { changes: vec![change], validate_only: false }
+        }
+        Step::Allocate { broker, sequence } => {
+            let id = CommandId { node_id: broker, broker_epoch: epoch(broker), sequence };
+            return Submission { id: Some(id), command: Command::AllocateProducerIds(broker_ref(broker, false)) };
+        }
+        Step::Alter { name: n, isr, is_stale } => {
+            let id = TopicPartition { topic_id: topic_of(&name(n)), partition: 0 };
+            let (leader, leader_epoch, partition_epoch) =
+                state.partition(id).map_or((1, 0, 0), |p| (p.leader, p.leader_epoch, p.partition_epoch));
+            let partition_epoch = partition_epoch - i32::from(is_stale);
+            let change = IsrChange { partition: id, leader_epoch, partition_epoch, isr };
+            Command::AlterPartitions { broker: broker_ref(leader, false), changes: vec![change] }
+        }
+        Step::Commit { name: n, version_error, is_stale, log_start, archived_end } => {
+            let id = TopicPartition { topic_id: topic_of(&name(n)), partition: 0 };
+            let leader_epoch = state.partition(id).map_or(0, |p| p.leader_epoch) - i32::from(is_stale);
+            let current = state.archive(id).map_or(0, |pointer| pointer.version);
+            let replaces = current.saturating_add_signed(i64::from(version_error));
+            let pointer = ManifestPointer { leader_epoch, ..pointer(replaces + 1, log_start, archived_end) };
+            Command::ArchiveCommit(ArchiveCommit { partition: id, leader_epoch, replaces, pointer })
+        }
+        Step::Purge { id: i } => Command::ArchivePurged { topic_id: id(i) },
+    };
+    command.into()
+}
+
+fn check(state: &Cluster) {
+    let names: BTreeSet<_> = state.topics().map(|topic| topic.name.replace('.', "_")).collect();
+    assert_eq!(names.len(), state.topic_count(), "names or ids are not unique");
+    assert_eq!(state.topics.len(), state.names.len());
+    let mut partitions = 0;
+    for topic in state.topics() {
+        let indexes: Vec<i32> = state.partitions_of(topic.id).map(|(id, _)| id.partition).collect();
+        assert_eq!(indexes, (0..topic.partitions).collect::<Vec<_>>());
+        assert!(topic.partitions >= 1);
+        assert!(state.deleted_topic(topic.id).is_none());
+        partitions += indexes.len();
+    }
+    assert_eq!(partitions, state.partition_count());
+    for (id, partition) in state.partitions() {
+        let isr: BTreeSet<_> = partition.isr.iter().collect();
+        assert_eq!(isr.len(), partition.isr.len());
+        assert!(!isr.is_empty() && partition.isr.iter().all(|broker| partition.replicas.contains(broker)), "{id}");
+        if partition.has_leader() {
+            assert!(isr.contains(&partition.leader) && state.is_alive(partition.leader), "{id} {partition:?}");
+        } else {
+            assert!(partition.isr.iter().all(|broker| !state.is_alive(*broker)), "{id} waits in vain: {partition:?}");
+        }
+    }
+    for (id, pointer) in state.archives() {
+        assert!(pointer.log_start <= pointer.archived_end);
+        assert!(state.topic_by_id(id.topic_id).is_some() || state.deleted_topic(id.topic_id).is_some());
+    }
+}
+
+/// What only grows, from one state to the next.
+fn check_progress(before: &Cluster, after: &Cluster) {
+    assert!(before.next_producer_id <= after.next_producer_id);
+    assert!(before.next_broker_epoch <= after.next_broker_epoch);
+    for (id, old) in before.partitions() {
+        let Some(new) = after.partition(id) else { continue };
+        assert!(old.leader_epoch <= new.leader_epoch && old.partition_epoch <= new.partition_epoch);
+        assert!(old == new || old.partition_epoch < new.partition_epoch);
+        assert!(old.leader == new.leader || old.leader_epoch < new.leader_epoch);
+    }
+    for (id, old) in before.archives() {
+        let Some(new) = after.archive(id) else { continue };
+        assert!(old == new || old.version + 1 == new.version);
+        assert!(old.log_start <= new.log_start && old.archived_end <= new.archived_end);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn invariants_hold_and_replay_equals_live(steps in prop::collection::vec(step(), 1..80)) {
+        let mut scene = Scene::with_brokers(3);
+        let image = scene.state.clone();
+        let first = serde_json::to_string(&image).unwrap();
+        for step in steps {
+            let before = scene.state.clone();
+            let submission = submission(&scene.state, step);
+            let decision = scene.submit(&submission);
+            if matches!(decision.reply, Reply::Refused(_)) {
+                prop_assert_eq!(&before, &scene.state);
+            }
+            check(&scene.state);
+            check_progress(&before, &scene.state);
+        }
+        let text = serde_json::to_string(&scene.state).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<Cluster>(&text).unwrap().restored(), &scene.state);
+        prop_assert_eq!(serde_json::to_string(&image).unwrap(), first, "an old image changed");
+    }
+}

@@ -1,0 +1,66 @@
+//! What the cluster knows of a topic and of its partitions.
+
+use model::settings::SettingsMap;
+use model::{LeaderEpoch, NodeId, TimestampMs, TopicId, TopicName};
+use serde::{Deserialize, Serialize};
+
+/// "This partition has no leader": none of its in-sync replicas is alive.
+pub const NO_LEADER: NodeId = -1;
+
+/// A topic. Its partitions are kept beside it, so that a change of one copies one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Its identity: never used again, unlike the name.
+    pub id: TopicId,
+    /// Its name.
+    pub name: TopicName,
+    /// When it was created.
+    pub created_ms: TimestampMs,
+    /// Number of its partitions: their indexes are 0 up to this.
+    #[serde(default)]
+    pub partitions: i32,
+    /// The settings that were set on the topic itself, under Kafka's names.
+    #[serde(default)]
+    pub configs: SettingsMap,
+}
+
+/// Who keeps a partition, and who leads it.
+///
+/// Invariants: `isr ⊆ replicas`, neither is empty nor names a broker twice; `leader ∈ isr` or [`NO_LEADER`]; both epochs
+/// only grow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// The brokers that keep the partition, the preferred leader first.
+    pub replicas: Vec<NodeId>,
+    /// Those of them that have everything that was acknowledged.
+    pub isr: Vec<NodeId>,
+    /// The broker that takes writes, or [`NO_LEADER`].
+    pub leader: NodeId,
+    /// Counts the leaderships: a higher one fences all lower ones.
+    pub leader_epoch: LeaderEpoch,
+    /// Counts the changes of this value: AlterPartition names the one that it replaces.
+    pub partition_epoch: i32,
+}
+
+impl Partition {
+    /// True when a broker leads the partition.
+    #[must_use]
+    pub fn has_leader(&self) -> bool {
+        self.leader != NO_LEADER
+    }
+}
+
+/// A deleted topic whose objects may still lie in the archive.
+///
+/// Its entries of the archive ledger stay until the purge is reported, so that the sweeper knows what to remove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedTopic {
+    /// Its identity.
+    pub id: TopicId,
+    /// The name that it had; another topic may have it by now.
+    pub name: TopicName,
+    /// Number of its partitions.
+    pub partitions: i32,
+    /// When it was deleted.
+    pub deleted_ms: TimestampMs,
+}
