@@ -76,7 +76,10 @@ impl FrameSplitter {
     }
 
     /// The length of the frame at the front, once its four bytes are there.
-    fn announced(&self, buffer: &BytesMut) -> Result<Option<usize>, FrameError> {
+    ///
+    /// # Errors
+    /// As [`FrameSplitter::next_frame`].
+    pub fn announced(&self, buffer: &BytesMut) -> Result<Option<usize>, FrameError> {
         let Some(digits) = buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = i32::from_be_bytes(*digits);
         match usize::try_from(length) {

@@ -54,6 +54,10 @@ pub const SERVED: &[ServedApi] = &[
     served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
+/// The first version of Produce that is announced. Kafka announces 0 as well, although it refuses all below 3: librdkafka
+/// compresses nothing for a broker whose list does not start there (KAFKA-18659).
+pub const PRODUCE_ANNOUNCED_MIN: i16 = 0;
+
 /// What a broker does with a request of some API and version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
@@ -87,7 +91,7 @@ pub fn support(key: ApiKey, version: i16) -> Support {
     }
 }
 
-/// All of [`SERVED`] as the list in an `ApiVersions` response.
+/// All of [`SERVED`] as the list in an `ApiVersions` response; see [`PRODUCE_ANNOUNCED_MIN`].
 pub fn announced() -> Vec<ApiVersion> {
     SERVED.iter().map(announcement).collect()
 }
@@ -103,7 +107,8 @@ pub fn api_versions_fallback() -> ApiVersionsResponse {
 }
 
 fn announcement(api: &ServedApi) -> ApiVersion {
-    ApiVersion { api_key: api.key.id(), min_version: api.min, max_version: api.max, ..ApiVersion::default() }
+    let min = if api.key == ApiKey::Produce { PRODUCE_ANNOUNCED_MIN } else { api.min };
+    ApiVersion { api_key: api.key.id(), min_version: min, max_version: api.max, ..ApiVersion::default() }
 }
 
 #[cfg(test)]
@@ -134,6 +139,13 @@ mod tests {
             assert!(min <= api.min && api.max <= max, "{api:?}");
         }
         assert!(SERVED.is_sorted_by_key(|api| api.key));
+    }
+
+    #[test]
+    fn produce_is_announced_from_0_on_but_served_from_3_on() {
+        let produce = announced().into_iter().find(|api| api.api_key == 0).unwrap();
+        assert_eq!((produce.min_version, produce.max_version), (0, 13));
+        assert_eq!(support(ApiKey::Produce, 2), Support::UnsupportedVersion { min: 3, max: 13 });
     }
 
     #[test]
