@@ -1,0 +1,1 @@
+"""Servers, stores, clients and readers that the client tests are written with."""

@@ -1,0 +1,43 @@
+"""Runs Apache Kafka's own command-line classes."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from harness.paths import JARS
+
+JAVA_LOG_CONFIG = Path(__file__).resolve().parent.parent / "java" / "log4j2.properties"
+
+_TOOLS = "org.apache.kafka.tools"
+TOOL_CLASSES = {
+    "topics": f"{_TOOLS}.TopicCommand",
+    "console-producer": f"{_TOOLS}.ConsoleProducer",
+    "console-consumer": f"{_TOOLS}.consumer.ConsoleConsumer",
+    "producer-perf-test": f"{_TOOLS}.ProducerPerformance",
+    "get-offsets": f"{_TOOLS}.GetOffsetShell",
+    "configs": "kafka.admin.ConfigCommand",
+    "delete-records": f"{_TOOLS}.DeleteRecordsCommand",
+    "consumer-groups": f"{_TOOLS}.consumer.group.ConsumerGroupCommand",
+    "log-dirs": f"{_TOOLS}.LogDirsCommand",
+    "dump-log": f"{_TOOLS}.DumpLogSegments",
+}
+
+
+def class_path() -> str:
+    """All jars that scripts/setup-tests.sh brought."""
+    return f"{JARS}/*"
+
+
+def tool(name: str, *args: str, stdin: bytes | None = None, check: bool = True, timeout_s: float = 120) -> str:
+    """Runs a tool to its end and returns its standard output; a failure shows both outputs."""
+    run = subprocess.run(  # noqa: S603 - a tool under test
+        [
+            shutil.which("java") or "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+            f"-Dlog4j2.configurationFile={JAVA_LOG_CONFIG}", "-cp", class_path(), TOOL_CLASSES[name], *args,
+        ],
+        input=stdin, capture_output=True, timeout=timeout_s, check=False,
+    )  # fmt: skip
+    out, err = run.stdout.decode(errors="replace"), run.stderr.decode(errors="replace")
+    if check and run.returncode != 0:
+        raise AssertionError(f"{name} {' '.join(args)}: status {run.returncode}\n{out}\n{err}")
+    return out if check else out + err
