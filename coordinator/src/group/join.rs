@@ -41,7 +41,7 @@ impl Draft<'_> {
             }
             GroupState::CompletingRebalance | GroupState::Stable => member.is_some() || membership.members.len() < max,
         };
-        room && (!join.member_id.is_empty() || membership.pending_joins.len() < max)
+        room && (!join.member_id.is_empty() || membership.pending_joins.len() < self.settings.max_pending_members)
     }
 
     fn join_as_new(&mut self, token: RequestToken, join: &JoinGroup) {

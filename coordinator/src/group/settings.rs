@@ -1,6 +1,6 @@
 //! Settings of the group coordinator, under Kafka's names.
 
-/// What the broker is set to. Defaults are Kafka's, except the two bounds that Kafka leaves open.
+/// What the broker is set to. Defaults are Kafka's, and bounds of our own where Kafka has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupSettings {
     /// `group.min.session.timeout.ms`.
@@ -9,8 +9,10 @@ pub struct GroupSettings {
     pub max_session_timeout_ms: i32,
     /// `group.initial.rebalance.delay.ms`: how long an empty group waits for more members before its first rebalance.
     pub initial_rebalance_delay_ms: i32,
-    /// `group.max.size`: members of one group, and likewise member ids handed out that have not joined yet.
+    /// `group.max.size`: members of one group.
     pub max_size: usize,
+    /// Member ids that one group hands out before the first of them joins or lapses.
+    pub max_pending_members: usize,
     /// `offset.metadata.max.bytes`: bytes of one commit's metadata text.
     pub offset_metadata_max_bytes: usize,
     /// `offsets.retention.minutes`, in milliseconds.
@@ -31,7 +33,8 @@ impl Default for GroupSettings {
             min_session_timeout_ms: 6_000,
             max_session_timeout_ms: 1_800_000,
             initial_rebalance_delay_ms: 3_000,
-            max_size: 10_000,
+            max_size: 0x7fff_ffff,
+            max_pending_members: 10_000,
             offset_metadata_max_bytes: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
             offsets_retention_check_interval_ms: 600_000,

@@ -111,7 +111,7 @@ fn a_full_group_takes_nobody_else() {
 
 #[test]
 fn member_ids_handed_out_are_bounded() {
-    let mut shard = Shard::with(GroupSettings { max_size: 2, ..settings() });
+    let mut shard = Shard::with(GroupSettings { max_pending_members: 2, ..settings() });
     let errors = ["a", "b", "c"].map(|id| {
         let token = shard.join(newcomer(id));
         shard.join_error(token)

@@ -1,0 +1,95 @@
+//! The partition of `__consumer_offsets` below a shard: appending so that it stays, and reading back from both tiers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::batch::ValidatedBatch;
+use model::{Offset, TimestampMs};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::partition::{NotCommitted, Partition, ReadRequest};
+
+/// How long one wait for durability lasts before it is worth a line in the log; the wait itself goes on.
+const SLOW_COMMIT: Duration = Duration::from_secs(5);
+/// Bytes read at once while loading.
+const READ_BYTES: usize = 1 << 20;
+/// How long one read may take while loading.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why records could not be stored or read back: text for a person, and whether trying again is of use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogFailure {
+    /// The partition is gone, or its disk failed for good.
+    #[error("the partition is closed: {0}")]
+    Closed(String),
+    /// Nothing was appended, or nothing read; a later attempt may succeed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The log below a shard.
+#[derive(Debug, Clone)]
+pub(crate) enum OffsetsLog {
+    /// A real partition.
+    Partition(Arc<Partition>),
+    /// Memory, for tests.
+    #[cfg(test)]
+    Memory(Arc<super::tests::memory_log::MemoryLog>),
+}
+
+impl OffsetsLog {
+    /// Appends one batch and answers when it is committed, however long that takes: an append whose outcome is open
+    /// must not be given up, since what follows builds on it.
+    pub(crate) async fn append(&self, batch: Bytes, now: TimestampMs) -> Result<(), LogFailure> {
+        match self {
+            OffsetsLog::Partition(partition) => {
+                let batch = ValidatedBatch::from_own(batch).map_err(|e| LogFailure::Failed(e.to_string()))?;
+                let appended = partition.append(vec![batch], now).map_err(|e| LogFailure::Failed(e.to_string()))?;
+                committed(partition, appended.last_offset + 1).await
+            }
+            #[cfg(test)]
+            OffsetsLog::Memory(log) => log.append(batch, now).await,
+        }
+    }
+
+    /// Waits until nothing is in flight, then says where the log begins and ends.
+    pub(crate) async fn bounds(&self) -> Result<(Offset, Offset), LogFailure> {
+        match self {
+            OffsetsLog::Partition(partition) => {
+                let end = partition.log.log_end();
+                committed(partition, end).await?;
+                Ok((partition.log_start(), end))
+            }
+            #[cfg(test)]
+            OffsetsLog::Memory(log) => log.bounds().await,
+        }
+    }
+
+    /// Whole batches, the first of which holds `from` or is the next after it. Empty if the archive is slow.
+    pub(crate) async fn read(&self, from: Offset) -> Result<Vec<Bytes>, LogFailure> {
+        match self {
+            OffsetsLog::Partition(partition) => {
+                let deadline = Instant::now() + READ_TIMEOUT;
+                let request = ReadRequest { from, max_bytes: READ_BYTES, min_one: true, deadline };
+                let read = partition.read(request).await.map_err(|e| LogFailure::Failed(e.to_string()))?;
+                Ok(read.records)
+            }
+            #[cfg(test)]
+            OffsetsLog::Memory(log) => log.read(from),
+        }
+    }
+}
+
+async fn committed(partition: &Partition, end: Offset) -> Result<(), LogFailure> {
+    loop {
+        match partition.committed(end, Instant::now() + SLOW_COMMIT).await {
+            Ok(()) => return Ok(()),
+            Err(NotCommitted::TimedOut) => {
+                warn!(partition = %partition.id, end, "waiting for records of consumer groups to become durable");
+            }
+            Err(error) => return Err(LogFailure::Closed(error.to_string())),
+        }
+    }
+}

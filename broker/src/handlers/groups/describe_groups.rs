@@ -1,0 +1,72 @@
+//! DescribeGroups.
+
+use coordinator::group::{GroupDescription, GroupState, MemberDescription};
+use protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
+use protocol::{ErrorCode, Str};
+
+use super::{error_code, wire, wire_option};
+use crate::handlers::RequestContext;
+
+/// First version that says that a group is not there (KIP-1043); before, it is described as dead.
+const GROUP_ID_NOT_FOUND: i16 = 6;
+/// Every operation on a group (read, delete, describe, and describe and alter its configs), as Kafka's bit set.
+const ALL_GROUP_OPERATIONS: i32 = 0x0d48;
+
+pub(crate) async fn handle(context: &RequestContext<'_>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
+    let mut groups = Vec::with_capacity(request.groups.len());
+    for group_id in request.groups {
+        let described = match context.broker.groups.describe(&group_id).await {
+            Ok(Some(description)) => {
+                let mut group = existing(group_id, description);
+                if request.include_authorized_operations {
+                    group.authorized_operations = ALL_GROUP_OPERATIONS;
+                }
+                group
+            }
+            Ok(None) => absent(group_id, context.version),
+            Err(error) => {
+                DescribedGroup { group_id, error_code: error_code(error).code(), ..DescribedGroup::default() }
+            }
+        };
+        groups.push(described);
+    }
+    DescribeGroupsResponse { groups, ..DescribeGroupsResponse::default() }
+}
+
+fn existing(group_id: Str, group: GroupDescription) -> DescribedGroup {
+    DescribedGroup {
+        group_id,
+        group_state: Str::from_static(group.state.name()),
+        protocol_type: wire(&group.protocol_type),
+        protocol_data: wire(&group.protocol_name),
+        members: group.members.into_iter().map(member).collect(),
+        ..DescribedGroup::default()
+    }
+}
+
+fn member(member: MemberDescription) -> DescribedGroupMember {
+    DescribedGroupMember {
+        member_id: wire(&member.member_id),
+        group_instance_id: wire_option(member.instance_id.as_ref()),
+        client_id: wire(&member.client_id),
+        client_host: wire(&member.client_host),
+        member_metadata: member.metadata,
+        member_assignment: member.assignment,
+        ..DescribedGroupMember::default()
+    }
+}
+
+fn absent(group_id: Str, version: i16) -> DescribedGroup {
+    let group_state = Str::from_static(GroupState::Dead.name());
+    if version < GROUP_ID_NOT_FOUND {
+        return DescribedGroup { group_id, group_state, ..DescribedGroup::default() };
+    }
+    DescribedGroup {
+        error_code: ErrorCode::GroupIdNotFound.code(),
+        error_message: Some(Str::from(format!("Group {group_id} not found."))),
+        group_id,
+        group_state,
+        ..DescribedGroup::default()
+    }
+}

@@ -1,0 +1,78 @@
+//! JoinGroup.
+
+use bytes::Bytes;
+use coordinator::group::{JoinAbilities, JoinGroup, JoinRefused, Joined, Protocol};
+use protocol::messages::join_group_response::JoinGroupResponseMember;
+use protocol::messages::{JoinGroupRequest, JoinGroupResponse};
+use tracing::debug;
+
+use super::{error_code, owned, owned_option, wire, wire_option};
+use crate::groups::new_member_id;
+use crate::handlers::RequestContext;
+
+/// First version with a rebalance timeout of its own.
+const REBALANCE_TIMEOUT: i16 = 1;
+/// First version in which a dynamic member joins with an id that it was given (KIP-394).
+const MEMBER_ID_REQUIRED: i16 = 4;
+/// First version in which the protocol's name may be null.
+const NULLABLE_PROTOCOL: i16 = 7;
+/// First version that can tell a returning leader to skip the assignment (KIP-814).
+const SKIP_ASSIGNMENT: i16 = 9;
+
+pub(crate) async fn handle(context: &RequestContext<'_>, request: JoinGroupRequest) -> JoinGroupResponse {
+    if let Some(reason) = &request.reason {
+        debug!(group = %request.group_id, member = %request.member_id, %reason, "a member joins");
+    }
+    match context.broker.groups.join(domain(context, &request)).await {
+        Ok(joined) => completed(joined, context.version),
+        Err(JoinRefused { member_id, error }) => JoinGroupResponse {
+            error_code: error_code(error).code(),
+            member_id: wire(&member_id),
+            ..JoinGroupResponse::default()
+        },
+    }
+}
+
+fn domain(context: &RequestContext<'_>, request: &JoinGroupRequest) -> JoinGroup {
+    let protocols = request
+        .protocols
+        .iter()
+        .map(|protocol| Protocol { name: owned(&protocol.name), metadata: Bytes::copy_from_slice(&protocol.metadata) });
+    let has_own_timeout = context.version >= REBALANCE_TIMEOUT;
+    JoinGroup {
+        group: owned(&request.group_id),
+        member_id: owned(&request.member_id),
+        new_member_id: new_member_id(context.client_id, request.group_instance_id.as_deref()),
+        instance_id: owned_option(request.group_instance_id.as_ref()),
+        client_id: context.client_id.into(),
+        client_host: format!("/{}", context.connection.peer.ip()).into(),
+        session_timeout_ms: request.session_timeout_ms,
+        rebalance_timeout_ms: if has_own_timeout { request.rebalance_timeout_ms } else { request.session_timeout_ms },
+        protocol_type: owned(&request.protocol_type),
+        protocols: protocols.collect(),
+        abilities: JoinAbilities {
+            member_id_required: context.version >= MEMBER_ID_REQUIRED,
+            skip_assignment: context.version >= SKIP_ASSIGNMENT,
+        },
+    }
+}
+
+fn completed(joined: Joined, version: i16) -> JoinGroupResponse {
+    let members = joined.members.iter().map(|member| JoinGroupResponseMember {
+        member_id: wire(&member.member_id),
+        group_instance_id: wire_option(member.instance_id.as_ref()),
+        metadata: member.metadata.clone(),
+        ..JoinGroupResponseMember::default()
+    });
+    let name = wire_option(joined.protocol_name.as_ref());
+    JoinGroupResponse {
+        generation_id: joined.generation,
+        protocol_type: wire_option(joined.protocol_type.as_ref()),
+        protocol_name: if version < NULLABLE_PROTOCOL { Some(name.unwrap_or_default()) } else { name },
+        leader: wire(&joined.leader),
+        skip_assignment: joined.skip_assignment,
+        member_id: wire(&joined.member_id),
+        members: members.collect(),
+        ..JoinGroupResponse::default()
+    }
+}
