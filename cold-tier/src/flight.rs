@@ -1,0 +1,126 @@
+//! A cache in which every value is loaded at most once at a time, however many wait for it.
+//!
+//! The load runs in a task of its own: whoever gives up waiting does not stop it, and the value still reaches the cache.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+
+use crate::error::ReadError;
+
+/// A load that others can wait for.
+pub(crate) type Load<V> = Shared<BoxFuture<'static, Result<V, ReadError>>>;
+
+/// A cache with a weight in bytes and single loads.
+pub(crate) struct Flight<K, V> {
+    cache: Cache<K, V>,
+    loading: Arc<Mutex<HashMap<K, Load<V>>>>,
+}
+
+impl<K, V> Clone for Flight<K, V> {
+    fn clone(&self) -> Self {
+        Flight { cache: self.cache.clone(), loading: Arc::clone(&self.loading) }
+    }
+}
+
+impl<K, V> fmt::Debug for Flight<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flight").finish_non_exhaustive()
+    }
+}
+
+impl<K, V> Flight<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// A cache of at most `capacity_bytes`; `weigh` says how many bytes a value takes.
+    ///
+    /// What was used longest ago goes first: an admission policy that prefers what is often used would turn away what
+    /// read-ahead has just fetched.
+    pub(crate) fn new(capacity_bytes: u64, weigh: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
+        let cache = Cache::builder()
+            .max_capacity(capacity_bytes)
+            .weigher(move |_, value| u32::try_from(weigh(value)).unwrap_or(u32::MAX))
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        Flight { cache, loading: Arc::default() }
+    }
+
+    /// The value, from the cache or by `load`.
+    pub(crate) async fn get<F, L>(&self, key: K, load: F) -> Result<V, ReadError>
+    where
+        F: FnOnce() -> L,
+        L: Future<Output = Result<V, ReadError>> + Send + 'static,
+    {
+        if let Some(value) = self.cache.get(&key) {
+            return Ok(value);
+        }
+        self.join(key, load).await
+    }
+
+    /// The value if it is in the cache.
+    pub(crate) fn peek(&self, key: &K) -> Option<V> {
+        self.cache.get(key)
+    }
+
+    /// The load of `key` that is under way, if any.
+    pub(crate) fn under_way(&self, key: &K) -> Option<Load<V>> {
+        self.loading.lock().get(key).cloned()
+    }
+
+    /// Joins the load of `key` that is under way, or starts it.
+    pub(crate) fn join<F, L>(&self, key: K, load: F) -> Load<V>
+    where
+        F: FnOnce() -> L,
+        L: Future<Output = Result<V, ReadError>> + Send + 'static,
+    {
+        let mut loading = self.loading.lock();
+        if let Some(load) = loading.get(&key) {
+            return load.clone();
+        }
+        let load = load();
+        let (cache, done) = (self.cache.clone(), Done { loading: Arc::clone(&self.loading), key: key.clone() });
+        let task = tokio::spawn(async move {
+            let result = load.await;
+            if let Ok(value) = &result {
+                cache.insert(done.key.clone(), value.clone());
+            }
+            drop(done);
+            result
+        });
+        let shared = async move { task.await.unwrap_or(Err(ReadError::Closed)) }.boxed().shared();
+        loading.insert(key, shared.clone());
+        shared
+    }
+
+    /// Entries in the cache, and their bytes; both lag behind a little.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        (self.cache.entry_count(), self.cache.weighted_size())
+    }
+
+    /// Loads under way.
+    pub(crate) fn loads(&self) -> usize {
+        self.loading.lock().len()
+    }
+}
+
+/// Takes a finished load off the list, also when it panics.
+struct Done<K: Hash + Eq, V> {
+    loading: Arc<Mutex<HashMap<K, Load<V>>>>,
+    key: K,
+}
+
+impl<K: Hash + Eq, V> Drop for Done<K, V> {
+    fn drop(&mut self) {
+        self.loading.lock().remove(&self.key);
+    }
+}

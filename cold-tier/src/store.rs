@@ -1,0 +1,341 @@
+//! The object store as the archive uses it: every call with a deadline, bounded retries, a verdict and a metric.
+//!
+//! Objects are written once under names that never repeat, so a PUT may be tried again: when the store then says that the
+//! object exists, its content is compared, and equal content is success. That also settles a PUT whose answer was lost.
+//! The stores of the cloud retry inside `object_store` too ([`open`] bounds it); the retries here cover the rest.
+
+pub mod durable;
+pub mod open;
+
+mod credentials;
+pub(crate) mod probe;
+mod upload;
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use crate::error::{StoreError, StoreErrorKind};
+
+/// Slowest transfer that is waited for, in bytes per second.
+pub(crate) const MIN_RATE_BYTES_PER_SECOND: u64 = 2 << 20;
+/// Ranges closer than this, in bytes, are fetched by one request: a request costs more than the bytes between.
+const COALESCE_GAP_BYTES: u64 = 512 << 10;
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+
+/// An object store with deadlines, retries and metrics.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<dyn ObjectStore>,
+    call_timeout: Duration,
+    retries: u32,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.inner)
+    }
+}
+
+impl Store {
+    /// Wraps `inner`: each try of a call takes at most `call_timeout` plus a second for every 2 MiB.
+    pub fn new(inner: Arc<dyn ObjectStore>, call_timeout: Duration, retries: u32) -> Self {
+        Store { inner, call_timeout, retries }
+    }
+
+    /// Creates an object that must not exist; answers its ETag where the store has such.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::AlreadyExists`] only when an object of that name holds other bytes.
+    pub async fn put_new(&self, key: &str, payload: PutPayload) -> Result<Option<String>, StoreError> {
+        let size = payload.content_length();
+        let put = || {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            let (inner, payload, path) = (self.inner.clone(), payload.clone(), Path::from(key));
+            async move { inner.put_opts(&path, payload, options).await }
+        };
+        match self.call("put", key, size as u64, put).await {
+            Ok(result) => {
+                metrics::counter!("firn_object_store_sent_bytes_total").increment(size as u64);
+                Ok(result.e_tag)
+            }
+            Err(error) if error.kind == StoreErrorKind::AlreadyExists => self.settle_put(error, key, &payload).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An object is there already: ours, if it holds the same bytes.
+    async fn settle_put(
+        &self,
+        exists: StoreError,
+        key: &str,
+        payload: &PutPayload,
+    ) -> Result<Option<String>, StoreError> {
+        let meta = self.head(key).await?;
+        if meta.size != payload.content_length() as u64 {
+            return Err(exists);
+        }
+        let stored = self.get(key, meta.size).await?;
+        let mut rest = &stored[..];
+        for part in payload {
+            match rest.strip_prefix(&part[..]) {
+                Some(tail) => rest = tail,
+                None => return Err(exists),
+            }
+        }
+        Ok(meta.e_tag)
+    }
+
+    /// A whole object of at most `max_bytes`.
+    ///
+    /// # Errors
+    /// Also when the object is larger, or shorter than the store says.
+    pub async fn get(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
+        let get = || {
+            let (inner, path) = (self.inner.clone(), Path::from(key));
+            async move {
+                let result = inner.get_opts(&path, GetOptions::default()).await?;
+                let size = result.meta.size;
+                if size > max_bytes {
+                    return Err(generic(format!("it has {size} bytes, at most {max_bytes} are expected")));
+                }
+                let bytes = result.bytes().await?;
+                check_len(&bytes, size)?;
+                Ok(bytes)
+            }
+        };
+        let bytes = self.call("get", key, max_bytes.min(64 << 20), get).await?;
+        received(&bytes);
+        Ok(bytes)
+    }
+
+    /// Bytes `range` of an object, exactly.
+    ///
+    /// # Errors
+    /// Also when the store answers fewer or more bytes.
+    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let len = range.end.saturating_sub(range.start);
+        let get = || {
+            let (inner, path, range) = (self.inner.clone(), Path::from(key), range.clone());
+            async move {
+                let bytes = inner.get_range(&path, range).await?;
+                check_len(&bytes, len)?;
+                Ok(bytes)
+            }
+        };
+        let bytes = self.call("get_range", key, len, get).await?;
+        received(&bytes);
+        Ok(bytes)
+    }
+
+    /// Several ranges of an object, in the order asked for; close ones share a request.
+    ///
+    /// # Errors
+    /// The first range that fails.
+    pub async fn get_ranges(&self, key: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
+        let spans = coalesce(ranges);
+        let fetched = futures::future::try_join_all(spans.iter().map(|span| self.get_range(key, span.clone()))).await?;
+        let slice = |range: &Range<u64>| {
+            let at = spans.partition_point(|span| span.start <= range.start).checked_sub(1)?;
+            let from = usize::try_from(range.start - spans[at].start).ok()?;
+            let len = usize::try_from(range.end - range.start).ok()?;
+            (from + len <= fetched[at].len()).then(|| fetched[at].slice(from..from + len))
+        };
+        let missing = || self.error("get_range", key, &generic("a range got lost".into()));
+        ranges.iter().map(|range| slice(range).ok_or_else(missing)).collect()
+    }
+
+    /// What the store knows of an object.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NotFound`] when it does not exist.
+    pub async fn head(&self, key: &str) -> Result<ObjectMeta, StoreError> {
+        let head = || {
+            let (inner, path) = (self.inner.clone(), Path::from(key));
+            async move { inner.head(&path).await }
+        };
+        self.call("head", key, 0, head).await
+    }
+
+    /// Deletes an object; one that is gone already is success.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let delete = || {
+            let (inner, path) = (self.inner.clone(), Path::from(key));
+            async move { inner.delete(&path).await }
+        };
+        match self.call("delete", key, 0, delete).await {
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// The objects below `prefix`, a folder; each step has the deadline of a call.
+    pub fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectMeta, StoreError>> {
+        let prefix = prefix.to_owned();
+        let inner = self.inner.list(Some(&Path::from(prefix.as_str())));
+        metrics::counter!("firn_object_store_calls_total", "operation" => "list").increment(1);
+        let step = move |state: Option<(BoxStream<'static, object_store::Result<ObjectMeta>>, String)>| async move {
+            let (mut stream, prefix) = state?;
+            match tokio::time::timeout(self.call_timeout, stream.next()).await {
+                Ok(Some(Ok(meta))) => Some((Ok(meta), Some((stream, prefix)))),
+                Ok(Some(Err(error))) => Some((Err(self.error("list", &prefix, &error)), None)),
+                Ok(None) => None,
+                Err(_) => Some((Err(self.timed_out("list", &prefix, self.call_timeout)), None)),
+            }
+        };
+        futures::stream::unfold(Some((inner, prefix)), step).boxed()
+    }
+
+    /// The store underneath.
+    pub(crate) fn inner(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner
+    }
+
+    /// Time that a call with a body of `bytes` may take.
+    pub(crate) fn deadline(&self, bytes: u64) -> Duration {
+        self.call_timeout + Duration::from_millis(bytes.saturating_mul(1000) / MIN_RATE_BYTES_PER_SECOND)
+    }
+
+    /// Runs `attempt` until it succeeds, fails for certain, or the retries are used up.
+    async fn call<T, F, A>(&self, operation: &'static str, key: &str, bytes: u64, attempt: A) -> Result<T, StoreError>
+    where
+        A: Fn() -> F,
+        F: Future<Output = object_store::Result<T>>,
+    {
+        let deadline = self.deadline(bytes);
+        let mut backoff = FIRST_BACKOFF;
+        let mut tries = 0;
+        loop {
+            let error = match self.once(operation, key, deadline, attempt()).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if error.kind.is_certain() || tries == self.retries {
+                return Err(error);
+            }
+            tries += 1;
+            tokio::time::sleep(backoff).await;
+            backoff *= 4;
+        }
+    }
+
+    /// One try of a call, timed and counted.
+    pub(crate) async fn once<T>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        deadline: Duration,
+        call: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, StoreError> {
+        let start = Instant::now();
+        let result = match tokio::time::timeout(deadline, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.error(operation, key, &error)),
+            Err(_) => Err(self.timed_out(operation, key, deadline)),
+        };
+        metrics::counter!("firn_object_store_calls_total", "operation" => operation).increment(1);
+        metrics::histogram!("firn_object_store_call_seconds", "operation" => operation).record(start.elapsed());
+        if let Err(error) = &result {
+            let kind = metric_name(error.kind);
+            metrics::counter!("firn_object_store_errors_total", "operation" => operation, "kind" => kind).increment(1);
+        }
+        result
+    }
+
+    fn timed_out(&self, operation: &'static str, key: &str, deadline: Duration) -> StoreError {
+        StoreError {
+            operation,
+            object: key.to_owned(),
+            kind: StoreErrorKind::TimedOut,
+            detail: format!("no answer from {} within {deadline:?}", self.inner),
+        }
+    }
+
+    pub(crate) fn error(&self, operation: &'static str, key: &str, error: &object_store::Error) -> StoreError {
+        StoreError { operation, object: key.to_owned(), kind: classify(error), detail: chain(error) }
+    }
+}
+
+fn classify(error: &object_store::Error) -> StoreErrorKind {
+    use object_store::Error;
+    match error {
+        Error::NotFound { .. } => StoreErrorKind::NotFound,
+        Error::AlreadyExists { .. } | Error::Precondition { .. } => StoreErrorKind::AlreadyExists,
+        Error::InvalidPath { .. }
+        | Error::NotSupported { .. }
+        | Error::NotImplemented { .. }
+        | Error::PermissionDenied { .. }
+        | Error::Unauthenticated { .. }
+        | Error::UnknownConfigurationKey { .. } => StoreErrorKind::Permanent,
+        _ => StoreErrorKind::Uncertain,
+    }
+}
+
+/// An error with what caused it: the store's own words are at the end of the chain.
+fn chain(error: &object_store::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn metric_name(kind: StoreErrorKind) -> &'static str {
+    match kind {
+        StoreErrorKind::NotFound => "not_found",
+        StoreErrorKind::AlreadyExists => "already_exists",
+        StoreErrorKind::Permanent => "permanent",
+        StoreErrorKind::Uncertain => "uncertain",
+        StoreErrorKind::TimedOut => "timed_out",
+    }
+}
+
+fn received(bytes: &Bytes) {
+    metrics::counter!("firn_object_store_received_bytes_total").increment(bytes.len() as u64);
+}
+
+fn generic(reason: String) -> object_store::Error {
+    object_store::Error::Generic { store: "archive", source: reason.into() }
+}
+
+fn check_len(bytes: &Bytes, expected: u64) -> object_store::Result<()> {
+    if bytes.len() as u64 == expected {
+        return Ok(());
+    }
+    Err(generic(format!("{} bytes came back, {expected} were asked for", bytes.len())))
+}
+
+/// Sorted spans that cover `ranges`, with small gaps closed.
+fn coalesce(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut sorted: Vec<_> = ranges.to_vec();
+    sorted.sort_by_key(|range| range.start);
+    let mut spans: Vec<Range<u64>> = Vec::new();
+    for range in sorted {
+        match spans.last_mut() {
+            Some(last) if range.start <= last.end.saturating_add(COALESCE_GAP_BYTES) => {
+                last.end = last.end.max(range.end)
+            }
+            _ => spans.push(range),
+        }
+    }
+    spans
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! From a URL to a store.
+//!
+//! | URL | store |
+//! |---|---|
+//! | `file:///path`, `/path`, `./path` | a folder, made durable ([`super::durable`]) |
+//! | `s3://bucket/prefix` | S3 and everything that speaks it; path style unless `virtual_hosted_style_request=true` |
+//! | `gs://bucket/prefix` | Google Cloud Storage |
+//! | `az://container/prefix` | Azure Blob Storage |
+//! | `memory://` | this process's memory, for tests |
+//!
+//! Options come from the environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `GOOGLE_…`, `AZURE_…`), then [`Config::options`],
+//! then the URL's query; each wins over the one before. Unknown options are refused. S3 takes its credentials from the
+//! SDK's default chain unless `skip_signature=true` or a key is given as an option, and every upload carries a SHA-256
+//! that the store verifies.
+
+use std::collections::BTreeMap;
+use std::path::{Path as FsPath, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::memory::InMemory;
+use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use url::Url;
+
+use super::MIN_RATE_BYTES_PER_SECOND;
+use super::credentials::ChainCredentials;
+use super::durable::DurableLocal;
+use crate::config::Config;
+use crate::error::OpenError;
+
+/// Retries inside `object_store`, per call.
+const CLIENT_RETRIES: usize = 3;
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// The store that `config` names, with its prefix applied: keys are relative to the URL.
+///
+/// # Errors
+/// [`OpenError::Url`] for an unknown scheme, a bad option or a store that cannot be built.
+pub async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    let refuse = |reason: String| OpenError::Url { url: redacted(&config.url), reason };
+    let Some(url) = parse_url(&config.url) else {
+        return local(FsPath::new(&config.url)).map_err(|e| refuse(e.to_string()));
+    };
+    let mut options = config.options.clone();
+    options.extend(url.query_pairs().map(|(k, v)| (k.into_owned(), v.into_owned())));
+    let built = match url.scheme() {
+        "file" => {
+            local(&file_path(&url).ok_or_else(|| refuse("it is not a local path".into()))?).map_err(|e| e.to_string())
+        }
+        "memory" => Ok(Arc::new(InMemory::new()) as Arc<dyn ObjectStore>),
+        "s3" | "s3a" => s3(&url, &options, config).await,
+        "gs" => gcs(&url, &options, config),
+        "az" | "azure" | "abfs" | "abfss" => azure(&url, &options, config),
+        other => Err(format!("unknown scheme {other:?}: file, s3, gs, az and memory are known")),
+    };
+    built.map_err(refuse)
+}
+
+/// `None` for a bare path.
+fn parse_url(text: &str) -> Option<Url> {
+    if text.contains("://") { Url::parse(text).ok() } else { None }
+}
+
+/// The URL without its query, which may hold keys.
+pub(crate) fn redacted(url: &str) -> String {
+    url.split('?').next().unwrap_or_default().to_owned()
+}
+
+fn file_path(url: &Url) -> Option<PathBuf> {
+    url.to_file_path().ok()
+}
+
+fn local(path: &FsPath) -> object_store::Result<Arc<dyn ObjectStore>> {
+    Ok(Arc::new(DurableLocal::new(path)?))
+}
+
+fn client_options(config: &Config, allow_http: bool) -> ClientOptions {
+    let longest = Duration::from_secs(config.upload_part_bytes / MIN_RATE_BYTES_PER_SECOND);
+    ClientOptions::new()
+        .with_timeout(config.call_timeout + longest)
+        .with_connect_timeout(config.call_timeout.min(Duration::from_secs(5)))
+        .with_allow_http(allow_http)
+}
+
+fn retry(config: &Config) -> RetryConfig {
+    RetryConfig { backoff: BackoffConfig::default(), max_retries: CLIENT_RETRIES, retry_timeout: config.call_timeout }
+}
+
+/// Applies `options` one by one; an unknown name is an error.
+fn apply<B, K: FromStr>(
+    builder: B,
+    options: &BTreeMap<String, String>,
+    set: impl Fn(B, K, &str) -> B,
+) -> Result<B, String> {
+    options.iter().try_fold(builder, |builder, (name, value)| match K::from_str(&name.to_ascii_lowercase()) {
+        Ok(key) => Ok(set(builder, key, value)),
+        Err(_) => Err(format!("unknown option {name:?}")),
+    })
+}
+
+fn prefixed(store: impl ObjectStore, url: &Url) -> Arc<dyn ObjectStore> {
+    let prefix = url.path().trim_matches('/');
+    if prefix.is_empty() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix)) }
+}
+
+fn bucket(url: &Url) -> Result<&str, String> {
+    url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| "it names no bucket".into())
+}
+
+async fn s3(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> Result<Arc<dyn ObjectStore>, String> {
+    let mut options = options.clone();
+    // `path_style` is what most people call it.
+    if let Some(path_style) = options.remove("path_style") {
+        let hosted = path_style.eq_ignore_ascii_case("false").to_string();
+        options.insert("virtual_hosted_style_request".into(), hosted);
+    }
+    let builder = AmazonS3Builder::from_env().with_bucket_name(bucket(url)?);
+    let mut builder = apply(builder, &options, |b, key: AmazonS3ConfigKey, value| b.with_config(key, value))?;
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+    let plain_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let has = |key| AmazonS3ConfigKey::from_str(key).ok().and_then(|key| builder.get_config_value(&key)).is_some();
+    let anonymous = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_some_and(|v| v == "true");
+    let explicit_key = options.keys().any(|name| name.to_ascii_lowercase().ends_with("access_key_id"));
+    let has_region = has("aws_region");
+    if !anonymous && !explicit_key {
+        let chain = aws_config::defaults(BehaviorVersion::latest()).load().await;
+        if let (false, Some(region)) = (has_region, chain.region()) {
+            builder = builder.with_region(region.as_ref());
+        } else if !has_region {
+            builder = builder.with_region(DEFAULT_REGION);
+        }
+        let provider = chain.credentials_provider().ok_or("the AWS SDK offers no credential chain")?;
+        builder = builder.with_credentials(Arc::new(ChainCredentials::new(provider)));
+    } else if !has_region {
+        builder = builder.with_region(DEFAULT_REGION);
+    }
+    let store = builder
+        .with_checksum_algorithm(Checksum::SHA256)
+        .with_client_options(client_options(config, plain_http))
+        .with_retry(retry(config))
+        .build()
+        .map_err(|e| e.to_string())?;
+    Ok(prefixed(store, url))
+}
+
+fn gcs(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> Result<Arc<dyn ObjectStore>, String> {
+    let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket(url)?);
+    let store = apply(builder, options, |b, key: GoogleConfigKey, value| b.with_config(key, value))?
+        .with_client_options(client_options(config, false))
+        .with_retry(retry(config))
+        .build()
+        .map_err(|e| e.to_string())?;
+    Ok(prefixed(store, url))
+}
+
+fn azure(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> Result<Arc<dyn ObjectStore>, String> {
+    let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket(url)?);
+    let emulated = options.get("use_emulator").is_some_and(|v| v == "true");
+    let store = apply(builder, options, |b, key: AzureConfigKey, value| b.with_config(key, value))?
+        .with_client_options(client_options(config, emulated))
+        .with_retry(retry(config))
+        .build()
+        .map_err(|e| e.to_string())?;
+    Ok(prefixed(store, url))
+}

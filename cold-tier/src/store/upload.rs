@@ -1,0 +1,56 @@
+//! Uploads of objects that are too large to hold in memory: parts, then one completion.
+//!
+//! The store shows nothing before the completion. A failed upload is aborted as far as possible; what an abort leaves is
+//! for the bucket's lifecycle rule on incomplete multipart uploads. A part is not tried again here: `object_store` does so
+//! for the clouds, and a failed upload begins anew under another name. The name is unique to the attempt, so completing
+//! needs no condition.
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+use tokio::sync::mpsc;
+
+use super::Store;
+use crate::error::StoreError;
+
+impl Store {
+    /// Uploads `first` and the parts that come through `parts`, in order. The sender ends with [`None`]; one that just
+    /// goes away has given up, and the upload is aborted.
+    ///
+    /// # Errors
+    /// The first call that failed; the object is then not visible, or its completion is uncertain.
+    pub(crate) async fn put_parts(
+        &self,
+        key: &str,
+        first: Vec<Bytes>,
+        mut parts: mpsc::Receiver<Option<Vec<Bytes>>>,
+    ) -> Result<Option<String>, StoreError> {
+        let path = Path::from(key);
+        let deadline = self.deadline(0);
+        let mut upload = self.once("create_multipart", key, deadline, self.inner().put_multipart(&path)).await?;
+        let mut failure = None;
+        let mut abandoned = true;
+        let mut next = Some(Some(first));
+        while let Some(part) = next {
+            let Some(part) = part else {
+                abandoned = false;
+                break;
+            };
+            let payload = PutPayload::from_iter(part);
+            let size = payload.content_length() as u64;
+            if let Err(error) = self.once("put_part", key, self.deadline(size), upload.put_part(payload)).await {
+                failure = Some(error);
+                break;
+            }
+            metrics::counter!("firn_object_store_sent_bytes_total").increment(size);
+            next = parts.recv().await;
+        }
+        if failure.is_some() || abandoned {
+            // What an abort leaves behind is invisible; its failure changes nothing for the caller.
+            let _ = self.once("abort_multipart", key, deadline, upload.abort()).await;
+            return failure.map_or(Ok(None), Err);
+        }
+        let done = self.once("complete_multipart", key, deadline, upload.complete()).await?;
+        Ok(done.e_tag)
+    }
+}

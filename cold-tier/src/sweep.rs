@@ -1,0 +1,138 @@
+//! Removing what no manifest names: losers of races, leftovers of crashes, what retention has dropped.
+//!
+//! An object is swept only if all of this holds:
+//!
+//! - the caller passes the pointer that the ledger holds; without one nothing is touched;
+//! - the manifest and all its children could be read, and none of them names the object;
+//! - it is older than the grace period, for readers that still hold an older manifest;
+//! - a data object begins below the archive's end: an archiver that stalls between upload and commit may still commit
+//!   what lies at or above it, and the ledger's fencing refuses it once the archive has moved on;
+//! - a manifest belongs to a version that the ledger has passed, for the same reason.
+//!
+//! So a stale pointer, a stalled archiver or a slow clock leave garbage, and never a hole.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use futures::StreamExt;
+use model::archive::ManifestPointer;
+use model::{TimestampMs, TopicName, TopicPartition};
+use object_store::ObjectMeta;
+
+use crate::error::{ArchiveError, ReadError, StoreError};
+use crate::manifest::ArchivedSegment;
+use crate::names::{Named, parse};
+use crate::tier::{ColdTier, Inner};
+
+/// What a sweep or a deletion did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Objects looked at.
+    pub listed: u64,
+    /// Objects deleted.
+    pub deleted: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
+    /// Objects that no manifest names and that must wait: too young, or not yet passed by the ledger.
+    pub waiting: u64,
+}
+
+impl ColdTier {
+    /// Deletes the orphans of one partition. `live` is what the ledger holds now; `None` (no commit yet, or not known)
+    /// deletes nothing.
+    ///
+    /// # Errors
+    /// When a manifest cannot be read or the store fails; what was deleted until then was rightly deleted.
+    pub async fn sweep_partition(
+        &self,
+        topic: &TopicName,
+        partition: TopicPartition,
+        live: Option<&ManifestPointer>,
+        now: TimestampMs,
+    ) -> Result<SweepReport, ArchiveError> {
+        let Some(live) = live else { return Ok(SweepReport::default()) };
+        let named = self.inner.names_of(live).await?;
+        let grace_ms = u64::try_from(self.inner.config.sweep_grace.as_millis()).unwrap_or(u64::MAX);
+        let youngest = now.saturating_sub_unsigned(grace_ms);
+        let verdict = |object: &ObjectMeta| {
+            let name = object.location.as_ref();
+            let passed = match parse(name) {
+                Some(Named::Data(base_offset)) => base_offset < live.archived_end,
+                Some(Named::Manifest(version)) => version <= live.version,
+                // Not ours.
+                None => return Verdict::Keep,
+            };
+            if named.contains(name) {
+                Verdict::Keep
+            } else if passed && object.last_modified.timestamp_millis() < youngest {
+                Verdict::Delete
+            } else {
+                Verdict::Wait
+            }
+        };
+        let folder = self.inner.names.partition(topic, partition);
+        Ok(self.inner.delete_where(&folder, verdict).await?)
+    }
+
+    /// Deletes every object of a topic that the ledger no longer knows. The topic's id is in the names, so a topic
+    /// recreated under the same name is not touched.
+    ///
+    /// # Errors
+    /// When the store fails; calling again goes on.
+    pub async fn delete_topic(&self, topic: &TopicName, topic_id: model::TopicId) -> Result<SweepReport, ArchiveError> {
+        let partition = TopicPartition { topic_id, partition: 0 };
+        let folder = self.inner.names.topic(topic, partition);
+        Ok(self.inner.delete_where(&folder, |_| Verdict::Delete).await?)
+    }
+}
+
+enum Verdict {
+    Keep,
+    Wait,
+    Delete,
+}
+
+impl Inner {
+    /// The names that the manifest and its children hold, their own included.
+    async fn names_of(&self, live: &ManifestPointer) -> Result<HashSet<String>, ReadError> {
+        let manifest = self.manifests.manifest(live).await?;
+        let mut names = HashSet::from([live.object.clone()]);
+        let mut children = manifest.list.children.clone();
+        while let Some(child) = children.pop() {
+            let node = self.manifests.node(&child).await?;
+            names.insert(child.object);
+            children.extend(node.children.iter().cloned());
+        }
+        let visit = |segment: &ArchivedSegment| {
+            names.insert(segment.object.clone());
+            ControlFlow::Continue(())
+        };
+        self.manifests.each(live, i64::MIN, |_| true, visit).await?;
+        Ok(names)
+    }
+
+    async fn delete_where(
+        &self,
+        folder: &str,
+        verdict: impl Fn(&ObjectMeta) -> Verdict,
+    ) -> Result<SweepReport, StoreError> {
+        let mut report = SweepReport::default();
+        let mut listing = self.store.list(folder);
+        while let Some(object) = listing.next().await {
+            let object = object?;
+            report.listed += 1;
+            match verdict(&object) {
+                Verdict::Keep => {}
+                Verdict::Wait => report.waiting += 1,
+                Verdict::Delete => {
+                    self.store.delete(object.location.as_ref()).await?;
+                    tracing::info!(object = %object.location, "deleted an archived object");
+                    report.deleted += 1;
+                    report.deleted_bytes += object.size;
+                }
+            }
+        }
+        metrics::counter!("firn_archive_swept_objects_total").increment(report.deleted);
+        Ok(report)
+    }
+}

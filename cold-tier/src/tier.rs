@@ -1,0 +1,141 @@
+//! The archive as one value: the store, the caches and the threads.
+
+use std::sync::Arc;
+
+use object_store::{ObjectStore, PutPayload};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::config::{Config, MIN_PART_BYTES};
+use crate::error::OpenError;
+use crate::flight::Flight;
+use crate::footer::Footer;
+use crate::manifest::cache::Manifests;
+use crate::names::{MARKER_PREFIX, Names};
+use crate::read::ahead::Streams;
+use crate::read::chunks::ChunkKey;
+use crate::replay::Replayed;
+use crate::store::Store;
+use crate::store::open::{open_store, redacted};
+use crate::store::probe::probe;
+use crate::workers::Workers;
+
+/// Bytes of in-flight memory that one permit stands for.
+pub(crate) const PERMIT_BYTES: u64 = 4 << 10;
+
+/// The archive. Cheap to clone; the threads end with the last clone.
+#[derive(Debug, Clone)]
+pub struct ColdTier {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) names: Names,
+    pub(crate) manifests: Manifests,
+    pub(crate) footers: Flight<String, Arc<Footer>>,
+    pub(crate) chunks: Flight<ChunkKey, Arc<Replayed>>,
+    pub(crate) streams: Streams,
+    pub(crate) decoders: Workers,
+    pub(crate) archivers: Workers,
+    /// Memory of chunks in the making, in permits of [`PERMIT_BYTES`].
+    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) in_flight_permits: u32,
+}
+
+/// What the caches hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Decoded chunks in the cache.
+    pub chunks: u64,
+    /// Their bytes.
+    pub chunk_bytes: u64,
+    /// Chunks that are being fetched or decoded.
+    pub chunks_loading: u64,
+    /// Bytes of memory reserved for those.
+    pub in_flight_bytes: u64,
+    /// Object footers in the cache.
+    pub footers: u64,
+    /// Their bytes.
+    pub footer_bytes: u64,
+}
+
+impl ColdTier {
+    /// Opens the store that `config` names, probes it, and leaves the cluster's marker in it.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a store that breaks a promise is refused by name and reason.
+    pub async fn open(config: Config) -> Result<ColdTier, OpenError> {
+        let store = open_store(&config).await?;
+        let tier = ColdTier::with_store(config, store)?;
+        let url = &tier.inner.config.url;
+        probe(&tier.inner.store, url, Uuid::new_v4()).await?;
+        let unreachable = |source| OpenError::Unreachable { url: redacted(url), source };
+        tier.leave_marker().await.map_err(unreachable)?;
+        Ok(tier)
+    }
+
+    /// An archive over `store`, unprobed.
+    ///
+    /// # Errors
+    /// [`OpenError::ClusterId`] and [`OpenError::Threads`].
+    pub fn with_store(mut config: Config, store: Arc<dyn ObjectStore>) -> Result<ColdTier, OpenError> {
+        config.upload_part_bytes = config.upload_part_bytes.max(MIN_PART_BYTES);
+        let names = Names::new(&config.cluster_id).ok_or_else(|| OpenError::ClusterId(config.cluster_id.clone()))?;
+        let threads = |e: std::io::Error| OpenError::Threads(e.to_string());
+        let store = Store::new(store, config.call_timeout, config.call_retries);
+        let permits = (config.in_flight_bytes() / PERMIT_BYTES).clamp(1, u64::from(u32::MAX >> 4));
+        let in_flight_permits = u32::try_from(permits).unwrap_or(1);
+        let inner = Inner {
+            manifests: Manifests::new(store.clone(), &config),
+            footers: Flight::new(config.metadata_cache_bytes(), |footer: &Arc<Footer>| footer.memory_bytes()),
+            chunks: Flight::new(config.chunk_cache_bytes(), |chunk: &Arc<Replayed>| chunk.memory_bytes()),
+            streams: Streams::new(),
+            decoders: Workers::start("cold-decode", config.decode_threads).map_err(threads)?,
+            archivers: Workers::start("cold-archive", config.archive_threads).map_err(threads)?,
+            in_flight: Arc::new(Semaphore::new(in_flight_permits as usize)),
+            in_flight_permits,
+            store,
+            names,
+            config,
+        };
+        Ok(ColdTier { inner: Arc::new(inner) })
+    }
+
+    /// What the caches hold now; counts lag behind a little.
+    #[must_use]
+    pub fn cache_stats(&self) -> CacheStats {
+        let Inner { chunks, footers, in_flight, in_flight_permits, .. } = &*self.inner;
+        let ((chunk_count, chunk_bytes), (footer_count, footer_bytes)) = (chunks.size(), footers.size());
+        let free = in_flight.available_permits() as u64;
+        CacheStats {
+            chunks: chunk_count,
+            chunk_bytes,
+            chunks_loading: chunks.loads() as u64,
+            in_flight_bytes: u64::from(*in_flight_permits).saturating_sub(free) * PERMIT_BYTES,
+            footers: footer_count,
+            footer_bytes,
+        }
+    }
+
+    /// Marks the store as holding this cluster's archive, and says so when it holds another's too: names begin with
+    /// the cluster's id, so the two do not touch.
+    async fn leave_marker(&self) -> Result<(), crate::StoreError> {
+        let Inner { store, names, .. } = &*self.inner;
+        let marker = names.marker();
+        let content = serde_json::json!({ "format": 1, "cluster_id": names.cluster_id() }).to_string();
+        store.put_new(&marker, PutPayload::from(content.into_bytes())).await?;
+        // Markers lie at the root, so a listing by folder shows them without walking the archive.
+        let listed = store.inner().list_with_delimiter(None);
+        let root = store.once("list", "", store.deadline(0), listed).await?;
+        for object in root.objects {
+            let name = object.location.as_ref();
+            if name.starts_with(MARKER_PREFIX) && name != marker {
+                tracing::warn!(marker = name, "the object store also holds the archive of another cluster");
+            }
+        }
+        Ok(())
+    }
+}
