@@ -1,0 +1,104 @@
+//! What can go wrong between a broker and the metadata of its cluster.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use coordinator::cluster::ClusterError;
+
+/// Why the metadata cannot be opened, or has failed for good.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// The operating system refused.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The refusal.
+        source: io::Error,
+    },
+    /// Another process has the file.
+    #[error("{} is in use: another broker runs on this data directory, stop it first", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file's content is not what was written.
+    #[error(
+        "{} is damaged: {detail}. Restore this file from a backup; do not delete it, since topics, settings and the archive \
+         ledger stand only there", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// The file is of a kind that this build does not know.
+    #[error("{} has format {found}, this build reads {known}: use the build that wrote it, or a newer one", path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// What is known.
+        known: &'static str,
+    },
+    /// The directory belongs to another node.
+    #[error("{} belongs to node {found}, this is node {asked}: correct the node id or the data directory", path.display())]
+    OtherNode {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who asked.
+        asked: i32,
+    },
+    /// A setting makes no sense.
+    #[error("invalid metadata settings: {0}")]
+    Invalid(String),
+    /// The node did not become ready in time.
+    #[error("the metadata log was not ready after {waited:?}: {detail}")]
+    NotReady {
+        /// How long.
+        waited: Duration,
+        /// What was waited for.
+        detail: String,
+    },
+    /// The cluster refused this broker.
+    #[error("the cluster refuses this broker: {0}")]
+    Refused(#[from] ClusterError),
+    /// The metadata log has stopped; the process must be started again.
+    #[error("the metadata log has stopped: {0}. Start the broker again; see the log for the cause")]
+    Stopped(String),
+}
+
+/// Why a command got no reply that counts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The cluster refused the command: certainly not applied, and asking again will not help.
+    #[error(transparent)]
+    Refused(ClusterError),
+    /// The command never reached the log: certainly not applied.
+    #[error("the command was not applied: {reason}")]
+    NotApplied {
+        /// Why.
+        reason: String,
+    },
+    /// The command may have been applied or may yet be: read the image to find out.
+    #[error("whether the command was applied is unknown: {reason}")]
+    Uncertain {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl SubmitError {
+    /// True when the command may have been applied.
+    #[must_use]
+    pub fn is_uncertain(&self) -> bool {
+        matches!(self, SubmitError::Uncertain { .. })
+    }
+}

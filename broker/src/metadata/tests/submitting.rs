@@ -1,0 +1,129 @@
+//! Commands, replies, images.
+
+use std::collections::BTreeSet;
+
+use coordinator::cluster::{ClusterError, CommandId, Submission};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_comes_with_its_effect_in_the_image() {
+    let folder = TempDir::new().unwrap();
+    let metadata = open(&folder).await;
+    let before = metadata.image();
+    let created = create(&metadata, "orders").await;
+    assert_eq!(metadata.image().topic("orders").unwrap().id, created.id);
+    assert_eq!(metadata.image().topic_by_id(created.id).unwrap().name.as_str(), "orders");
+    assert!(before.topic("orders").is_none() && before.version() < metadata.image().version());
+    metadata.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_watch_see_every_last_change() {
+    let folder = TempDir::new().unwrap();
+    let metadata = open(&folder).await;
+    let mut watch = metadata.watch();
+    watch.mark_unchanged();
+    create(&metadata, "orders").await;
+    tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.unwrap().unwrap();
+    assert!(watch.borrow_and_update().topic("orders").is_some());
+    metadata.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_of_the_cluster_are_certain() {
+    let folder = TempDir::new().unwrap();
+    let metadata = open(&folder).await;
+    let stranger = BrokerRef { broker_id: 9, broker_epoch: 0 };
+    let refused = metadata.submit(Command::AllocateProducerIds(stranger)).await;
+    assert_eq!(refused, Err(SubmitError::Refused(ClusterError::UnknownBroker { broker_id: 9 })));
+    let unknown = Command::DeleteTopics { topics: vec![TopicRef::Name("none".to_owned())] };
+    let Reply::TopicsDeleted(outcomes) = metadata.submit(unknown).await.unwrap() else { panic!("another reply") };
+    assert_eq!(outcomes, [Err(ClusterError::UnknownTopic { name: "none".to_owned() })]);
+    metadata.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_commands_at_once_are_all_applied_once() {
+    let folder = TempDir::new().unwrap();
+    let metadata = open_with(MetadataConfig { snapshot_every: 50, ..config(&folder) }).await;
+    let tasks: Vec<_> = (0..3_000)
+        .map(|_| {
+            let metadata = metadata.clone();
+            tokio::spawn(async move { allocate(&metadata).await })
+        })
+        .collect();
+    let mut blocks = BTreeSet::new();
+    for task in tasks {
+        assert!(blocks.insert(task.await.unwrap()), "a block was handed out twice");
+    }
+    assert_eq!(blocks.into_iter().collect::<Vec<_>>(), (0..3_000).map(|n| n * 1000).collect::<Vec<_>>());
+    let entries = metadata.image().version();
+    assert!(entries < 1_500, "{entries} log entries for 3000 commands: they did not share any");
+    metadata.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_ran_out_of_time_is_never_called_not_applied_wrongly() {
+    let folder = TempDir::new().unwrap();
+    let metadata = open(&folder).await;
+    let (mut outcomes, mut applied) = (Vec::new(), 0);
+    for i in 0..400_u64 {
+        let command = Command::AllocateProducerIds(metadata.broker());
+        let outcome = metadata.submit_within(command, Duration::from_micros(i * 5)).await;
+        outcomes.push(outcome);
+    }
+    // What was on its way has arrived once a later command is answered.
+    let total = allocate(&metadata).await / 1000;
+    let mut uncertain = 0;
+    for outcome in outcomes {
+        match outcome {
+            Ok(_) => applied += 1,
+            Err(error) if error.is_uncertain() => uncertain += 1,
+            Err(SubmitError::NotApplied { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(
+        applied <= total && total <= applied + uncertain,
+        "{applied} applied, {uncertain} uncertain, in truth {total}"
+    );
+    metadata.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_metadata_apply_nothing_and_still_show_their_last_image() {
+    let folder = TempDir::new().unwrap();
+    let metadata = open(&folder).await;
+    create(&metadata, "orders").await;
+    metadata.close().await;
+    let outcome = metadata.submit(topic("late")).await;
+    assert!(matches!(outcome, Err(SubmitError::NotApplied { .. })), "{outcome:?}");
+    assert!(metadata.health().is_err());
+    assert!(metadata.image().topic("orders").is_some());
+    metadata.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_enters_the_log_twice_is_applied_once() {
+    let folder = TempDir::new().unwrap();
+    let metadata = open(&folder).await;
+    let broker = metadata.broker();
+    let id = |sequence| Some(CommandId { node_id: NODE, broker_epoch: broker.broker_epoch, sequence });
+    let allocate = |sequence| Submission { id: id(sequence), command: Command::AllocateProducerIds(broker) };
+    let batch = entry::Batch { now: 5, submissions: Arc::new(vec![allocate(1_000), allocate(1_001)]) };
+    let first = metadata.inner.raft.client_write(batch.clone()).await.unwrap();
+    let second = metadata.inner.raft.client_write(entry::Batch { now: 6, ..batch }).await.unwrap();
+    assert_eq!(first.data, second.data);
+    assert_eq!(metadata.image().next_producer_id(), 2_000);
+    metadata.close().await;
+}
+
+#[test]
+fn a_log_entry_keeps_its_form() {
+    let submission: Submission = Command::UnregisterBroker { broker_id: 7 }.into();
+    let batch = entry::Batch { now: 5, submissions: Arc::new(vec![submission]) };
+    let text = r#"{"now":5,"submissions":[{"command":{"unregister_broker":{"broker_id":7}}}]}"#;
+    assert_eq!(serde_json::to_string(&batch).unwrap(), text);
+    assert_eq!(serde_json::from_str::<entry::Batch>(text).unwrap(), batch);
+}

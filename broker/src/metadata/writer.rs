@@ -1,0 +1,127 @@
+//! The one thread that writes the Raft file: async code never waits for the disk.
+//!
+//! What came in while a commit was under way goes into the next one together: one flush for all. Jobs are done in the
+//! order in which they came, as Raft demands. The Raft core waits for each of its own jobs, so that few are ever queued.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+
+use openraft::storage::LogFlushed;
+use tokio::sync::oneshot;
+
+use super::disk::{Change, RaftFile};
+use super::entry::TypeConfig;
+
+/// Most jobs of one commit.
+const MAX_GROUP: usize = 256;
+
+/// Hands jobs to the thread. Copies share it.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    jobs: Sender<Job>,
+}
+
+enum Job {
+    /// Do it, and tell.
+    Write(Box<Change>, Done),
+    /// Stop after what came before.
+    Stop,
+}
+
+/// Whom to tell.
+enum Done {
+    Raft(LogFlushed<TypeConfig>),
+    Waiter(oneshot::Sender<io::Result<()>>),
+    /// Nobody: it may wait for the next commit, and be lost in a crash.
+    Nobody,
+}
+
+impl Writer {
+    /// Starts the thread. It ends with [`Writer::stop`] or when all copies are gone, and closes the file then.
+    pub(super) fn start(file: RaftFile) -> io::Result<(Writer, Weak<RaftFile>, JoinHandle<()>)> {
+        let file = Arc::new(file);
+        let to_read = Arc::downgrade(&file);
+        let (jobs, queue) = channel();
+        let thread = std::thread::Builder::new().name("metadata-log".to_owned()).spawn(move || run(&file, &queue))?;
+        Ok((Writer { jobs }, to_read, thread))
+    }
+
+    /// Appends to the log; Raft is told when that is durable.
+    pub(super) fn append(&self, change: Change, done: LogFlushed<TypeConfig>) {
+        if let Err(refused) = self.jobs.send(Job::Write(Box::new(change), Done::Raft(done)))
+            && let Job::Write(_, done) = refused.0
+        {
+            done.tell(Err(stopped()));
+        }
+    }
+
+    /// Returns when the change is durable.
+    pub(super) async fn write(&self, change: Change) -> io::Result<()> {
+        let (done, told) = oneshot::channel();
+        self.jobs.send(Job::Write(Box::new(change), Done::Waiter(done))).map_err(|_| stopped())?;
+        told.await.map_err(|_| stopped())?
+    }
+
+    /// Writes the change with the next commit.
+    pub(super) fn write_lazily(&self, change: Change) {
+        // A stopped thread loses the hint, as a crash would.
+        let _ = self.jobs.send(Job::Write(Box::new(change), Done::Nobody));
+    }
+
+    /// Asks the thread to end.
+    pub(super) fn stop(&self) {
+        // It may have ended already.
+        let _ = self.jobs.send(Job::Stop);
+    }
+}
+
+impl Done {
+    fn tell(self, outcome: io::Result<()>) {
+        match self {
+            Done::Raft(done) => done.log_io_completed(outcome),
+            // The waiter may have given up.
+            Done::Waiter(done) => drop(done.send(outcome)),
+            Done::Nobody => {}
+        }
+    }
+}
+
+fn run(file: &RaftFile, queue: &Receiver<Job>) {
+    let mut group: Vec<(Box<Change>, Done)> = Vec::new();
+    loop {
+        let Some(is_last) = collect(queue, &mut group) else { continue };
+        if !group.is_empty() {
+            let outcome = file.commit(group.iter().map(|(change, _)| change.as_ref()));
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "the metadata log cannot be written");
+            }
+            for (_, done) in group.drain(..) {
+                done.tell(outcome.as_ref().copied().map_err(|error| io::Error::other(error.to_string())));
+            }
+        }
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// Waits for jobs and takes those that are there. None: nothing yet that must be written now. True: the last group.
+fn collect(queue: &Receiver<Job>, group: &mut Vec<(Box<Change>, Done)>) -> Option<bool> {
+    let Ok(first) = queue.recv() else { return Some(true) };
+    let mut next = Some(first);
+    while let Some(job) = next {
+        match job {
+            Job::Stop => return Some(true),
+            Job::Write(change, done) => group.push((change, done)),
+        }
+        next = if group.len() < MAX_GROUP { queue.try_recv().ok() } else { None };
+    }
+    let must_write = group.len() >= MAX_GROUP || group.iter().any(|(_, done)| !matches!(done, Done::Nobody));
+    must_write.then_some(false)
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the thread that writes the metadata log has ended")
+}
