@@ -65,8 +65,12 @@ class Member(threading.Thread):
         """Polls until told to stop."""
         while not self._stopping.is_set():
             message = self.consumer.poll(0.05)
-            if message is not None and message.error() is None:
+            if message is None:
+                continue
+            if message.error() is None:
                 self.rows.append(row_of(message))
+            else:
+                self.errors.append(message.error())
         if self._leave:
             self.consumer.close()
 
@@ -179,7 +183,7 @@ def committed_offsets(consumer: Consumer, wanted: list[TopicPartition]) -> list[
         try:
             return consumer.committed(wanted, timeout=30)
         except KafkaException as error:
-            if error.args[0].retriable():
+            if error.args[0].code() in (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS):
                 return None
             raise
 

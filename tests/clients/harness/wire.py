@@ -47,7 +47,10 @@ class Wire:
 
     def half_close(self) -> None:
         """Says that nothing more will come."""
-        self._socket.shutdown(socket.SHUT_WR)
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise Closed from error
 
     def read_exact(self, count: int) -> bytes:
         """Reads this many bytes; raises Closed at the end of the stream."""
