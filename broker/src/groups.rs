@@ -28,7 +28,7 @@ pub(crate) mod log;
 mod records;
 mod shard;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use self::log::OffsetsLog;
 use self::shard::Shard;

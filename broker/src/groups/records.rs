@@ -1,14 +1,15 @@
 //! Records of groups as bytes: Kafka's own formats of `__consumer_offsets`, so that its tools can read the topic.
 //!
 //! Key and value each begin with two bytes: in a key the type of the record, in a value its version. We write what
-//! Kafka 4 writes: groups in version 3; offsets in version 3, or 1 where the commit named a retention of its own.
+//! Kafka 4.3 writes: groups in version 3; offsets in version 4 with the topic's id, 3 where that is unknown, and 1 where
+//! the commit named a retention of its own.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use coordinator::group::{CommittedOffset, GroupImage, GroupRecord, MemberImage};
-use model::TimestampMs;
 use model::batch::{BatchBuilder, BatchFacts, BatchView, NewRecord, RecordsBuffer};
+use model::{TimestampMs, TopicId};
 use protocol::coordinator_record::{CoordinatorKey, decode_versioned, encode_versioned};
 use protocol::messages::group_metadata_value::MemberMetadata;
 use protocol::messages::{GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue};
@@ -22,6 +23,7 @@ const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
 
 const GROUP_VERSION: i16 = 3;
 const OFFSET_VERSION: i16 = 3;
+const OFFSET_WITH_TOPIC_ID_VERSION: i16 = 4;
 const OFFSET_WITH_EXPIRY_VERSION: i16 = 1;
 
 /// Key and value of a record; no value for a tombstone.
@@ -82,11 +84,9 @@ pub(super) fn encode(record: &GroupRecord) -> Result<KeyValue, EncodeError> {
         GroupRecord::Offset { group, topic, partition, committed } => {
             let (group, topic) = (Str::from(&**group), Str::from(&**topic));
             let key = CoordinatorKey::Offset(OffsetCommitKey { group, topic, partition: *partition }).encode()?;
-            let value = committed.as_ref().map(|committed| {
-                let version =
-                    if committed.expire_timestamp.is_some() { OFFSET_WITH_EXPIRY_VERSION } else { OFFSET_VERSION };
-                encode_versioned(&offset_value(committed), version)
-            });
+            let value = committed
+                .as_ref()
+                .map(|committed| encode_versioned(&offset_value(committed), offset_version(committed)));
             Ok((key, value.transpose()?))
         }
     }
@@ -160,6 +160,16 @@ fn group_image(value: GroupMetadataValue) -> GroupImage {
     }
 }
 
+fn offset_version(committed: &CommittedOffset) -> i16 {
+    if committed.expire_timestamp.is_some() {
+        OFFSET_WITH_EXPIRY_VERSION
+    } else if committed.topic_id.is_zero() {
+        OFFSET_VERSION
+    } else {
+        OFFSET_WITH_TOPIC_ID_VERSION
+    }
+}
+
 fn offset_value(committed: &CommittedOffset) -> OffsetCommitValue {
     OffsetCommitValue {
         offset: committed.offset,
@@ -167,6 +177,7 @@ fn offset_value(committed: &CommittedOffset) -> OffsetCommitValue {
         metadata: Str::from(&*committed.metadata),
         commit_timestamp: committed.commit_timestamp,
         expire_timestamp: committed.expire_timestamp.unwrap_or(-1),
+        topic_id: committed.topic_id.0,
         ..OffsetCommitValue::default()
     }
 }
@@ -178,6 +189,7 @@ fn committed_offset(value: &OffsetCommitValue) -> CommittedOffset {
         metadata: owned(&value.metadata),
         commit_timestamp: value.commit_timestamp,
         expire_timestamp: Some(value.expire_timestamp).filter(|at| *at >= 0),
+        topic_id: TopicId(value.topic_id),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coordinator::group::*;
+use model::TopicId;
 use model::batch::BatchView;
 
 use super::log::OffsetsLog;
@@ -56,7 +57,8 @@ fn identity(id: &str) -> MemberIdentity {
 }
 
 fn commit(offset: i64) -> CommitOffsets {
-    let item = OffsetToCommit { topic: "t".into(), partition: 0, offset, leader_epoch: 1, metadata: "note".into() };
+    let (topic, metadata) = ("t".into(), "note".into());
+    let item = OffsetToCommit { topic, topic_id: TopicId::ZERO, partition: 0, offset, leader_epoch: 1, metadata };
     CommitOffsets { group: "g".into(), member: identity(""), generation: -1, retention_ms: None, offsets: vec![item] }
 }
 
@@ -215,9 +217,23 @@ fn group_record() -> GroupRecord {
 
 fn offset_record(expire_timestamp: Option<i64>) -> GroupRecord {
     let leader_epoch = if expire_timestamp.is_some() { -1 } else { 9 };
-    let committed =
-        CommittedOffset { offset: 1, leader_epoch, metadata: "md".into(), commit_timestamp: 2, expire_timestamp };
+    let committed = CommittedOffset {
+        offset: 1,
+        leader_epoch,
+        metadata: "md".into(),
+        commit_timestamp: 2,
+        expire_timestamp,
+        topic_id: TopicId::ZERO,
+    };
     GroupRecord::Offset { group: "g".into(), topic: "t".into(), partition: 3, committed: Some(committed) }
+}
+
+fn offset_record_with_topic_id() -> GroupRecord {
+    let GroupRecord::Offset { group, topic, partition, committed: Some(committed) } = offset_record(None) else {
+        panic!("no offset")
+    };
+    let topic_id = TopicId(Uuid::from_u128(0x10f7_eb4e_5a05_1b42_e188_f75d_4038_a45b));
+    GroupRecord::Offset { group, topic, partition, committed: Some(CommittedOffset { topic_id, ..committed }) }
 }
 
 #[test]
@@ -225,6 +241,10 @@ fn records_have_the_bytes_that_kafka_writes() {
     let (key, value) = records::encode(&offset_record(None)).unwrap();
     assert_eq!(&key[..], b"\0\x01\0\x01g\0\x01t\0\0\0\x03");
     assert_eq!(&value.unwrap()[..], b"\0\x03\0\0\0\0\0\0\0\x01\0\0\0\x09\0\x02md\0\0\0\0\0\0\0\x02");
+    let (_, value) = records::encode(&offset_record_with_topic_id()).unwrap();
+    let expected = b"\0\x04\0\0\0\0\0\0\0\x01\0\0\0\x09\x03md\0\0\0\0\0\0\0\x02\
+        \x01\0\x10\x10\xf7\xeb\x4e\x5a\x05\x1b\x42\xe1\x88\xf7\x5d\x40\x38\xa4\x5b";
+    assert_eq!(&value.unwrap()[..], expected);
     let (_, value) = records::encode(&offset_record(Some(4))).unwrap();
     assert_eq!(&value.unwrap()[..], b"\0\x01\0\0\0\0\0\0\0\x01\0\x02md\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x04");
     let (key, value) = records::encode(&group_record()).unwrap();
@@ -238,7 +258,8 @@ fn records_have_the_bytes_that_kafka_writes() {
 fn records_read_back_as_they_were_written() {
     let tombstone = GroupRecord::Metadata { group: "g".into(), image: None };
     let gone = GroupRecord::Offset { group: "g".into(), topic: "t".into(), partition: 0, committed: None };
-    let all = [group_record(), offset_record(None), offset_record(Some(5)), tombstone, gone];
+    let offsets = [offset_record(None), offset_record(Some(5)), offset_record_with_topic_id()];
+    let all: Vec<_> = [group_record(), tombstone, gone].into_iter().chain(offsets).collect();
     let encoded: Vec<_> = all.iter().map(|record| records::encode(record).unwrap()).collect();
     let batches = records::pack(&encoded, 77).unwrap();
     assert_eq!(batches.len(), 1);

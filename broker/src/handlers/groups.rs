@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coordinator::group::GroupError;
+use model::{TopicId, TopicPartition};
 use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
@@ -64,19 +65,16 @@ fn wire_option(text: Option<&Arc<str>>) -> Option<Str> {
 }
 
 /// Whether the cluster has the partition, wherever it is led.
-fn partition_exists(context: &RequestContext<'_>, topic: &str, partition: i32) -> bool {
-    let image = context.broker.metadata.image();
-    let Some(topic_id) = image.topic(topic).map(|topic| topic.id) else { return false };
-    image.partition(model::TopicPartition { topic_id, partition }).is_some()
+fn partition_exists(context: &RequestContext<'_>, topic_id: TopicId, partition: i32) -> bool {
+    context.broker.metadata.image().partition(TopicPartition { topic_id, partition }).is_some()
 }
 
 /// The name of a topic that is known by its id.
-fn topic_name(context: &RequestContext<'_>, id: uuid::Uuid) -> Option<Str> {
-    let image = context.broker.metadata.image();
-    image.topic_by_id(model::TopicId(id)).map(|topic| Str::from(&*topic.name))
+fn topic_name(context: &RequestContext<'_>, id: TopicId) -> Option<Str> {
+    context.broker.metadata.image().topic_by_id(id).map(|topic| Str::from(&*topic.name))
 }
 
-/// The id of a topic that is known by its name.
-fn topic_id(context: &RequestContext<'_>, name: &str) -> Option<uuid::Uuid> {
-    context.broker.metadata.image().topic(name).map(|topic| topic.id.0)
+/// The id of a topic that is known by its name; zero if there is none.
+fn topic_id(context: &RequestContext<'_>, name: &str) -> TopicId {
+    context.broker.metadata.image().topic(name).map_or(TopicId::ZERO, |topic| topic.id)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{LeaderEpoch, Offset, PartitionIndex};
+use model::{LeaderEpoch, Offset, PartitionIndex, TopicId};
 
 use super::error::GroupError;
 use super::record::{GroupId, MemberId};
@@ -241,6 +241,8 @@ pub struct CommitOffsets {
 pub struct OffsetToCommit {
     /// Topic by name.
     pub topic: Arc<str>,
+    /// Its id, or [`TopicId::ZERO`] if unknown.
+    pub topic_id: TopicId,
     /// Partition of the topic.
     pub partition: PartitionIndex,
     /// Next offset to consume.

@@ -96,13 +96,13 @@ impl Groups {
     pub fn decide(&self, token: RequestToken, command: &Command, now: TimestampMs) -> Decision {
         let group = self.groups.get(command.group());
         match command {
+            Command::Sync(_) | Command::Leave(_) | Command::DeleteOffsets(_) if command.group().is_empty() => {
+                refusal(token, command, GroupError::InvalidGroupId)
+            }
             Command::Join(join) => self.decide_join(token, join, now),
             Command::Heartbeat(heartbeat) => heartbeat_decision(group, token, heartbeat, now),
             Command::CommitOffsets(_) | Command::DeleteOffsets(_) | Command::DeleteGroup(_) => {
                 self.decide_offsets(token, command, now)
-            }
-            Command::Sync(_) | Command::Leave(_) if command.group().is_empty() => {
-                refusal(token, command, GroupError::InvalidGroupId)
             }
             Command::Sync(sync) => match group {
                 None => refusal(token, command, GroupError::UnknownMemberId),

@@ -54,6 +54,7 @@ pub(super) fn commit_records(settings: &GroupSettings, commit: &CommitOffsets, n
             leader_epoch: item.leader_epoch,
             metadata: item.metadata.clone(),
             commit_timestamp: now,
+            topic_id: item.topic_id,
             expire_timestamp: commit.retention_ms.map(|retention_ms| now.saturating_add(retention_ms.max(0))),
         };
         records.push(GroupRecord::Offset {

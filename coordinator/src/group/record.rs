@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{LeaderEpoch, Offset, PartitionIndex, TimestampMs};
+use model::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId};
 
 /// Name of a group; compared byte for byte.
 pub type GroupId = Arc<str>;
@@ -85,6 +85,16 @@ pub struct CommittedOffset {
     pub commit_timestamp: TimestampMs,
     /// When it lapses, where an old client named a retention of its own.
     pub expire_timestamp: Option<TimestampMs>,
+    /// The topic that was meant, or [`TopicId::ZERO`] in old records: a later topic of the same name is another one.
+    pub topic_id: TopicId,
+}
+
+impl CommittedOffset {
+    /// Whether it belongs to the topic that has this id now; an unknown id belongs to any.
+    #[must_use]
+    pub fn is_of(&self, topic_id: TopicId) -> bool {
+        self.topic_id == topic_id || self.topic_id.is_zero() || topic_id.is_zero()
+    }
 }
 
 /// Committed offsets by topic name and partition.

@@ -16,19 +16,16 @@ const ALL_GROUP_OPERATIONS: i32 = 0x0d48;
 pub(crate) async fn handle(context: &RequestContext<'_>, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let mut groups = Vec::with_capacity(request.groups.len());
     for group_id in request.groups {
-        let described = match context.broker.groups.describe(&group_id).await {
-            Ok(Some(description)) => {
-                let mut group = existing(group_id, description);
-                if request.include_authorized_operations {
-                    group.authorized_operations = ALL_GROUP_OPERATIONS;
-                }
-                group
-            }
+        let mut described = match context.broker.groups.describe(&group_id).await {
+            Ok(Some(description)) => existing(group_id, description),
             Ok(None) => absent(group_id, context.version),
             Err(error) => {
                 DescribedGroup { group_id, error_code: error_code(error).code(), ..DescribedGroup::default() }
             }
         };
+        if request.include_authorized_operations && described.error_code == 0 {
+            described.authorized_operations = ALL_GROUP_OPERATIONS;
+        }
         groups.push(described);
     }
     DescribeGroupsResponse { groups, ..DescribeGroupsResponse::default() }

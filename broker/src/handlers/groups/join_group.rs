@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use coordinator::group::{JoinAbilities, JoinGroup, JoinRefused, Joined, Protocol};
+use protocol::Str;
 use protocol::messages::join_group_response::JoinGroupResponseMember;
 use protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use tracing::debug;
@@ -28,9 +29,14 @@ pub(crate) async fn handle(context: &RequestContext<'_>, request: JoinGroupReque
         Err(JoinRefused { member_id, error }) => JoinGroupResponse {
             error_code: error_code(error).code(),
             member_id: wire(&member_id),
+            protocol_name: nullable_protocol(None, context.version),
             ..JoinGroupResponse::default()
         },
     }
+}
+
+fn nullable_protocol(name: Option<Str>, version: i16) -> Option<Str> {
+    if version < NULLABLE_PROTOCOL { Some(name.unwrap_or_default()) } else { name }
 }
 
 fn domain(context: &RequestContext<'_>, request: &JoinGroupRequest) -> JoinGroup {
@@ -64,11 +70,10 @@ fn completed(joined: Joined, version: i16) -> JoinGroupResponse {
         metadata: member.metadata.clone(),
         ..JoinGroupResponseMember::default()
     });
-    let name = wire_option(joined.protocol_name.as_ref());
     JoinGroupResponse {
         generation_id: joined.generation,
         protocol_type: wire_option(joined.protocol_type.as_ref()),
-        protocol_name: if version < NULLABLE_PROTOCOL { Some(name.unwrap_or_default()) } else { name },
+        protocol_name: nullable_protocol(wire_option(joined.protocol_name.as_ref()), version),
         leader: wire(&joined.leader),
         skip_assignment: joined.skip_assignment,
         member_id: wire(&joined.member_id),

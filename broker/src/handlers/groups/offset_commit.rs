@@ -1,12 +1,13 @@
 //! OffsetCommit: topics by name up to version 9, by id from version 10 on.
 
 use coordinator::group::{CommitOffsets, MemberIdentity, OffsetToCommit};
+use model::TopicId;
 use protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use protocol::{ErrorCode, Str};
 
-use super::{error_code, owned, owned_option, partition_exists, topic_name};
+use super::{error_code, owned, owned_option, partition_exists, topic_id, topic_name};
 use crate::handlers::RequestContext;
 
 /// First version that knows of groups that are not there.
@@ -38,15 +39,19 @@ fn check_topic(
     topic: &OffsetCommitRequestTopic,
     offsets: &mut Vec<OffsetToCommit>,
 ) -> OffsetCommitResponseTopic {
-    let by_id = context.version >= TOPIC_IDS;
-    let name = if by_id { topic_name(context, topic.topic_id) } else { Some(topic.name.clone()) };
+    let (name, topic_id) = if context.version >= TOPIC_IDS {
+        let id = TopicId(topic.topic_id);
+        (topic_name(context, id), id)
+    } else {
+        (Some(topic.name.clone()), topic_id(context, &topic.name))
+    };
     let check = |partition: &OffsetCommitRequestPartition| {
         let partition_index = partition.partition_index;
         let error = match &name {
             None => ErrorCode::UnknownTopicId,
-            Some(name) if !partition_exists(context, name, partition_index) => ErrorCode::UnknownTopicOrPartition,
+            Some(_) if !partition_exists(context, topic_id, partition_index) => ErrorCode::UnknownTopicOrPartition,
             Some(name) => {
-                offsets.push(to_commit(name, partition));
+                offsets.push(to_commit(name, topic_id, partition));
                 ErrorCode::None
             }
         };
@@ -64,9 +69,10 @@ fn check_topic(
     }
 }
 
-fn to_commit(topic: &Str, partition: &OffsetCommitRequestPartition) -> OffsetToCommit {
+fn to_commit(topic: &Str, topic_id: TopicId, partition: &OffsetCommitRequestPartition) -> OffsetToCommit {
     OffsetToCommit {
         topic: owned(topic),
+        topic_id,
         partition: partition.partition_index,
         offset: partition.committed_offset,
         leader_epoch: partition.committed_leader_epoch,

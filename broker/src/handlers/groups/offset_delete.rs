@@ -5,17 +5,18 @@ use protocol::ErrorCode;
 use protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
 use protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 
-use super::{code_of, error_code, owned, partition_exists};
+use super::{code_of, error_code, owned, partition_exists, topic_id};
 use crate::handlers::RequestContext;
 
 pub(crate) async fn handle(context: &RequestContext<'_>, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
     let mut partitions = Vec::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
+        let topic_id = topic_id(context, &topic.name);
         let mut answered = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let partition_index = partition.partition_index;
-            let exists = partition_exists(context, &topic.name, partition_index);
+            let exists = partition_exists(context, topic_id, partition_index);
             if exists {
                 partitions.push((owned(&topic.name), partition_index));
             }

@@ -1,6 +1,7 @@
 //! OffsetFetch: one group up to version 7, any number of them later; topics by id from version 10 on.
 
 use coordinator::group::{CommittedOffset, OffsetsByTopic};
+use model::TopicId;
 use protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
@@ -8,7 +9,6 @@ use protocol::messages::offset_fetch_response::{
 };
 use protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use protocol::{ErrorCode, Str};
-use uuid::Uuid;
 
 use super::{error_code, topic_id, topic_name, wire};
 use crate::handlers::RequestContext;
@@ -79,12 +79,18 @@ fn all_topics(context: &RequestContext<'_>, offsets: &OffsetsByTopic) -> Vec<Off
     let by_id = context.version >= TOPIC_IDS;
     let mut topics = Vec::with_capacity(offsets.len());
     for (name, of_topic) in offsets {
+        let id = topic_id(context, name);
         // A client that speaks in ids cannot be told of a topic that is gone.
-        let id = if by_id { topic_id(context, name) } else { Some(Uuid::nil()) };
-        let Some(topic_id) = id else { continue };
-        let partitions = of_topic.iter().map(|(index, committed)| partition(*index, Some(committed))).collect();
-        let name = wire(name);
-        topics.push(OffsetFetchResponseTopics { name, topic_id, partitions, ..OffsetFetchResponseTopics::default() });
+        if by_id && id.is_zero() {
+            continue;
+        }
+        let current = of_topic.iter().filter(|(_, committed)| committed.is_of(id));
+        topics.push(OffsetFetchResponseTopics {
+            name: wire(name),
+            topic_id: id.0,
+            partitions: current.map(|(index, committed)| partition(*index, Some(committed))).collect(),
+            ..OffsetFetchResponseTopics::default()
+        });
     }
     topics
 }
@@ -94,15 +100,21 @@ fn named_topic(
     topic: &OffsetFetchRequestTopics,
     offsets: &OffsetsByTopic,
 ) -> OffsetFetchResponseTopics {
-    let by_id = context.version >= TOPIC_IDS;
-    let name = if by_id { topic_name(context, topic.topic_id) } else { Some(topic.name.clone()) };
-    let Some(name) = name else { return unknown(topic, ErrorCode::UnknownTopicId.code()) };
+    let (name, id) = if context.version >= TOPIC_IDS {
+        let id = TopicId(topic.topic_id);
+        let Some(name) = topic_name(context, id) else { return unknown(topic, ErrorCode::UnknownTopicId.code()) };
+        (name, id)
+    } else {
+        (topic.name.clone(), topic_id(context, &topic.name))
+    };
     let of_topic = offsets.get(&*name);
+    // What was committed for a former topic of that name is not for this one.
+    let current = |index: &i32| of_topic.and_then(|it| it.get(index)).filter(|it| it.is_of(id));
     let indexes = topic.partition_indexes.iter();
     OffsetFetchResponseTopics {
         name,
         topic_id: topic.topic_id,
-        partitions: indexes.map(|index| partition(*index, of_topic.and_then(|it| it.get(index)))).collect(),
+        partitions: indexes.map(|index| partition(*index, current(index))).collect(),
         ..OffsetFetchResponseTopics::default()
     }
 }

@@ -67,8 +67,14 @@ pub(super) fn identity(id: &str) -> MemberIdentity {
 }
 
 pub(super) fn commit_of(member: &str, generation: i32, offset: i64) -> CommitOffsets {
-    let item =
-        OffsetToCommit { topic: "t".into(), partition: 0, offset, leader_epoch: 3, metadata: "where I was".into() };
+    let item = OffsetToCommit {
+        topic: "t".into(),
+        topic_id: model::TopicId::ZERO,
+        partition: 0,
+        offset,
+        leader_epoch: 3,
+        metadata: "where I was".into(),
+    };
     CommitOffsets { group: GROUP.into(), member: identity(member), generation, retention_ms: None, offsets: vec![item] }
 }
 

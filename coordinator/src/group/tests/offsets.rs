@@ -171,3 +171,12 @@ fn listings_are_filtered_by_state_and_type() {
     assert_eq!(list(&["Empty"], &["Classic"]), ["simple"]);
     assert!(list(&[], &["consumer"]).is_empty());
 }
+
+#[test]
+fn offsets_of_a_group_without_a_name_can_be_committed_but_not_deleted() {
+    let mut shard = Shard::new();
+    let commit = CommitOffsets { group: "".into(), ..commit_of("", -1, 7) };
+    assert_eq!(shard.commit(commit), Ok(vec![Ok(())]), "as in Kafka, for old clients");
+    let token = shard.send(Command::DeleteOffsets(DeleteOffsets { group: "".into(), partitions: Vec::new() }));
+    assert_eq!(shard.answered[&token], Reply::DeleteOffsets(Err(GroupError::InvalidGroupId)));
+}
