@@ -27,6 +27,8 @@ install_kafka_python_tests() {
   fetch_sdist kafka-python "$KAFKA_PYTHON_VERSION" kafka-python "$KAFKA_PYTHON_SHA256"
   # The sdist leaves test/service.py out; ours only knows a broker that already runs.
   cp "$REPO/tests/clients/kafka_python_service.py" "$FIRN_TEST_CACHE/kafka-python/test/service.py"
+  # Also left out; without it, Python's own package `test` wins.
+  touch "$FIRN_TEST_CACHE/kafka-python/test/__init__.py"
 }
 
 # rskafka's integration tests, compiled once; only the test programs stay in the cache.
