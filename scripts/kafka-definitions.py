@@ -78,7 +78,9 @@ def official_message(definition):
 
 def official_field(field):
     """The facts of one field."""
-    facts = {"name": field["name"], "type": field["type"], "versions": field["versions"].strip()}
+    # Kafka's generator takes the tagged versions where a field states no others.
+    versions = field.get("versions") or field["taggedVersions"]
+    facts = {"name": field["name"], "type": field["type"], "versions": versions.strip()}
     if field.get("nullableVersions", "none") != "none":
         facts["null"] = field["nullableVersions"]
     if "tag" in field:
@@ -96,16 +98,16 @@ def official_field(field):
 
 def official_default(field):
     """The default in one spelling; None where it is what the type has anyway."""
-    if "default" not in field:
+    if field.get("default") is None:
+        # To Kafka's generator the string "null" is a default, while JSON's null is none.
         return None
-    kind, raw = field["type"], field["default"]
-    text = "null" if raw is None else str(raw)
+    kind, text = field["type"], str(field["default"])
     if kind in INTEGERS:
         text = str(int(text, 0))
         return None if text == "0" else text
     if kind == "bool":
         text = text.lower()
-    return None if text == NATURAL_DEFAULTS.get(kind) and text != "null" else text
+    return None if text == NATURAL_DEFAULTS.get(kind) else text
 
 
 # ---------------------------------------------------------------- our side: tables

@@ -126,6 +126,8 @@ pub(crate) struct Context<'a> {
     pub(crate) flexible: String,
     /// When the field may be null.
     pub(crate) nullable: Condition,
+    /// Whether the value stands in a tagged field, where Kafka marks a struct that is null in another way.
+    pub(crate) is_tagged: bool,
 }
 
 impl<'a> Context<'a> {
@@ -144,7 +146,12 @@ impl<'a> Context<'a> {
             Versions::NONE => Condition::Never,
             range => Condition::of(range, field.versions.and(message.versions)),
         };
-        Self { message, label, flexible, nullable }
+        Self { message, label, flexible, nullable, is_tagged: false }
+    }
+
+    /// The same for the value in a tagged field.
+    pub(crate) fn tagged(self) -> Self {
+        Self { is_tagged: true, ..self }
     }
 
     /// An expression that reads the field's value, errors already propagated.
@@ -155,15 +162,10 @@ impl<'a> Context<'a> {
         let value = match &field.kind {
             FieldType::Struct(name) => {
                 let read = format!("{name}::decode(r, version)?");
+                let present = format!("r.is_present({}, {:?})?", self.is_tagged, self.label);
                 return Ok(match &self.nullable {
-                    Condition::Always => {
-                        format!("if r.is_present({:?})? {{ Some({read}) }} else {{ None }}", self.label)
-                    }
-                    other => format!(
-                        "if !({}) || r.is_present({:?})? {{ Some({read}) }} else {{ None }}",
-                        other.code(),
-                        self.label
-                    ),
+                    Condition::Always => format!("if {present} {{ Some({read}) }} else {{ None }}"),
+                    other => format!("if !({}) || {present} {{ Some({read}) }} else {{ None }}", other.code()),
                 });
             }
             kind => self.read_plain(kind, "nullable_")?,
@@ -206,8 +208,9 @@ impl<'a> Context<'a> {
             FieldType::Bytes => format!("w.nullable_bytes({flexible}, {label:?}, self.{name}.as_ref())?;"),
             FieldType::Records => format!("w.records({flexible}, {label:?}, self.{name}.as_ref())?;"),
             FieldType::Struct(_) => format!(
-                "if {} {{ w.presence(self.{name}.is_some()); }}\nif let Some(value) = &self.{name} {{ value.encode(w, version)?; }}",
-                self.nullable.code()
+                "if {} {{ w.presence({}, self.{name}.is_some()); }}\nif let Some(value) = &self.{name} {{ value.encode(w, version)?; }}",
+                self.nullable.code(),
+                self.is_tagged
             ),
             kind => format!(
                 "match &self.{name} {{ None => w.null_array({flexible}), Some(values) => {{ {} }} }}",

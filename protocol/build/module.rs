@@ -155,6 +155,7 @@ fn decode(message: &Message, group: &Struct) -> Result<String, String> {
         let (name, context) = (snake_case(&field.name), Context::new(message, group, field));
         let (tagged, plain) = tagged_and_plain(message, field)?;
         let (default, read) = (expression::default_value(field)?, context.read(field)?);
+        let read_tagged = context.tagged().read(field)?;
         let binding = if tagged.is_empty() { "let" } else { "let mut" };
         let value = match plain {
             Condition::Always => read.clone(),
@@ -169,7 +170,7 @@ fn decode(message: &Message, group: &Struct) -> Result<String, String> {
                 Condition::When(condition) => format!(" if {condition}"),
                 _ => String::new(),
             };
-            let _ = writeln!(arms, "                {tag}{guard} => {name} = {read},");
+            let _ = writeln!(arms, "                {tag}{guard} => {name} = {read_tagged},");
         }
     }
     if is_flexible(message) {
@@ -213,7 +214,7 @@ fn encode(message: &Message, group: &Struct) -> Result<String, String> {
         let (name, context) = (snake_case(&field.name), Context::new(message, group, field));
         let (tagged, plain) = tagged_and_plain(message, field)?;
         if let (Some((tag, _)), false) = (field.tag, tagged.is_empty()) {
-            tagged_fields.push((tag, encode_tagged(message, field, tagged, &context)?));
+            tagged_fields.push((tag, encode_tagged(message, group, field, tagged)?));
         }
         let absent = absent_check(message, field, &context)?;
         let write = context.write(field, &name);
@@ -251,7 +252,8 @@ fn absent_check(message: &Message, field: &Field, context: &Context<'_>) -> Resu
     Ok(format!("if {tagged}{differs} {{ return Err(w.not_in_version({:?}, version)); }}", context.label))
 }
 
-fn encode_tagged(message: &Message, field: &Field, tagged: Versions, context: &Context<'_>) -> Result<String, String> {
+fn encode_tagged(message: &Message, group: &Struct, field: &Field, tagged: Versions) -> Result<String, String> {
+    let context = Context::new(message, group, field).tagged();
     let name = snake_case(&field.name);
     let differs = expression::differs_from_default(field, &name)?;
     let condition = match Condition::of(tagged, message.flexible.and(message.versions)) {

@@ -37,6 +37,12 @@ pub enum DecodeProblem {
         /// How many bytes follow.
         remaining: usize,
     },
+    /// More elements than a frame of this size may reasonably have: they would take many times its memory.
+    #[error("has {count} elements, which with all before would take too much memory for a frame of this size")]
+    TooManyElements {
+        /// The count on the wire.
+        count: usize,
+    },
     /// A length below zero which is not the one that means null.
     #[error("has the negative length {length}")]
     NegativeLength {
@@ -68,7 +74,7 @@ pub enum DecodeProblem {
         /// The length of the content, in bytes.
         taken: usize,
     },
-    /// The marker in front of a struct that may be null is neither 1 nor −1.
+    /// The marker in front of a struct that may be null is neither of its two values.
     #[error("is marked neither as present nor as null")]
     BadPresence,
     /// A version that the message does not have.

@@ -2,13 +2,11 @@
 //! after decoding. While encoding, a field that the version lacks must have its default, unless the table calls it
 //! ignorable; then it is dropped (Kafka's rule).
 #![allow(
-    clippy::too_many_lines,
-    clippy::double_parens,
-    clippy::nonminimal_bool,
-    clippy::needless_bool,
     unused_variables,
-    unused_imports
+    unused_imports,
+    reason = "not every message has a use for its version or all of the prelude"
 )]
+#![allow(clippy::nonminimal_bool, reason = "conditions are put together from parts")]
 
 mod prelude {
     pub(super) use bytes::Bytes;

@@ -10,6 +10,11 @@ use crate::text::Str;
 /// What an array may reserve before its first element was read; it grows from there as elements decode.
 const MAX_PREALLOCATION_BYTES: usize = 64 * 1024;
 
+/// What the elements of all arrays of a frame may take in memory: a fixed part, and a multiple of the frame. Elements are
+/// larger in memory than on the wire, an empty string by a factor of 16; honest messages stay below a factor of 8.
+const ELEMENT_BUDGET_BYTES: usize = 32 * 1024 * 1024;
+const ELEMENT_BUDGET_PER_FRAME_BYTE: usize = 8;
+
 /// Kafka's limit for strings, whatever the width of the length.
 pub(crate) const MAX_STRING_BYTES: usize = 0x7fff;
 
@@ -18,6 +23,8 @@ pub(crate) const MAX_STRING_BYTES: usize = 0x7fff;
 pub struct Reader {
     bytes: Bytes,
     position: usize,
+    /// How many bytes of memory further elements may take.
+    element_budget: usize,
 }
 
 macro_rules! numbers {
@@ -34,7 +41,8 @@ macro_rules! numbers {
 impl Reader {
     /// Reads from the start of `bytes`.
     pub fn new(bytes: Bytes) -> Self {
-        Self { bytes, position: 0 }
+        let element_budget = ELEMENT_BUDGET_BYTES + ELEMENT_BUDGET_PER_FRAME_BYTE.saturating_mul(bytes.len());
+        Self { bytes, position: 0, element_budget }
     }
 
     /// How many bytes were read.
@@ -142,19 +150,25 @@ impl Reader {
         if count > self.remaining() / smallest.max(1) {
             return Err(self.error(field, DecodeProblem::CountTooLarge { count, remaining: self.remaining() }));
         }
+        self.charge(count, size_of::<T>(), field)?;
         let affordable = MAX_PREALLOCATION_BYTES / size_of::<T>().max(1);
         let mut elements = Vec::with_capacity(count.min(affordable));
         for _ in 0..count {
+            if elements.len() == elements.capacity() {
+                // Doubles, but never beyond the count.
+                elements.reserve_exact((count - elements.len()).min(elements.len().max(1)));
+            }
             elements.push(read(self)?);
         }
         Ok(Some(elements))
     }
 
-    /// Reads the marker in front of a struct that may be null.
-    pub fn is_present(&mut self, field: &'static str) -> Result<bool, DecodeError> {
+    /// Reads the marker in front of a struct that may be null: 1 or −1; in a tagged field 1 or 0.
+    pub fn is_present(&mut self, is_tagged: bool, field: &'static str) -> Result<bool, DecodeError> {
         match self.i8(field)? {
             1 => Ok(true),
-            -1 => Ok(false),
+            -1 if !is_tagged => Ok(false),
+            0 if is_tagged => Ok(false),
             _ => Err(self.error(field, DecodeProblem::BadPresence)),
         }
     }
@@ -200,6 +214,7 @@ impl Reader {
     ) -> Result<Vec<(u32, Bytes)>, DecodeError> {
         let mut unknown = Vec::new();
         for _ in 0..count {
+            self.charge(1, size_of::<(u32, Bytes)>(), field)?;
             let tag = self.uvarint(field)?;
             let declared = self.uvarint(field)? as usize;
             self.check_remaining(declared, field)?;
@@ -271,6 +286,18 @@ impl Reader {
                 Ok(chunk)
             }
             None => Err(self.error(field, DecodeProblem::UnexpectedEnd { needed: N, remaining: self.remaining() })),
+        }
+    }
+
+    /// Takes elements of a size from the budget.
+    #[inline]
+    fn charge(&mut self, count: usize, size_bytes: usize, field: &'static str) -> Result<(), DecodeError> {
+        match self.element_budget.checked_sub(count.saturating_mul(size_bytes)) {
+            Some(rest) => {
+                self.element_budget = rest;
+                Ok(())
+            }
+            None => Err(self.error(field, DecodeProblem::TooManyElements { count })),
         }
     }
 

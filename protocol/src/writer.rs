@@ -231,9 +231,13 @@ impl Writer {
         if flexible { self.uvarint(0) } else { self.i32(-1) }
     }
 
-    /// Writes the marker in front of a struct that may be null.
-    pub fn presence(&mut self, is_present: bool) {
-        self.i8(if is_present { 1 } else { -1 });
+    /// Writes the marker in front of a struct that may be null: 1 or −1; in a tagged field 1 or 0.
+    pub fn presence(&mut self, is_tagged: bool, is_present: bool) {
+        self.i8(match (is_present, is_tagged) {
+            (true, _) => 1,
+            (false, true) => 0,
+            (false, false) => -1,
+        });
     }
 
     /// Refuses null where it is not allowed.

@@ -43,15 +43,6 @@ fn what_kafka_wrote_is_read_and_written_alike() {
 }
 
 #[test]
-fn every_message_has_golden_bytes_of_its_first_and_last_version() {
-    for info in messages::ALL {
-        for version in [info.min, info.max] {
-            assert!(lines().any(|(name, other, _)| name == info.name && version == other), "{} {version}", info.name);
-        }
-    }
-}
-
-#[test]
 fn fetch_18_with_tagged_fields_has_the_values_that_kafka_wrote() {
     let request = FetchRequest::decode(&mut golden("FetchRequest", 18), 18).unwrap();
     assert_eq!(request.replica_id, -1);

@@ -80,6 +80,17 @@ fn many_small_elements_cost_a_bounded_multiple_of_their_bytes() {
     }
 }
 
+#[test]
+fn a_large_frame_of_nothing_but_empty_strings_is_refused() {
+    // 64 MiB of zeros are 32 million topics without a name: more than 2 GiB in memory.
+    let mut bytes = vec![0x01, 0xff, 0xff, 0xff];
+    bytes.resize(64 * 1024 * 1024 + 4, 0);
+    let bytes = Bytes::from(bytes);
+    let (cost, result) = allocated_bytes(|| MetadataRequest::decode(&mut Reader::new(bytes), 1));
+    assert_eq!(*result.unwrap_err().problem(), DecodeProblem::TooManyElements { count: 0x01ff_ffff });
+    assert!(cost < 1024, "{cost} bytes");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

@@ -67,7 +67,7 @@ impl<'a> Wire<'a> {
         let is_tagged = |field: &&Field| field.tag.is_some_and(|(_, range)| range.contains(version));
         let present: Vec<&Field> = group.fields.iter().filter(|field| field.versions.contains(version)).collect();
         for field in present.iter().filter(|field| !is_tagged(field)) {
-            self.field(field, dice.as_deref_mut());
+            self.field(field, false, dice.as_deref_mut());
         }
         if self.flexible {
             let mut tagged: Vec<&Field> = present.into_iter().filter(is_tagged).collect();
@@ -79,8 +79,8 @@ impl<'a> Wire<'a> {
     fn tags(&mut self, fields: &[&'a Field], mut dice: Option<&mut Dice>) {
         let mut tags = Vec::new();
         for field in fields {
-            let default = self.aside(|wire| wire.field(field, None));
-            let value = self.aside(|wire| wire.field(field, dice.as_deref_mut()));
+            let default = self.aside(|wire| wire.field(field, true, None));
+            let value = self.aside(|wire| wire.field(field, true, dice.as_deref_mut()));
             if value != default {
                 tags.push((field.tag.unwrap().0, value));
             }
@@ -106,7 +106,7 @@ impl<'a> Wire<'a> {
         std::mem::replace(&mut self.bytes, before)
     }
 
-    fn field(&mut self, field: &'a Field, mut dice: Option<&mut Dice>) {
+    fn field(&mut self, field: &'a Field, is_tagged: bool, mut dice: Option<&mut Dice>) {
         let flexible = self.flexible;
         self.flexible &= field.flexible.is_none_or(|range| range.contains(self.version));
         let nullable = field.nullable.contains(self.version);
@@ -114,7 +114,7 @@ impl<'a> Wire<'a> {
             || (field.kind == FieldType::Records && field.default.is_none() && nullable);
         let null = nullable && dice.as_deref_mut().map_or(null_default, |dice| dice.once_in(4));
         match (&field.kind, null) {
-            (FieldType::Struct(_), true) => self.bytes.push(0xff),
+            (FieldType::Struct(_), true) => self.bytes.push(if is_tagged { 0 } else { 0xff }),
             (FieldType::String, true) if !self.flexible => self.bytes.extend([0xff; 2]),
             (_, true) if !self.flexible => self.bytes.extend([0xff; 4]),
             (_, true) => self.bytes.push(0),
