@@ -10,14 +10,35 @@ const MEMBERS: usize = 5;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Join { who: usize, wide: bool },
-    Rejoin { who: usize },
-    Sync { who: usize, stale: bool },
-    Heartbeat { who: usize },
-    Leave { who: usize },
-    Commit { who: usize, offset: i64 },
-    StaticJoin { who: usize },
-    Wait { ms: i64 },
+    Join {
+        who: usize,
+        wide: bool,
+    },
+    Rejoin {
+        who: usize,
+    },
+    Sync {
+        who: usize,
+        stale: bool,
+    },
+    Heartbeat {
+        who: usize,
+    },
+    Leave {
+        who: usize,
+    },
+    Commit {
+        who: usize,
+        offset: i64,
+    },
+    StaticJoin {
+        who: usize,
+    },
+    /// All members do what they should: join again, then fetch their assignments.
+    Settle,
+    Wait {
+        ms: i64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -30,6 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => who.clone().prop_map(|who| Step::Leave { who }),
         2 => (who.clone(), 0..1_000_i64).prop_map(|(who, offset)| Step::Commit { who, offset }),
         2 => who.prop_map(|who| Step::StaticJoin { who }),
+        2 => Just(Step::Settle),
         3 => prop_oneof![Just(50_i64), Just(150), Just(4_000), Just(11_000), Just(61_000)].prop_map(|ms| Step::Wait { ms }),
     ]
 }
@@ -75,9 +97,23 @@ impl Clients {
                 self.ids[*who] = format!("s{}", self.drawn);
                 self.shard.join(static_newcomer(&format!("i{who}"), &self.ids[*who]));
             }
+            Step::Settle => self.settle(),
             Step::Wait { ms } => self.shard.wait(*ms),
         }
         self.check();
+    }
+
+    fn settle(&mut self) {
+        for id in &self.ids {
+            self.shard.join(JoinGroup { rebalance_timeout_ms: 3_000, ..known(id) });
+        }
+        self.shard.wait(4_000);
+        self.check();
+        let all: Vec<_> = self.ids.iter().map(|id| (id.as_str(), "part")).collect();
+        for id in &self.ids {
+            let generation = self.generation();
+            self.shard.sync(id, generation, &all);
+        }
     }
 
     fn generation(&self) -> i32 {
