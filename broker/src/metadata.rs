@@ -5,7 +5,7 @@
 //! entry is durable and applied, so that it survives SIGKILL and power cuts, and its effect is in the image by then.
 //! A command is applied once, however often the log is asked to take it.
 //!
-//! Rooms, from the command down: `proposer` (queue and batches), `entry` (what stands in the log), `machine` (applies it),
+//! Rooms, from the command down: `proposer` (decides, in batches), `entry` (what stands in the log), `machine` (applies it),
 //! `log` and `writer` (keep it), `disk` (the file's layout), `image` (what readers see), `network` (other nodes: none yet).
 
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ use image::Images;
 use log::LogStore;
 use machine::{Disk, StateMachine};
 use network::NoPeers;
-use proposer::{Identity, Proposer};
+use proposer::{Identity, Log, Proposer};
 use writer::Writer;
 
 /// Where the time comes from: ms since the Unix epoch.
@@ -122,9 +122,10 @@ impl Metadata {
         let last = contents.entries.last_key_value().map(|(index, _)| *index);
         let raft = start_raft(raft_id, config.snapshot_every, LogStore::new(contents, writer.clone()), machine).await?;
         let identity = Arc::new(Identity { node_id, broker_epoch: AtomicI64::new(-1) });
+        let log = Log { raft: raft.clone(), images: images.clone(), now };
         let metadata = Metadata {
             inner: Arc::new(Inner {
-                proposer: Mutex::new(Some(Proposer::start(raft.clone(), identity.clone(), now))),
+                proposer: Mutex::new(Some(Proposer::start(log, identity.clone()))),
                 raft,
                 images,
                 writer,

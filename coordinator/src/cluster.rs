@@ -1,8 +1,9 @@
 //! The cluster's metadata as a pure machine: brokers, topics, leaders and ISRs, settings, producer ids, archive ledger.
 //!
 //! [`Cluster::decide`] turns a command into records and a reply, [`Cluster::apply`] makes a record true; nothing else
-//! changes the state. Same commands and times, same state: the replicas of the metadata log rely on it. Rules that newer
-//! builds change must therefore look at [`Cluster::metadata_version`], so that an old log replays as it was decided.
+//! changes the state. The metadata log holds the records, so that what was decided once is never decided anew, not even by a
+//! newer build with other rules. What [`Cluster::apply`] makes of a record must therefore stay as it is; where it cannot, the
+//! change waits for a new [`Cluster::metadata_version`].
 //!
 //! A [`Cluster`] is also the image that brokers read: copies share what they have in common (`shared_map`).
 //!

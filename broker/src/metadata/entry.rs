@@ -1,17 +1,19 @@
-//! What stands in the metadata log: batches of commands with the time at which the leader took them.
+//! What stands in the metadata log: what was decided, as records.
+//!
+//! Not the commands: a log is applied anew at every start, and a newer build may decide otherwise than the one that
+//! answered the client. The leader decides once, on the state that it has, and an entry counts only on that state.
 
 use std::io::Cursor;
 use std::sync::Arc;
 
-use coordinator::cluster::{Reply, Submission};
-use model::TimestampMs;
+use coordinator::cluster::Record;
 use serde::{Deserialize, Serialize};
 
 openraft::declare_raft_types!(
     /// The types of our Raft.
     pub(super) TypeConfig:
-        D = Batch,
-        R = Replies,
+        D = Decided,
+        R = Effect,
 );
 
 pub(super) type Entry = openraft::Entry<TypeConfig>;
@@ -23,15 +25,22 @@ pub(super) type StorageIoError = openraft::StorageIOError<u64>;
 pub(super) type StoredMembership = openraft::StoredMembership<u64, openraft::BasicNode>;
 pub(super) type Vote = openraft::Vote<u64>;
 
-/// Commands that became durable together. Copies share them.
+/// The records of commands that became durable together. Copies share them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Batch {
-    /// The leader's clock: every replica decides with the same time.
-    pub(super) now: TimestampMs,
-    /// Applied in this order.
-    pub(super) submissions: Arc<Vec<Submission>>,
+pub(super) struct Decided {
+    /// Version of the state on which the leader decided (see `ClusterImage::version`). On any other, the entry is void:
+    /// another leader's entry came between.
+    pub(super) base: u64,
+    /// To be applied in this order.
+    pub(super) records: Arc<Vec<Record>>,
 }
 
-/// One reply per command of the batch, in its order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Replies(pub(super) Vec<Reply>);
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Effect {
+    /// Its records are applied. Also of Raft's own entries.
+    #[default]
+    Applied,
+    /// It was decided on another state: nothing was applied.
+    Void,
+}

@@ -11,14 +11,14 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterImage {
     cluster: Cluster,
-    applied: u64,
+    version: u64,
 }
 
 impl ClusterImage {
-    /// Index of the last log entry that the image holds, plus one; 0 for none. Grows with every image.
+    /// Index of the last log entry that changed the cluster, plus one; 0 for none. Grows with every image.
     #[must_use]
     pub fn version(&self) -> u64 {
-        self.applied
+        self.version
     }
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Images {
 
 impl Images {
     pub(super) fn new() -> Self {
-        let first = Arc::new(ClusterImage { cluster: Cluster::new(), applied: 0 });
+        let first = Arc::new(ClusterImage { cluster: Cluster::new(), version: 0 });
         Images { current: ArcSwap::new(first.clone()), changes: watch::Sender::new(first) }
     }
 
@@ -51,8 +51,8 @@ impl Images {
         self.changes.subscribe()
     }
 
-    pub(super) fn publish(&self, cluster: &Cluster, applied: u64) {
-        let image = Arc::new(ClusterImage { cluster: cluster.clone(), applied });
+    pub(super) fn publish(&self, cluster: &Cluster, version: u64) {
+        let image = Arc::new(ClusterImage { cluster: cluster.clone(), version });
         self.current.store(image.clone());
         self.changes.send_replace(image);
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{Change, RaftFile, StoredSnapshot};
 use super::entry::{
-    Batch, Entry, LogId, Replies, SnapshotMeta, StorageError, StorageIoError, StoredMembership, TypeConfig,
+    Decided, Effect, Entry, LogId, SnapshotMeta, StorageError, StorageIoError, StoredMembership, TypeConfig,
 };
 use super::image::Images;
 use super::writer::Writer;
@@ -24,6 +24,8 @@ const SNAPSHOT_FORMAT: u32 = 1;
 /// The cluster's state on this node.
 pub(super) struct StateMachine {
     cluster: Cluster,
+    /// Index of the last entry that changed `cluster`, plus one.
+    version: u64,
     applied: Option<LogId>,
     membership: StoredMembership,
     images: Arc<Images>,
@@ -41,12 +43,14 @@ pub(super) struct Disk {
 #[derive(Serialize, Deserialize)]
 struct SnapshotBody {
     format: u32,
+    version: u64,
     cluster: Cluster,
 }
 
 /// Makes a snapshot of the state as it was when the builder was asked for.
 pub(super) struct SnapshotBuilder {
     cluster: Cluster,
+    version: u64,
     meta: SnapshotMeta,
     disk: Disk,
 }
@@ -57,30 +61,26 @@ impl StateMachine {
     /// # Errors
     /// Says why the snapshot cannot be read.
     pub(super) fn new(snapshot: Option<StoredSnapshot>, images: Arc<Images>, disk: Disk) -> Result<Self, String> {
-        let (cluster, meta) = match snapshot {
-            None => (Cluster::new(), SnapshotMeta::default()),
+        let ((cluster, version), meta) = match snapshot {
+            None => ((Cluster::new(), 0), SnapshotMeta::default()),
             Some(snapshot) => (decoded(&snapshot.data)?, snapshot.meta),
         };
-        let machine =
-            StateMachine { cluster, applied: meta.last_log_id, membership: meta.last_membership, images, disk };
-        machine.publish();
-        Ok(machine)
+        let (applied, membership) = (meta.last_log_id, meta.last_membership);
+        images.publish(&cluster, version);
+        Ok(StateMachine { cluster, version, applied, membership, images, disk })
     }
 
-    fn publish(&self) {
-        self.images.publish(&self.cluster, self.applied.map_or(0, |id| id.index + 1));
-    }
-
-    fn run(&mut self, batch: &Batch) -> Replies {
-        let mut replies = Vec::with_capacity(batch.submissions.len());
-        for submission in batch.submissions.iter() {
-            let decision = self.cluster.decide(submission, batch.now);
-            for record in decision.records {
+    fn apply_decided(&mut self, decided: Decided, index: u64) -> Effect {
+        if decided.base != self.version {
+            return Effect::Void;
+        }
+        if !decided.records.is_empty() {
+            for record in Arc::unwrap_or_clone(decided.records) {
                 self.cluster.apply(record);
             }
-            replies.push(decision.reply);
+            self.version = index + 1;
         }
-        Replies(replies)
+        Effect::Applied
     }
 }
 
@@ -91,33 +91,35 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok((self.applied, self.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Replies>, StorageError>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Effect>, StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut replies = Vec::new();
+        let (mut effects, before) = (Vec::new(), self.version);
         for entry in entries {
             self.applied = Some(entry.log_id);
-            replies.push(match entry.payload {
-                EntryPayload::Blank => Replies::default(),
-                EntryPayload::Normal(batch) => self.run(&batch),
+            effects.push(match entry.payload {
+                EntryPayload::Blank => Effect::Applied,
+                EntryPayload::Normal(decided) => self.apply_decided(decided, entry.log_id.index),
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
-                    Replies::default()
+                    Effect::Applied
                 }
             });
         }
-        // Before the replies leave: whoever got one finds its effect in the image.
-        self.publish();
-        Ok(replies)
+        // Before the replies leave: whoever gets one finds its effect in the image.
+        if self.version != before {
+            self.images.publish(&self.cluster, self.version);
+        }
+        Ok(effects)
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         let snapshot_id =
             self.applied.map_or_else(|| "empty".to_owned(), |id| format!("{}-{}", id.leader_id, id.index));
         let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone(), snapshot_id };
-        SnapshotBuilder { cluster: self.cluster.clone(), meta, disk: self.disk.clone() }
+        SnapshotBuilder { cluster: self.cluster.clone(), version: self.version, meta, disk: self.disk.clone() }
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<Cursor<Vec<u8>>>, StorageError> {
@@ -130,13 +132,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
         let data = snapshot.into_inner();
-        let cluster = decoded(&data)
+        let (cluster, version) = decoded(&data)
             .map_err(|error| StorageIoError::read_snapshot(Some(meta.signature()), AnyError::error(error)))?;
         save(&self.disk, meta, data).await?;
         self.cluster = cluster;
+        self.version = version;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.publish();
+        self.images.publish(&self.cluster, self.version);
         Ok(())
     }
 
@@ -152,8 +155,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
-        let cluster = self.cluster.clone();
-        let encode = move || serde_json::to_vec(&SnapshotBody { format: SNAPSHOT_FORMAT, cluster });
+        let body = SnapshotBody { format: SNAPSHOT_FORMAT, version: self.version, cluster: self.cluster.clone() };
+        let encode = move || serde_json::to_vec(&body);
         let failed = |error| StorageIoError::write_snapshot(Some(self.meta.signature()), error);
         let encoded = tokio::task::spawn_blocking(encode).await.map_err(|error| failed(AnyError::new(&error)))?;
         let data = encoded.map_err(|error| failed(AnyError::new(&error)))?;
@@ -169,11 +172,11 @@ async fn save(disk: &Disk, meta: &SnapshotMeta, data: Vec<u8>) -> Result<(), Sto
     Ok(written.map_err(|error| StorageIoError::write_snapshot(Some(meta.signature()), AnyError::new(&error)))?)
 }
 
-fn decoded(data: &[u8]) -> Result<Cluster, String> {
+fn decoded(data: &[u8]) -> Result<(Cluster, u64), String> {
     let body: SnapshotBody =
         serde_json::from_slice(data).map_err(|error| format!("the snapshot cannot be read ({error})"))?;
     if body.format != SNAPSHOT_FORMAT {
         return Err(format!("the snapshot has format {}, this build reads {SNAPSHOT_FORMAT}", body.format));
     }
-    Ok(body.cluster.restored())
+    Ok((body.cluster.restored(), body.version))
 }

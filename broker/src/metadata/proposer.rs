@@ -1,25 +1,30 @@
-//! The queue of commands, and the task that puts them into the log in batches.
+//! The queue of commands, and the task that decides them and puts the outcome into the log.
 //!
-//! While one batch becomes durable, the next one gathers: the busier the log, the more commands share a flush. A batch
-//! that Raft turns away (an election is under way) is proposed again; command ids keep it from being applied twice.
+//! While one batch becomes durable, the next one gathers: the busier the log, the more commands share a flush. Only one
+//! batch is under way, so that each is decided on what the one before it led to. A batch that Raft turns away (an election is
+//! under way), or that turns out void, is decided again; command ids keep it from being applied twice.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::time::Duration;
 
-use coordinator::cluster::{ClusterError, Command, CommandId, Reply, Submission};
+use coordinator::cluster::{Cluster, ClusterError, Command, CommandId, Reply, Submission};
 use model::NodeId;
 use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::entry::{Batch, Raft, Replies};
+use super::entry::{Decided, Effect, Raft};
+use super::image::Images;
 use super::{NowSource, SubmitError};
 
 /// Most commands that wait for the log.
 const MAX_QUEUED: usize = 1024;
 /// Most commands of one log entry.
 const MAX_BATCH: usize = 64;
+/// An entry with that many records takes no further command: one command has about 10,000 of them at most.
+const MANY_RECORDS: usize = 1_000;
 /// How long a batch is proposed again while there is no leader.
 const PROPOSE_FOR: Duration = Duration::from_secs(10);
 /// Pause before a batch is proposed again.
@@ -37,6 +42,13 @@ pub(super) struct Identity {
     pub(super) node_id: NodeId,
     /// −1 before the registration: commands then have no ids.
     pub(super) broker_epoch: AtomicI64,
+}
+
+/// What the task decides on, and writes to.
+pub(super) struct Log {
+    pub(super) raft: Raft,
+    pub(super) images: Arc<Images>,
+    pub(super) now: NowSource,
 }
 
 /// A command on its way.
@@ -72,9 +84,9 @@ impl Identity {
 
 impl Proposer {
     /// Starts the task. It ends when all copies are gone.
-    pub(super) fn start(raft: Raft, identity: Arc<Identity>, now: NowSource) -> Proposer {
+    pub(super) fn start(log: Log, identity: Arc<Identity>) -> Proposer {
         let (queue, commands) = mpsc::channel(MAX_QUEUED);
-        tokio::spawn(run(commands, raft, identity, now));
+        tokio::spawn(run(commands, log, identity));
         Proposer { queue }
     }
 
@@ -99,51 +111,72 @@ impl Proposer {
     }
 }
 
-async fn run(mut commands: mpsc::Receiver<Queued>, raft: Raft, identity: Arc<Identity>, now: NowSource) {
+async fn run(mut commands: mpsc::Receiver<Queued>, log: Log, identity: Arc<Identity>) {
     let mut taken = Vec::with_capacity(MAX_BATCH);
     // Numbers are given in the order of the log: the cluster remembers only the answers to the last ones.
     let mut sequence = 0_u64;
     while commands.recv_many(&mut taken, MAX_BATCH).await > 0 {
-        let (mut submissions, mut waiting) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
+        let mut batch = VecDeque::with_capacity(taken.len());
         for queued in taken.drain(..).filter(|queued| queued.stage.moves_to(PROPOSED)) {
             sequence += 1;
-            submissions.push(Submission { id: identity.command_id(sequence), command: queued.command });
-            waiting.push(queued.reply);
+            batch.push_back((Submission { id: identity.command_id(sequence), command: queued.command }, queued.reply));
         }
-        if !submissions.is_empty() {
-            answer(waiting, propose(Arc::new(submissions), &raft, &now).await);
-        }
-    }
-}
-
-async fn propose(submissions: Arc<Vec<Submission>>, raft: &Raft, now: &NowSource) -> Result<Replies, String> {
-    let started = Instant::now();
-    loop {
-        let batch = Batch { now: now(), submissions: submissions.clone() };
-        match Box::pin(raft.client_write(batch)).await {
-            Ok(written) => return Ok(written.data),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) if started.elapsed() < PROPOSE_FOR => {
-                sleep(PROPOSE_AGAIN_AFTER).await;
-            }
-            Err(error) => return Err(error.to_string()),
+        while !batch.is_empty() {
+            log.settle(&mut batch).await;
         }
     }
 }
 
-/// Those who wait may have given up: nobody minds.
-fn answer(waiting: Vec<Waiting>, outcome: Result<Replies, String>) {
-    match outcome {
-        Ok(Replies(replies)) => {
-            for (reply, waiting) in replies.into_iter().zip(waiting) {
-                let _ = waiting.send(as_outcome(reply));
+impl Log {
+    /// Takes commands from the front of the batch, as many as fit one entry, and answers them.
+    async fn settle(&self, batch: &mut VecDeque<(Submission, Waiting)>) {
+        let started = Instant::now();
+        let outcome = loop {
+            let (decided, replies) = self.decide(batch.iter().map(|(submission, _)| submission));
+            match Box::pin(self.raft.client_write(decided)).await {
+                Ok(written) if written.data == Effect::Applied => break Ok(replies),
+                Ok(_) if started.elapsed() < PROPOSE_FOR => {}
+                Ok(_) => break Err("other entries of the log kept coming between".to_owned()),
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) if started.elapsed() < PROPOSE_FOR => {
+                    sleep(PROPOSE_AGAIN_AFTER).await;
+                }
+                Err(error) => break Err(error.to_string()),
+            }
+        };
+        // Those who wait may have given up: nobody minds.
+        match outcome {
+            Ok(replies) => {
+                let answered = batch.drain(..replies.len());
+                for ((_, waiting), reply) in answered.zip(replies) {
+                    let _ = waiting.send(as_outcome(reply));
+                }
+            }
+            Err(reason) => {
+                tracing::error!(reason, "the metadata log did not take a batch of commands");
+                for (_, waiting) in batch.drain(..) {
+                    let _ = waiting.send(uncertain(&reason));
+                }
             }
         }
-        Err(reason) => {
-            tracing::error!(reason, "the metadata log did not take a batch of commands");
-            for waiting in waiting {
-                let _ = waiting.send(uncertain(&reason));
+    }
+
+    /// Decides commands, each on what those before it lead to, until the entry is full.
+    fn decide<'a>(&self, submissions: impl Iterator<Item = &'a Submission>) -> (Decided, Vec<Reply>) {
+        let (image, now) = (self.images.current(), (self.now)());
+        let mut state = Cluster::clone(&image);
+        let (mut records, mut replies) = (Vec::new(), Vec::new());
+        for submission in submissions {
+            let decision = state.decide(submission, now);
+            for record in &decision.records {
+                state.apply(record.clone());
+            }
+            records.extend(decision.records);
+            replies.push(decision.reply);
+            if records.len() >= MANY_RECORDS {
+                break;
             }
         }
+        (Decided { base: image.version(), records: Arc::new(records) }, replies)
     }
 }
 

@@ -1,6 +1,6 @@
-//! Requests to the cluster, as they stand in the metadata log. `docs/formats/metadata.md` has their JSON form.
+//! Requests to the cluster. Their serde form travels between nodes of the same or a neighbouring version.
 //!
-//! Fields and variants may be added, with a serde default; none may change its meaning, since old logs are replayed.
+//! Fields and variants may be added, with a serde default; none may change its meaning.
 
 use model::archive::ManifestPointer;
 use model::{LeaderEpoch, NodeId, TopicId, TopicPartition};

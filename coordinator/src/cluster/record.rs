@@ -1,4 +1,7 @@
-//! What changes in the cluster: the only way its state moves. `docs/formats/metadata.md` has the JSON form.
+//! What changes in the cluster: the only way its state moves, and what stands in the metadata log
+//! (`docs/formats/metadata.md`).
+//!
+//! Fields and variants may be added, with a serde default; none may change its meaning, since old logs are replayed.
 
 use model::archive::ManifestPointer;
 use model::settings::SettingsMap;

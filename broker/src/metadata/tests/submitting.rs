@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use coordinator::cluster::{ClusterError, CommandId, Submission};
+use coordinator::cluster::{ClusterError, Record};
 
 use super::*;
 
@@ -105,25 +105,45 @@ async fn closed_metadata_apply_nothing_and_still_show_their_last_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_enters_the_log_twice_is_applied_once() {
+async fn an_entry_that_was_decided_on_another_state_is_void() {
     let folder = TempDir::new().unwrap();
     let metadata = open(&folder).await;
-    let broker = metadata.broker();
-    let id = |sequence| Some(CommandId { node_id: NODE, broker_epoch: broker.broker_epoch, sequence });
-    let allocate = |sequence| Submission { id: id(sequence), command: Command::AllocateProducerIds(broker) };
-    let batch = entry::Batch { now: 5, submissions: Arc::new(vec![allocate(1_000), allocate(1_001)]) };
-    let first = metadata.inner.raft.client_write(batch.clone()).await.unwrap();
-    let second = metadata.inner.raft.client_write(entry::Batch { now: 6, ..batch }).await.unwrap();
-    assert_eq!(first.data, second.data);
-    assert_eq!(metadata.image().next_producer_id(), 2_000);
+    let records = Arc::new(vec![Record::ProducerIdsAllocated { next: 1_000 }]);
+    let decided = entry::Decided { base: metadata.image().version(), records };
+    let mut effects = Vec::new();
+    for _ in 0..2 {
+        effects.push(metadata.inner.raft.client_write(decided.clone()).await.unwrap().data);
+    }
+    assert_eq!(effects, [entry::Effect::Applied, entry::Effect::Void]);
+    assert_eq!(allocate(&metadata).await, 1_000);
+    metadata.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_meet_entries_of_another_writer_and_are_still_applied_once() {
+    let folder = TempDir::new().unwrap();
+    let metadata = open(&folder).await;
+    let other = metadata.clone();
+    let writer = tokio::spawn(async move {
+        for _ in 0..200 {
+            let image = other.image();
+            let configs = model::settings::SettingsMap::from([("n".to_owned(), image.version().to_string())]);
+            let records = Arc::new(vec![Record::BrokerConfigsSet { broker_id: None, configs }]);
+            other.inner.raft.client_write(entry::Decided { base: image.version(), records }).await.unwrap();
+        }
+    });
+    for n in 0..200 {
+        assert_eq!(allocate(&metadata).await, n * 1_000);
+    }
+    writer.await.unwrap();
     metadata.close().await;
 }
 
 #[test]
 fn a_log_entry_keeps_its_form() {
-    let submission: Submission = Command::UnregisterBroker { broker_id: 7 }.into();
-    let batch = entry::Batch { now: 5, submissions: Arc::new(vec![submission]) };
-    let text = r#"{"now":5,"submissions":[{"command":{"unregister_broker":{"broker_id":7}}}]}"#;
-    assert_eq!(serde_json::to_string(&batch).unwrap(), text);
-    assert_eq!(serde_json::from_str::<entry::Batch>(text).unwrap(), batch);
+    let records = Arc::new(vec![Record::BrokerUnregistered { broker_id: 7 }]);
+    let decided = entry::Decided { base: 5, records };
+    let text = r#"{"base":5,"records":[{"broker_unregistered":{"broker_id":7}}]}"#;
+    assert_eq!(serde_json::to_string(&decided).unwrap(), text);
+    assert_eq!(serde_json::from_str::<entry::Decided>(text).unwrap(), decided);
 }
