@@ -150,12 +150,17 @@ class FirnServer(Broker):
         return run
 
     def archive_status(self, topics: Iterable[str] = ()) -> list[dict[str, Any]]:
-        """`firn archive status`: one row per partition, of these topics only if any are named."""
-        run = self.cli("archive", "status", "--json", "--admin", self.admin_address)
-        parsed = json.loads(run.stdout)
-        rows = parsed["partitions"] if isinstance(parsed, dict) else parsed
+        """What `firn archive status` shows: one row per partition, of these topics only if any are named."""
+        rows = json.loads(self.http("/v1/archive/status"))["partitions"]
         wanted = set(topics)
         return [row for row in rows if not wanted or row["topic"] in wanted]
+
+    def archived_files(self, topic: str) -> list[Path]:
+        """The data objects that the archive itself names for this topic, oldest first, as files of the store's folder."""
+        partitions = json.loads(self.http(f"/v1/archive/objects?topic={topic}"))
+        names = [row["object"].rsplit("/", 1)[-1] for entry in partitions for row in entry["objects"]]
+        files = {file.name: file for file in self.store.objects(".parquet")}
+        return [files[name] for name in names]
 
     def settle(self, topic: str, timeout_s: float = 60) -> None:
         """Waits until every record of the topic can only be read from the archive."""

@@ -1,0 +1,212 @@
+"""What Firn adds: history settles as Parquet, local copies go, retention and deletion reach into the archive."""
+
+import json
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from harness import requests
+from harness.firn import FirnServer
+from harness.parquet_rows import duckdb_rows, pyarrow_rows
+from harness.process import wait_until
+from harness.records import CODECS, Draft, consume, corner_cases, expect_same, generated, produce
+from harness.requests import list_offset
+from harness.stores import folder_store
+from harness.wire import Wire
+
+pytestmark = pytest.mark.firn
+SETTINGS = {"firn.sweep.interval.ms": "200", "firn.sweep.grace.ms": "500"}
+SMALL = {"batch.num.messages": 25}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_outside_readers_see_what_consumers_see(server: FirnServer, codec: str) -> None:
+    topic = server.create_topic(f"outside-{codec}", tier="cold", partitions=2)
+    drafts = corner_cases() + generated(800, seed=1, partitions=2)
+    written = produce(server.bootstrap, topic, drafts, **{"compression.type": codec, **SMALL})
+    server.settle(topic)
+    expect_same(written, consume(server.bootstrap, topic, partitions=2))
+    files = server.archived_files(topic)
+    assert len(files) > 4
+    expect_same(written, pyarrow_rows(files))
+    expect_same(written, duckdb_rows(files))
+
+
+def test_stamped_and_missing_times_look_the_same_from_outside(server: FirnServer) -> None:
+    topic = server.create_topic("outside-times", tier="cold", config={"message.timestamp.type": "LogAppendTime"})
+    produce(server.bootstrap, topic, generated(200, seed=2), **SMALL)
+    server.settle(topic)
+    expect_same(consume(server.bootstrap, topic), pyarrow_rows(server.archived_files(topic)))
+
+
+def test_the_offsets_of_both_tiers_are_in_order_and_told(server: FirnServer) -> None:
+    topic = server.create_topic("told", tier="cold", config={"segment.ms": "3600000"})
+    produce(server.bootstrap, topic, generated(1000, seed=3), **SMALL)
+    server.wait_archived(topic, share=0.7)
+
+    def steady() -> dict[str, object]:
+        (row,) = server.archive_status([topic])
+        assert row["backlog_bytes"] == 0 and row["local_start"] == row["archived_end"], row
+        return row
+
+    row = wait_until("no backlog", steady)
+    assert 0 == row["log_start"] < row["local_start"] <= row["archived_end"] <= row["last_stable"]
+    assert row["last_stable"] == row["high_watermark"] == row["log_end"] == 1000
+    assert row["local_bytes"] < 20_000 < row["archived_bytes"] and row["last_error"] is None
+    with Wire(server.host, server.port) as wire:
+        assert list_offset(wire, topic, requests.EARLIEST).offset == 0
+        assert list_offset(wire, topic, requests.EARLIEST_LOCAL).offset == row["local_start"]
+        assert list_offset(wire, topic, requests.LATEST_TIERED).offset == row["archived_end"] - 1
+        hot = server.create_topic("told-hot")
+        produce(server.bootstrap, hot, [Draft(value=b"x")])
+        assert list_offset(wire, hot, requests.EARLIEST_LOCAL).offset == 0
+        assert list_offset(wire, hot, requests.LATEST_TIERED).offset == -1
+
+
+def test_the_command_shows_status_and_objects(server: FirnServer) -> None:
+    topic = server.create_topic("shown", tier="cold")
+    produce(server.bootstrap, topic, generated(300, seed=4), **SMALL)
+    server.settle(topic)
+    shown = json.loads(server.cli("archive", "status", "--json", "--admin", server.admin_address).stdout)
+    rows = shown["partitions"] if isinstance(shown, dict) else shown
+    (row,) = [row for row in rows if row["topic"] == topic]
+    assert (row["log_start"], row["archived_end"], row["log_end"]) == (0, 300, 300)
+    table = server.cli("archive", "status", "--admin", server.admin_address).stdout.decode()
+    assert topic in table
+    listing = server.cli("archive", "list", topic, "--admin", server.admin_address).stdout.decode()
+    files = server.archived_files(topic)
+    assert listing.count(".parquet") == len(files) > 0, listing
+    assert "300" in server.cli("inspect", str(files[-1])).stdout.decode()
+
+
+def test_consumers_cross_the_seam_while_records_arrive(server: FirnServer) -> None:
+    topic = server.create_topic("seam", tier="cold", partitions=2)
+    written = []
+    for round_number in range(6):
+        written += produce(server.bootstrap, topic, generated(400, seed=round_number, partitions=2), **SMALL)
+        expect_same(written, consume(server.bootstrap, topic, partitions=2))
+    server.settle(topic)
+    expect_same(written, consume(server.bootstrap, topic, partitions=2))
+
+
+def test_a_topic_may_stay_out_of_the_archive(server: FirnServer) -> None:
+    topic = server.create_topic("local-only", tier="cold", config={"remote.storage.enable": "false"})
+    written = produce(server.bootstrap, topic, generated(400, seed=5), **SMALL)
+    other = server.create_topic("archived-meanwhile", tier="cold")
+    produce(server.bootstrap, other, generated(400, seed=5), **SMALL)
+    server.settle(other)
+    (row,) = server.archive_status([topic])
+    assert (row["archived_end"], row["local_start"]) == (0, 0)
+    assert not [file for file in server.store.objects() if topic in str(file)]
+    expect_same(written, consume(server.bootstrap, topic))
+
+
+def test_total_retention_by_size_reaches_into_the_archive(server: FirnServer) -> None:
+    topic = server.create_topic("retention-size", tier="cold")
+    written = produce(server.bootstrap, topic, generated(1500, seed=6), **SMALL)
+    server.settle(topic)
+    before = len(server.archived_files(topic))
+    alter(server, topic, "retention.bytes", "100000")
+
+    def expired() -> int:
+        (row,) = server.archive_status([topic])
+        assert row["log_start"] > 0, row
+        return int(row["log_start"])
+
+    wait_until("the oldest segments to expire", expired)
+    wait_until("their objects to go", lambda: len(data_objects(server, topic)) < before)
+    start = expired()
+    expect_same(written[start:], consume(server.bootstrap, topic))
+    with Wire(server.host, server.port) as wire:
+        assert list_offset(wire, topic, requests.EARLIEST).offset == start
+        assert requests.fetch_one(wire, topic, 0).error_code == requests.OFFSET_OUT_OF_RANGE
+
+
+def test_total_retention_by_time_reaches_into_the_archive(server: FirnServer) -> None:
+    topic = server.create_topic("retention-time", tier="cold")
+    produce(server.bootstrap, topic, [Draft(value=b"old" * 50, timestamp=1_600_000_000_000)] * 600, **SMALL)
+    server.settle(topic)
+    recent = produce(server.bootstrap, topic, [Draft(value=b"new" * 50)] * 100, **SMALL)
+    server.settle(topic)
+    alter(server, topic, "retention.ms", "86400000")
+    # The segment that holds both old and new records stays, as in Kafka.
+    wait_until("the old segments to expire", lambda: server.archive_status([topic])[0]["log_start"] >= 500)
+    read = consume(server.bootstrap, topic)
+    assert read[-100:] == recent and len(read) <= 200
+
+
+def test_deleting_records_and_topics_empties_the_bucket(server: FirnServer) -> None:
+    topic = server.create_topic("emptied", tier="cold", partitions=2)
+    produce(server.bootstrap, topic, generated(1000, seed=7, partitions=2), **SMALL)
+    server.settle(topic)
+    before = len(data_objects(server, topic))
+    admin = server.admin()
+    part = TopicPartition(topic, 0, -1)
+    assert admin.delete_records([part])[part].result(20).low_watermark == 500
+    wait_until("deleted records' objects to go", lambda: len(data_objects(server, topic)) <= before // 2)
+    assert len(consume(server.bootstrap, topic, partitions=2)) == 500
+    admin.delete_topics([topic], operation_timeout=20)[topic].result(20)
+    wait_until("a deleted topic's objects to go", lambda: not data_objects(server, topic))
+    wait_until("its local files to go", lambda: not [f for f in server.data_dir.rglob("*") if topic in str(f)])
+
+
+def test_every_record_is_in_the_archive_alone(server: FirnServer) -> None:
+    """Nothing of a settled topic is left in local segments: the reader cannot have been served from there."""
+    topic = server.create_topic("alone", tier="cold")
+    marker = b"unmistakable-marker-of-this-test"
+    written = produce(server.bootstrap, topic, [Draft(value=marker)] * 500, **SMALL)
+    server.settle(topic)
+    left = [file for file in server.data_dir.rglob("*.log") if marker in file.read_bytes()]
+    assert not [file for file in left if topic in str(file)], left
+    server.restart()
+    expect_same(written, consume(server.bootstrap, topic))
+
+
+def test_the_admin_port_tells_health_and_numbers(server: FirnServer) -> None:
+    assert server.http("/health").startswith("healthy")
+    assert server.http("/ready").startswith("ready")
+    metrics = server.http("/metrics")
+    assert metrics.count("# TYPE") > 10
+    for word in ("archive", "request", "object"):
+        assert word in metrics, f"no metric about {word}"
+
+
+def test_the_process_ends_cleanly_and_quickly(server: FirnServer) -> None:
+    topic = server.create_topic("ending", tier="cold")
+    written = produce(server.bootstrap, topic, generated(300, seed=8), **SMALL)
+    server.stop(timeout_s=10)
+    server.start()
+    expect_same(written, consume(server.bootstrap, topic))
+
+
+def test_a_store_of_another_cluster_is_not_touched(server: FirnServer) -> None:
+    """Two clusters in one bucket keep apart: their names begin with the cluster's id."""
+    neighbour = FirnServer(server.folder.parent / "neighbour", folder_store(server.store.folder or server.folder))
+    neighbour.start()
+    try:
+        topic = neighbour.create_topic("neighbour", tier="cold", name="neighbours-topic")
+        mine = server.create_topic("mine", tier="cold", name="neighbours-topic")
+        theirs = produce(neighbour.bootstrap, topic, generated(200, seed=9), **SMALL)
+        ours = produce(server.bootstrap, mine, generated(200, seed=10), **SMALL)
+        neighbour.settle(topic)
+        server.settle(mine)
+        server.admin().delete_topics([mine], operation_timeout=20)[mine].result(20)
+        expect_same(theirs, consume(neighbour.bootstrap, topic))
+        assert len(ours) == 200
+    finally:
+        neighbour.close()
+
+
+def data_objects(server: FirnServer, topic: str) -> list[object]:
+    """All data objects that lie under the topic's name, named by a manifest or not."""
+    return [file for file in server.store.objects(".parquet") if f"/{topic}-" in str(file)]
+
+
+def alter(server: FirnServer, topic: str, name: str, value: str) -> None:
+    """Sets one setting of a topic."""
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = server.admin()
+    admin.incremental_alter_configs([resource])[resource].result(20)
