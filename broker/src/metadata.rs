@@ -52,7 +52,7 @@ pub const SUBMIT_DEADLINE: Duration = Duration::from_secs(10);
 /// Log entries between two snapshots by default.
 pub const SNAPSHOT_EVERY: u64 = 2_000;
 /// Log entries that stay behind a snapshot: a node that is a little behind needs no snapshot.
-const KEPT_BEHIND_SNAPSHOT: u64 = 100;
+const KEPT_BEHIND_SNAPSHOT: u64 = 20;
 /// How long the log may take to become ready at start.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long closing may take.

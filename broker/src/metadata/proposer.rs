@@ -25,6 +25,8 @@ const MAX_QUEUED: usize = 1024;
 const MAX_BATCH: usize = 64;
 /// An entry with that many records takes no further command: one command has about 10,000 of them at most.
 const MANY_RECORDS: usize = 1_000;
+/// Records after which a snapshot is asked for, however few entries hold them: they stand in memory until then.
+const SNAPSHOT_AFTER_RECORDS: usize = 100_000;
 /// How long a batch is proposed again while there is no leader.
 const PROPOSE_FOR: Duration = Duration::from_secs(10);
 /// Pause before a batch is proposed again.
@@ -115,6 +117,7 @@ async fn run(mut commands: mpsc::Receiver<Queued>, log: Log, identity: Arc<Ident
     let mut taken = Vec::with_capacity(MAX_BATCH);
     // Numbers are given in the order of the log: the cluster remembers only the answers to the last ones.
     let mut sequence = 0_u64;
+    let mut unsaved_records = 0;
     while commands.recv_many(&mut taken, MAX_BATCH).await > 0 {
         let mut batch = VecDeque::with_capacity(taken.len());
         for queued in taken.drain(..).filter(|queued| queued.stage.moves_to(PROPOSED)) {
@@ -122,17 +125,25 @@ async fn run(mut commands: mpsc::Receiver<Queued>, log: Log, identity: Arc<Ident
             batch.push_back((Submission { id: identity.command_id(sequence), command: queued.command }, queued.reply));
         }
         while !batch.is_empty() {
-            log.settle(&mut batch).await;
+            unsaved_records += log.settle(&mut batch).await;
+        }
+        if unsaved_records >= SNAPSHOT_AFTER_RECORDS {
+            unsaved_records = 0;
+            // It fails only when the log has stopped, which the next command learns.
+            let _ = log.raft.trigger().snapshot().await;
         }
     }
 }
 
 impl Log {
-    /// Takes commands from the front of the batch, as many as fit one entry, and answers them.
-    async fn settle(&self, batch: &mut VecDeque<(Submission, Waiting)>) {
+    /// Takes commands from the front of the batch, as many as fit one entry, and answers them. Returns the number of
+    /// records that they led to.
+    async fn settle(&self, batch: &mut VecDeque<(Submission, Waiting)>) -> usize {
         let started = Instant::now();
+        let mut records = 0;
         let outcome = loop {
             let (decided, replies) = self.decide(batch.iter().map(|(submission, _)| submission));
+            records += decided.records.len();
             match Box::pin(self.raft.client_write(decided)).await {
                 Ok(written) if written.data == Effect::Applied => break Ok(replies),
                 Ok(_) if started.elapsed() < PROPOSE_FOR => {}
@@ -158,6 +169,7 @@ impl Log {
                 }
             }
         }
+        records
     }
 
     /// Decides commands, each on what those before it lead to, until the entry is full.

@@ -139,6 +139,22 @@ async fn commands_meet_entries_of_another_writer_and_are_still_applied_once() {
     metadata.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_written_stops_and_says_so() {
+    let folder = TempDir::new().unwrap();
+    let metadata = open(&folder).await;
+    metadata.health().unwrap();
+    metadata.inner.writer.stop();
+    let outcome = metadata.submit(topic("orders")).await;
+    assert!(matches!(outcome, Err(SubmitError::Uncertain { .. })), "{outcome:?}");
+    assert!(matches!(metadata.health(), Err(MetadataError::Stopped(_))));
+    assert!(metadata.image().topic("orders").is_none());
+    metadata.close().await;
+    let metadata = open(&folder).await;
+    create(&metadata, "orders").await;
+    metadata.close().await;
+}
+
 #[test]
 fn a_log_entry_keeps_its_form() {
     let records = Arc::new(vec![Record::BrokerUnregistered { broker_id: 7 }]);
