@@ -121,10 +121,18 @@ def test_settings_show_their_source_and_change_one_by_one(server: AnyServer) -> 
         "123456789", ConfigSource.DYNAMIC_TOPIC_CONFIG.value,
     )  # fmt: skip
     assert found["max.message.bytes"].is_default
-    assert {"cleanup.policy", "segment.bytes", "compression.type", "min.insync.replicas", "message.timestamp.type",
-            "retention.bytes", "local.retention.ms", "local.retention.bytes", "remote.storage.enable"} <= set(found)  # fmt: skip
+    expected = {
+        "cleanup.policy", "segment.bytes", "compression.type", "min.insync.replicas", "message.timestamp.type",
+        "retention.bytes", "local.retention.ms", "local.retention.bytes", "remote.storage.enable",
+    }  # fmt: skip
+    assert expected <= set(found)
 
-    alter(admin, topic, ("max.message.bytes", "2000000", AlterConfigOpType.SET), ("retention.ms", None, AlterConfigOpType.DELETE))
+    alter(
+        admin,
+        topic,
+        ("max.message.bytes", "2000000", AlterConfigOpType.SET),
+        ("retention.ms", None, AlterConfigOpType.DELETE),
+    )
     wait_until("the change to show", lambda: configs(admin, topic)["max.message.bytes"].value == "2000000")
     found = configs(admin, topic)
     assert found["max.message.bytes"].source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value

@@ -2,7 +2,6 @@
 
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -21,8 +20,8 @@ class Member(threading.Thread):
         super().__init__(daemon=True)
         self.errors: list[KafkaError] = []
         self.consumer = Consumer(
-            {"error_cb": self.errors.append, "bootstrap.servers": server.bootstrap, "group.id": group, "auto.offset.reset": "earliest",
-             "session.timeout.ms": 6000, "heartbeat.interval.ms": 200, "fetch.wait.max.ms": 100, **config}
+            {"error_cb": self.errors.append, "bootstrap.servers": server.bootstrap, "group.id": group,
+             "auto.offset.reset": "earliest", "session.timeout.ms": 6000, "heartbeat.interval.ms": 200, "fetch.wait.max.ms": 100, **config}
         )  # fmt: skip
         self.rows: list[object] = []
         self.revoked: list[set[int]] = []

@@ -59,7 +59,9 @@ def test_console_producer_and_consumer(server: AnyServer, tier: str) -> None:
 @both_tiers
 def test_records_of_librdkafka_are_read_by_java(server: AnyServer, tier: str) -> None:
     topic = server.create_topic(f"java-reads-{tier}", tier=tier)
-    drafts = [draft for draft in corner_cases() if draft.value is not None and draft.value.isascii() and b"\x00" not in draft.value]
+    drafts = [
+        draft for draft in corner_cases() if draft.value is not None and draft.value.isascii() and b"\x00" not in draft.value
+    ]
     for codec in CODECS:
         produce(server.bootstrap, topic, drafts, **{"compression.type": codec})
     if tier == "cold":
@@ -169,7 +171,9 @@ def test_dump_log_segments_reads_our_segment_files(server: FirnServer) -> None:
     offsets = [int(offset) for offset in re.findall(r"^\| offset: (\d+)", out, re.MULTILINE)]
     assert sorted(offsets) == list(range(500))
     keys = re.findall(r"keySize: (-?\d+) valueSize: (-?\d+)", out)
-    sizes = sorted((len(row.key) if row.key is not None else -1, len(row.value) if row.value is not None else -1) for row in written)
+    sizes = sorted(
+        (len(row.key) if row.key is not None else -1, len(row.value) if row.value is not None else -1) for row in written
+    )
     assert sorted((int(key), int(value)) for key, value in keys) == sizes
     expect_same(written, consume(server.bootstrap, topic))
 

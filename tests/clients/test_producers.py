@@ -204,8 +204,10 @@ def test_deleting_a_topic_ends_its_consumers_politely(server: AnyServer) -> None
 
     def told() -> bool:
         message = consumer.poll(0.2)
-        return message is not None and message.error() is not None and (
-            message.error().code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+        return (
+            message is not None
+            and message.error() is not None
+            and (message.error().code() == KafkaError.UNKNOWN_TOPIC_OR_PART)
         )
 
     wait_until("the consumer to be told", told)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -66,9 +67,7 @@ def writes(nth: int, fault: Fault) -> Rule:
 
 def data_reads(nth: int, fault: Fault) -> Rule:
     """Every nth request fails like this if it reads a data object."""
-    return lambda request: (
-        fault if request.method == "GET" and request.is_data and request.number % nth == 0 else Fault.NONE
-    )
+    return lambda request: fault if request.method == "GET" and request.is_data and request.number % nth == 0 else Fault.NONE
 
 
 @dataclass
@@ -104,6 +103,9 @@ class FaultProxy:
         self._loop.run_until_complete(asyncio.start_server(self._guarded(self._serve), "127.0.0.1", self.port))
         self._started.set()
         self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0))
 
     def _guarded(self, serve: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
         async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -117,6 +119,9 @@ class FaultProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             head, headers = await _read_head(reader)
+            if headers.get("expect", "").lower() == "100-continue":
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                head = re.sub(rb"\r\nexpect:[^\r]*", b"", head, flags=re.IGNORECASE)
             body = await _read_body(reader, headers)
             method, target = head.split(b" ")[:2]
             self.seen += 1

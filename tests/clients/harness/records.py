@@ -78,7 +78,9 @@ def generated(count: int, seed: int, *, size: int = 200, partitions: int = 1) ->
     for index in range(count):
         length = rng.randint(0, 2 * size)
         value = (f'{{"index": {index}, "text": "'.encode() + b"snow " * length)[: length // 2] + rng.randbytes(length // 2)
-        headers = tuple((f"h{rng.randint(0, 3)}", rng.choice([None, b"", rng.randbytes(9)])) for _ in range(rng.randint(0, 3)))
+        headers = tuple(
+            (f"h{rng.randint(0, 3)}", rng.choice([None, b"", rng.randbytes(9)])) for _ in range(rng.randint(0, 3))
+        )
         drafts.append(
             Draft(
                 key=rng.choice([None, b"", f"key-{index % 17}".encode()]),
@@ -109,9 +111,7 @@ def produce(bootstrap: str, topic: str, drafts: Sequence[Draft], **config: objec
                 errors.append(error)
                 return
             kind, timestamp = message.timestamp()
-            rows[index] = Row(
-                draft.partition, message.offset(), kind, timestamp, draft.key, draft.value, draft.headers
-            )
+            rows[index] = Row(draft.partition, message.offset(), kind, timestamp, draft.key, draft.value, draft.headers)
 
         extra = {} if draft.timestamp is None else {"timestamp": draft.timestamp}
         producer.produce(

@@ -106,7 +106,5 @@ def environment_credentials() -> dict[str, str]:
 def profile_credentials(folder: Path) -> dict[str, str]:
     """A later link of the chain: a named profile in a credentials file."""
     file = folder / "credentials"
-    file.write_text(
-        f"[archive]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n", encoding="utf-8"
-    )
+    file.write_text(f"[archive]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n", encoding="utf-8")
     return {"AWS_PROFILE": "archive", "AWS_SHARED_CREDENTIALS_FILE": str(file)}

