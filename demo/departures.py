@@ -111,8 +111,8 @@ def replay(bootstrap: str, ledger: Ledger, local_start: list[int]) -> tuple[Ledg
     """Step 3: a new consumer reads every partition from offset 0; returns what came and how much of it from Parquet."""
     read, cold = Ledger(), 0
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "log_level": 2, "group.id": "replay", "enable.auto.commit": False, "check.crcs": True,
-         "enable.partition.eof": True, "auto.offset.reset": "error", "fetch.message.max.bytes": 4 << 20}
+        {"bootstrap.servers": bootstrap, "log_level": 2, "group.id": "replay", "enable.auto.commit": False,
+         "check.crcs": True, "enable.partition.eof": True, "auto.offset.reset": "error", "fetch.message.max.bytes": 4 << 20}
     )  # fmt: skip
     consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
     progress, open_partitions = screen.Progress(COUNT, "records"), set(range(PARTITIONS))

