@@ -38,7 +38,7 @@ check: ## format, lints, the code's own rules, documentation, licences
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	@scripts/setup-check.sh
 	$(UV) tool run --quiet ruff@$(RUFF_VERSION) check --quiet demo tests/clients && $(UV) tool run --quiet ruff@$(RUFF_VERSION) format --check --quiet demo tests/clients
-	PATH="$(FIRN_TEST_CACHE)/bin:$$PATH" cargo deny --log-level error check
+	PATH="$(FIRN_TEST_CACHE)/bin:$$PATH" cargo deny --log-level error check bans licenses sources
 
 test: ## install what the tests need, run every test
 	@started=$$SECONDS; $(MAKE) test-setup && $(MAKE) test-rust && $(MAKE) test-clients \
