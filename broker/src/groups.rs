@@ -20,7 +20,7 @@ use coordinator::group::{
 use model::PartitionIndex;
 use model::topic_name::GROUP_OFFSETS_TOPIC;
 use parking_lot::RwLock;
-use tracing::info;
+use tracing::debug;
 use uuid::Uuid;
 
 pub(crate) mod log;
@@ -65,14 +65,14 @@ impl GroupCoordinator {
         if shards.get(&partition).is_some_and(|shard| !shard.has_ended()) {
             return;
         }
-        info!(partition, "taking over the groups of a partition of {GROUP_OFFSETS_TOPIC}");
+        debug!(partition, "taking over the groups of a partition of {GROUP_OFFSETS_TOPIC}");
         shards.insert(partition, Shard::start(partition, log, self.settings.clone(), self.clock));
     }
 
     /// This node no longer leads the partition: whoever waits is sent to look for the new coordinator.
     pub(crate) fn resign(&self, partition: PartitionIndex) {
         if self.shards.write().remove(&partition).is_some() {
-            info!(partition, "gave up the groups of a partition of {GROUP_OFFSETS_TOPIC}");
+            debug!(partition, "gave up the groups of a partition of {GROUP_OFFSETS_TOPIC}");
         }
     }
 

@@ -1,1 +1,29 @@
-//! Stub.
+//! The broker: the one shell around the pure rooms. Sockets, tasks, clock and chance live here.
+//!
+//! ```text
+//! client ─▶ net ─▶ handlers ─▶ partition ─▶ hot tier, cold tier
+//!                     │  └───▶ groups ────▶ partition of __consumer_offsets
+//!                     └──────▶ metadata ──▶ Raft log
+//! archiver ─▶ partition/archive ─▶ cold tier, metadata (the ledger)
+//! ```
+
+pub mod config;
+pub mod server;
+
+pub mod broker;
+mod groups;
+pub mod handlers;
+pub mod metadata;
+mod net;
+mod partition;
+mod partitions;
+mod producer_ids;
+
+pub mod admin;
+mod archiver;
+mod crash_point;
+mod telemetry;
+pub mod timing;
+
+pub use config::{Config, ConfigError, HostPort, Overrides};
+pub use server::{Server, StartError};

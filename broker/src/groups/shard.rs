@@ -14,7 +14,7 @@ use coordinator::group::{Command, Decision, GroupError, GroupSettings, Groups, R
 use model::batch::Batches;
 use model::{PartitionIndex, TimestampMs};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::log::{LogFailure, OffsetsLog};
 use super::records::{self, KeyValue};
@@ -322,6 +322,6 @@ async fn load(
     }
     let now = clock.now_ms();
     groups.activate(now);
-    info!(partition, records = count, ms = now - started, "loaded the groups of a partition of __consumer_offsets");
+    debug!(partition, records = count, ms = now - started, "loaded the groups of a partition of __consumer_offsets");
     Ok(groups)
 }

@@ -48,12 +48,12 @@ pub enum Kind {
 
 impl Kind {
     /// A 64-bit number from `min`.
-    pub(super) const fn long(min: i64) -> Kind {
+    pub const fn long(min: i64) -> Kind {
         Kind::Number { min, max: i64::MAX, is_int: false }
     }
 
     /// A 32-bit number from `min`.
-    pub(super) const fn int(min: i64) -> Kind {
+    pub const fn int(min: i64) -> Kind {
         Kind::Number { min, max: i32::MAX as i64, is_int: true }
     }
 

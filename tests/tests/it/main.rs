@@ -1,1 +1,4 @@
-//! Stub.
+//! Rules of the repository that a machine can check.
+
+mod packages;
+mod tidy;

@@ -1,0 +1,127 @@
+//! The admin port: metrics for Prometheus, health for supervisors, and the state of the archive as JSON.
+//!
+//! ```text
+//! GET /metrics              Prometheus text
+//! GET /health               200 while the process can acknowledge writes, else 503 with the reason
+//! GET /ready                200 once Kafka clients are served, else 503
+//! GET /v1/archive/status    every partition: offsets, bytes per tier, backlog, last error
+//! GET /v1/archive/objects   ?topic=NAME[&partition=N]: the archived objects, oldest first
+//! ```
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Broker;
+use crate::telemetry::Telemetry;
+
+pub mod status;
+
+/// What the routes share; the broker is there once it is open.
+#[derive(Debug, Clone)]
+pub(crate) struct Admin {
+    pub(crate) telemetry: Telemetry,
+    pub(crate) broker: Arc<OnceCell<Arc<Broker>>>,
+}
+
+/// Serves the admin port until `stop`.
+pub(crate) async fn serve(admin: Admin, listener: TcpListener, stop: CancellationToken) {
+    let routes = Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .route("/v1/archive/status", get(archive_status))
+        .route("/v1/archive/objects", get(archive_objects))
+        .with_state(admin);
+    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin port failed");
+    }
+}
+
+async fn metrics_text(State(admin): State<Admin>) -> String {
+    if let Some(broker) = admin.broker.get() {
+        status::record_gauges(broker);
+    }
+    admin.telemetry.render()
+}
+
+async fn health(State(admin): State<Admin>) -> Response {
+    let unhealthy = |reason: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response();
+    let Some(broker) = admin.broker.get() else { return "starting\n".into_response() };
+    if let Some(failure) = broker.hot.failure() {
+        return unhealthy(failure.to_string());
+    }
+    match broker.metadata.health() {
+        Ok(()) => "healthy\n".into_response(),
+        Err(error) => unhealthy(error.to_string()),
+    }
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    if admin.broker.get().is_some_and(|broker| broker.is_ready()) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response()
+    }
+}
+
+async fn archive_status(State(admin): State<Admin>) -> Response {
+    let Some(broker) = admin.broker.get() else { return starting() };
+    Json(json!({ "object_store": broker.cold.url(), "partitions": status::partitions(broker) })).into_response()
+}
+
+/// Which objects to list.
+#[derive(Debug, Deserialize)]
+struct ObjectsQuery {
+    topic: String,
+    partition: Option<i32>,
+}
+
+/// The objects of one partition.
+#[derive(Debug, Serialize)]
+struct PartitionObjects {
+    topic: String,
+    partition: i32,
+    objects: Vec<cold_tier::ArchivedSegment>,
+}
+
+async fn archive_objects(State(admin): State<Admin>, Query(query): Query<ObjectsQuery>) -> Response {
+    let Some(broker) = admin.broker.get() else { return starting() };
+    let mut listed = Vec::new();
+    let mut partitions = broker.partitions.all();
+    partitions.retain(|p| *p.topic == *query.topic && query.partition.is_none_or(|wanted| p.id.partition == wanted));
+    partitions.sort_by_key(|p| p.id.partition);
+    if partitions.is_empty() {
+        let message = format!("there is no such partition of topic {:?} on this broker", query.topic);
+        return (StatusCode::NOT_FOUND, Json(json!({ "error": message }))).into_response();
+    }
+    for partition in partitions {
+        let objects = match partition.archived_objects().await {
+            Ok(objects) => objects,
+            Err(error) => {
+                let message = json!({ "error": format!("cannot read the manifest: {error}") });
+                return (StatusCode::BAD_GATEWAY, Json(message)).into_response();
+            }
+        };
+        listed.push(PartitionObjects {
+            topic: partition.topic.to_string(),
+            partition: partition.id.partition,
+            objects,
+        });
+    }
+    Json(listed).into_response()
+}
+
+fn starting() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": "the broker is starting" }))).into_response()
+}

@@ -1,0 +1,120 @@
+//! How every partition stands in both tiers, for the admin port and for the gauges of Prometheus.
+
+use std::collections::BTreeMap;
+
+use model::TimestampMs;
+use serde::{Deserialize, Serialize};
+
+use crate::broker::Broker;
+use crate::partition::Partition;
+
+/// One partition; offsets as in the architecture's picture, sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    /// The topic's name.
+    pub topic: String,
+    /// The topic's id.
+    pub topic_id: String,
+    /// The partition's index.
+    pub partition: i32,
+    /// First offset that readers may see.
+    pub log_start: i64,
+    /// First offset on local disk.
+    pub local_start: i64,
+    /// First offset that is not archived.
+    pub archived_end: i64,
+    /// First offset that may be part of an open transaction.
+    pub last_stable: i64,
+    /// First offset that consumers may not read yet.
+    pub high_watermark: i64,
+    /// First offset that is free.
+    pub log_end: i64,
+    /// Bytes on local disk.
+    pub local_bytes: u64,
+    /// Bytes of archived objects.
+    pub archived_bytes: u64,
+    /// Bytes that the archived records had on local disk.
+    pub archived_record_bytes: u64,
+    /// Archived objects.
+    pub archived_objects: u64,
+    /// Bytes of closed segments that are not archived.
+    pub backlog_bytes: u64,
+    /// For how long the oldest of them has waited, in seconds; counted anew after a restart.
+    pub backlog_seconds: u64,
+    /// Whether the topic is archived at all.
+    pub remote_storage_enable: bool,
+    /// What went wrong last, if nothing has succeeded since.
+    pub last_error: Option<String>,
+}
+
+/// Every partition of this node, by topic and index.
+pub(crate) fn partitions(broker: &Broker) -> Vec<PartitionStatus> {
+    let now = broker.clock.now_ms();
+    let mut all: Vec<_> = broker.partitions.all().iter().map(|partition| of(partition, now)).collect();
+    all.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    all
+}
+
+fn of(partition: &Partition, now: TimestampMs) -> PartitionStatus {
+    let ledger = partition.ledger();
+    let archived_end = partition.archived_end();
+    let backlog: Vec<_> = partition
+        .log
+        .segments()
+        .into_iter()
+        .filter(|s| partition.is_tiered() && s.closed && s.next_offset > archived_end)
+        .collect();
+    PartitionStatus {
+        topic: partition.topic.to_string(),
+        topic_id: partition.id.topic_id.to_string(),
+        partition: partition.id.partition,
+        log_start: partition.log_start(),
+        local_start: partition.local_start(),
+        archived_end,
+        last_stable: partition.last_stable_offset(),
+        high_watermark: partition.high_watermark(),
+        log_end: partition.log.log_end(),
+        local_bytes: partition.log.size_bytes(),
+        archived_bytes: ledger.as_ref().map_or(0, |p| p.bytes),
+        archived_record_bytes: ledger.as_ref().map_or(0, |p| p.record_bytes),
+        archived_objects: ledger.as_ref().map_or(0, |p| p.objects),
+        backlog_bytes: backlog.iter().map(|s| s.size_bytes).sum(),
+        backlog_seconds: partition.waiting_ms(now) / 1000,
+        remote_storage_enable: partition.is_tiered(),
+        last_error: partition.archive_error(),
+    }
+}
+
+/// Sums of one topic.
+#[derive(Debug, Default)]
+struct TopicSums {
+    local_bytes: u64,
+    archived_bytes: u64,
+    backlog_bytes: u64,
+    backlog_seconds: u64,
+    failing: u32,
+}
+
+/// Sets the gauges that follow from the partitions' state; called for every scrape.
+#[allow(clippy::cast_precision_loss, reason = "Prometheus has no integers")]
+pub(crate) fn record_gauges(broker: &Broker) {
+    let mut topics: BTreeMap<String, TopicSums> = BTreeMap::new();
+    let all = partitions(broker);
+    metrics::gauge!("firn_partitions").set(all.len() as f64);
+    for partition in all {
+        let sums = topics.entry(partition.topic).or_default();
+        sums.local_bytes += partition.local_bytes;
+        sums.archived_bytes += partition.archived_bytes;
+        sums.backlog_bytes += partition.backlog_bytes;
+        sums.backlog_seconds = sums.backlog_seconds.max(partition.backlog_seconds);
+        sums.failing += u32::from(partition.last_error.is_some());
+    }
+    for (topic, sums) in topics {
+        metrics::gauge!("firn_log_bytes", "topic" => topic.clone(), "tier" => "hot").set(sums.local_bytes as f64);
+        metrics::gauge!("firn_log_bytes", "topic" => topic.clone(), "tier" => "cold").set(sums.archived_bytes as f64);
+        metrics::gauge!("firn_archive_backlog_bytes", "topic" => topic.clone()).set(sums.backlog_bytes as f64);
+        metrics::gauge!("firn_archive_backlog_seconds", "topic" => topic.clone()).set(sums.backlog_seconds as f64);
+        metrics::gauge!("firn_archive_failing_partitions", "topic" => topic).set(f64::from(sums.failing));
+    }
+    metrics::gauge!("firn_fetch_sessions").set(broker.fetch_sessions.len() as f64);
+}

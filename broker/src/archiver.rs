@@ -1,0 +1,121 @@
+//! Background work on partitions: settling into the archive, retention, and the sweep of orphaned objects.
+//!
+//! Each is a loop with a pause; a partition whose pass fails waits by itself and holds up nobody else. Missing or uncertain
+//! state never deletes anything: objects go only when the ledger says that no manifest names them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use coordinator::cluster::{Command, DeletedTopic};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::broker::Broker;
+use crate::crash_point::crash_point;
+use crate::partition::Partition;
+
+/// Archives closed segments and evicts local copies, until `stop`.
+pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(broker.config.settings.broker.archive_concurrency));
+    let mut passes = JoinSet::new();
+    while pause(&stop, broker.config.settings.broker.archive_interval).await {
+        while passes.try_join_next().is_some() {}
+        for partition in broker.partitions.all() {
+            if !partition.needs_settling(broker.clock.now_ms()) {
+                continue;
+            }
+            let Ok(turn) = Arc::clone(&partition.background).try_lock_owned() else { continue };
+            let (broker, slots, stop) = (Arc::clone(&broker), Arc::clone(&slots), stop.clone());
+            passes.spawn(async move {
+                let Ok(_slot) = slots.acquire_owned().await else { return };
+                if !stop.is_cancelled() {
+                    partition.settle(&broker.metadata, broker.clock.now_ms()).await;
+                }
+                drop(turn);
+            });
+        }
+    }
+    // A pass may be cut off anywhere: the next start goes on from the ledger.
+    passes.shutdown().await;
+}
+
+/// Enforces total and local retention, until `stop`.
+pub(crate) async fn retain(broker: Arc<Broker>, stop: CancellationToken) {
+    while pause(&stop, broker.config.settings.broker.retention_check_interval).await {
+        for partition in broker.partitions.all() {
+            let _turn = tokio::select! {
+                () = stop.cancelled() => return,
+                turn = partition.background.lock() => turn,
+            };
+            let now = broker.clock.now_ms();
+            if let Err(error) = partition.retain(&broker.metadata, now).await {
+                warn!(topic = %partition.topic, partition = partition.id.partition, %error, "retention failed and is tried again");
+            }
+        }
+    }
+}
+
+/// Removes objects that no manifest names and the archives of deleted topics, until `stop`.
+pub(crate) async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
+    while pause(&stop, broker.config.settings.broker.sweep_interval).await {
+        for partition in broker.partitions.all() {
+            if partition.is_unswept.load(Ordering::Acquire) && !stop.is_cancelled() {
+                sweep_partition(&broker, &partition).await;
+            }
+        }
+        let image = broker.metadata.image();
+        for topic in image.deleted_topics() {
+            if !stop.is_cancelled() {
+                purge(&broker, topic).await;
+            }
+        }
+    }
+}
+
+async fn sweep_partition(broker: &Broker, partition: &Partition) {
+    let _turn = partition.background.lock().await;
+    // Set before the look: what a later commit leaves behind is found by the next sweep.
+    partition.is_unswept.store(false, Ordering::Release);
+    let pointer = partition.ledger();
+    crash_point("sweep.begun");
+    match broker.cold.sweep_partition(&partition.topic, partition.id, pointer.as_deref(), broker.clock.now_ms()).await {
+        Ok(report) => {
+            if report.waiting > 0 {
+                partition.is_unswept.store(true, Ordering::Release);
+            }
+            if report.deleted > 0 {
+                crash_point("sweep.deleted");
+                info!(topic = %partition.topic, partition = partition.id.partition, objects = report.deleted, bytes = report.deleted_bytes, "swept orphaned objects");
+            }
+            metrics::counter!("firn_swept_objects_total").increment(report.deleted);
+        }
+        Err(error) => {
+            partition.is_unswept.store(true, Ordering::Release);
+            warn!(topic = %partition.topic, partition = partition.id.partition, %error, "the sweep failed and is tried again");
+        }
+    }
+}
+
+/// Removes what a deleted topic left in the archive, then tells the cluster that nothing is left.
+async fn purge(broker: &Broker, topic: &DeletedTopic) {
+    if let Err(error) = broker.cold.delete_topic(&topic.name, topic.id).await {
+        warn!(topic = %topic.name, %error, "cannot remove the archive of a deleted topic, it is tried again");
+        return;
+    }
+    crash_point("purge.deleted");
+    match broker.metadata.submit(Command::ArchivePurged { topic_id: topic.id }).await {
+        Ok(_) => info!(topic = %topic.name, topic_id = %topic.id, "removed the archive of a deleted topic"),
+        Err(error) => warn!(topic = %topic.name, %error, "cannot report that an archive is removed, it is tried again"),
+    }
+}
+
+/// Waits; `false` when it is time to stop.
+async fn pause(stop: &CancellationToken, pause: Duration) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(pause) => true,
+    }
+}

@@ -1,0 +1,59 @@
+//! The broker: what all handlers and background tasks share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cold_tier::ColdTier;
+use hot_tier::HotTier;
+use model::topic_name::GROUP_OFFSETS_TOPIC;
+
+use crate::config::Config;
+use crate::groups::GroupCoordinator;
+use crate::groups::log::OffsetsLog;
+use crate::handlers::fetch::session::FetchSessions;
+use crate::metadata::Metadata;
+use crate::partitions::{Partitions, Rooms};
+use crate::producer_ids::ProducerIds;
+use crate::timing::Clock;
+
+/// One node.
+#[derive(Debug)]
+pub struct Broker {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) metadata: Metadata,
+    pub(crate) hot: HotTier,
+    pub(crate) cold: ColdTier,
+    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) groups: GroupCoordinator,
+    pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) is_ready: AtomicBool,
+}
+
+impl Broker {
+    /// Brings partitions and group coordination in step with the cluster's metadata. Cheap when nothing changed.
+    pub(crate) fn follow_metadata(&self) {
+        let image = self.metadata.image();
+        let rooms =
+            Rooms { node_id: self.config.node_id, hot: &self.hot, cold: &self.cold, settings: &self.config.settings };
+        let changes = self.partitions.follow(&image, &rooms);
+        if !changes.deleted.is_empty() {
+            self.groups.forget_topics(changes.deleted.iter().map(|name| Arc::from(name.as_str())));
+        }
+        let Some(topic) = image.topic(GROUP_OFFSETS_TOPIC) else { return };
+        self.groups.set_partition_count(topic.partitions);
+        for (id, state) in image.partitions_of(topic.id) {
+            if state.leader != self.config.node_id {
+                self.groups.resign(id.partition);
+            } else if let Ok(partition) = self.partitions.by_id(topic.id, id.partition) {
+                self.groups.lead(id.partition, OffsetsLog::Partition(partition));
+            }
+        }
+    }
+
+    /// True once requests are served.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Acquire)
+    }
+}

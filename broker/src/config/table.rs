@@ -1,0 +1,152 @@
+//! Every broker-wide setting that has a meaning in Firn, apart from the topic defaults (see [`model::settings::table`]).
+//!
+//! Names that start with `firn.` are ours, the others are Kafka's and mean what they mean there.
+
+use model::settings::{Kind, SettingSpec};
+
+const fn setting(name: &'static str, kind: Kind, default: &'static str, documentation: &'static str) -> SettingSpec {
+    SettingSpec { name, kind, default, synonyms: &[], documentation }
+}
+
+/// The settings, by name.
+pub const BROKER_SETTINGS: &[SettingSpec] = &[
+    setting(
+        "auto.create.topics.enable",
+        Kind::Bool,
+        "true",
+        "Create a topic when a client asks for one that does not exist.",
+    ),
+    setting(
+        "connections.max.idle.ms",
+        Kind::long(1),
+        "600000",
+        "Milliseconds after which a silent connection is closed.",
+    ),
+    setting(
+        "default.replication.factor",
+        Kind::int(1),
+        "1",
+        "Replicas of a topic whose creator does not say how many.",
+    ),
+    setting("delete.topic.enable", Kind::Bool, "true", "Allow topics to be deleted."),
+    setting(
+        "fetch.max.bytes",
+        Kind::int(1024),
+        "57671680",
+        "Largest fetch reply in bytes, whatever a client asks for.",
+    ),
+    setting(
+        "firn.archive.concurrency",
+        Kind::int(1),
+        "2",
+        "Segments that the archiver turns into Parquet at the same time.",
+    ),
+    setting(
+        "firn.archive.interval.ms",
+        Kind::long(10),
+        "1000",
+        "Milliseconds between two looks for closed segments to archive.",
+    ),
+    setting(
+        "firn.cold.cache.bytes",
+        Kind::long(16 << 20),
+        "268435456",
+        "Memory for reads from the archive: decoded chunks, read-ahead and footers together.",
+    ),
+    setting(
+        "firn.cold.fetch.timeout.ms",
+        Kind::long(1),
+        "5000",
+        "Milliseconds that a fetch waits for the archive before it answers empty; the read goes on and fills the cache.",
+    ),
+    setting("firn.cold.threads", Kind::int(1), "2", "Threads that decode archived chunks."),
+    setting(
+        "firn.journal.bytes",
+        Kind::long(4 << 20),
+        "268435456",
+        "Size of the journal that makes acknowledged batches durable with one flush for all partitions.",
+    ),
+    setting(
+        "firn.object.store.timeout.ms",
+        Kind::long(100),
+        "30000",
+        "Milliseconds after which a call to the object store is given up.",
+    ),
+    setting(
+        "firn.request.memory.bytes",
+        Kind::long(1 << 20),
+        "536870912",
+        "Memory for requests that are being received or handled, over all connections.",
+    ),
+    setting(
+        "firn.sweep.grace.ms",
+        Kind::long(0),
+        "3600000",
+        "Milliseconds for which an object that no manifest names is left alone.",
+    ),
+    setting(
+        "firn.sweep.interval.ms",
+        Kind::long(10),
+        "600000",
+        "Milliseconds between two sweeps for orphaned objects.",
+    ),
+    setting(
+        "group.initial.rebalance.delay.ms",
+        Kind::int(0),
+        "3000",
+        "Milliseconds that an empty group waits for more members before its first rebalance.",
+    ),
+    setting("group.max.session.timeout.ms", Kind::int(1), "1800000", "Largest session timeout of a group member."),
+    setting("group.max.size", Kind::int(1), "2147483647", "Most members of a group."),
+    setting("group.min.session.timeout.ms", Kind::int(1), "6000", "Smallest session timeout of a group member."),
+    setting(
+        "log.retention.check.interval.ms",
+        Kind::long(1),
+        "300000",
+        "Milliseconds between two looks for records and local segments whose time is over.",
+    ),
+    setting(
+        "max.connections",
+        Kind::int(1),
+        "20000",
+        "Most client connections at a time; further ones are closed at once.",
+    ),
+    setting(
+        "max.incremental.fetch.session.cache.slots",
+        Kind::int(0),
+        "1000",
+        "Most incremental fetch sessions that are kept.",
+    ),
+    setting("num.partitions", Kind::int(1), "1", "Partitions of a topic whose creator does not say how many."),
+    setting(
+        "offset.metadata.max.bytes",
+        Kind::int(0),
+        "4096",
+        "Largest metadata text of a committed offset, in bytes.",
+    ),
+    setting(
+        "offsets.retention.minutes",
+        Kind::int(1),
+        "10080",
+        "Minutes for which offsets of an empty group are kept.",
+    ),
+    setting(
+        "offsets.topic.num.partitions",
+        Kind::int(1),
+        "50",
+        "Partitions of __consumer_offsets, when it is created.",
+    ),
+    setting(
+        "offsets.topic.replication.factor",
+        Kind::int(1),
+        "1",
+        "Replicas of __consumer_offsets, when it is created.",
+    ),
+    setting(
+        "producer.id.expiration.ms",
+        Kind::int(1),
+        "86400000",
+        "Milliseconds after which an idle idempotent producer is forgotten.",
+    ),
+    setting("socket.request.max.bytes", Kind::int(1024), "104857600", "Largest request in bytes."),
+];

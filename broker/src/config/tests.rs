@@ -1,0 +1,69 @@
+//! Composition of sources, Kafka's names, and what a wrong key is answered with.
+
+use std::time::Duration;
+
+use super::*;
+
+fn from_toml(text: &str) -> Overrides {
+    Overrides::from_toml(text, "firn.toml").unwrap()
+}
+
+fn with(assignments: &[&str]) -> Result<Config, ConfigError> {
+    let mut overrides = Overrides::default();
+    for assignment in assignments {
+        overrides.set(assignment)?;
+    }
+    Config::compose([overrides])
+}
+
+#[test]
+fn the_defaults_are_valid_and_local() {
+    let config = Config::compose([]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:9092");
+    assert_eq!(config.object_store_url(), "firn-data/archive");
+    assert!(BROKER_SETTINGS.is_sorted_by(|a, b| a.name < b.name));
+    for spec in BROKER_SETTINGS {
+        spec.kind.check(spec.name, spec.default).unwrap();
+    }
+}
+
+#[test]
+fn a_stronger_source_wins_key_by_key() {
+    let file =
+        from_toml("listen = \"0.0.0.0:1\"\nnode-id = 7\n[settings]\nnum.partitions = 3\n\"segment.bytes\" = 4096");
+    let line = Overrides { listen: Some("[::1]:2".parse().unwrap()), ..Overrides::default() };
+    let config = Config::compose([file, line]).unwrap();
+    assert_eq!((config.listen.to_string().as_str(), config.node_id), ("[::1]:2", 7));
+    assert_eq!(config.settings.broker.num_partitions, 3);
+    assert_eq!(config.settings.topic_defaults["segment.bytes"], "4096");
+}
+
+#[test]
+fn kafkas_broker_names_set_topic_defaults() {
+    let config = with(&["log.retention.hours=2", "log.roll.ms=5", "log.roll.hours=9"]).unwrap();
+    assert_eq!(config.settings.topic_defaults["retention.ms"], "7200000");
+    assert_eq!(config.settings.topic_defaults["segment.ms"], "5");
+    assert_eq!(
+        with(&["connections.max.idle.ms=5"]).unwrap().settings.broker.connections_max_idle,
+        Duration::from_millis(5)
+    );
+    assert_eq!(with(&["log.retention.hours=-1"]).unwrap().settings.topic_defaults["retention.ms"], "-1");
+}
+
+#[test]
+fn a_wrong_key_is_named_with_its_nearest() {
+    let reason = |assignment| with(&[assignment]).unwrap_err().to_string();
+    assert_eq!(reason("segment.byte=1"), "unknown setting \"segment.byte\", did you mean \"segment.bytes\"?");
+    assert_eq!(reason("zzz=1"), "unknown setting \"zzz\"");
+    assert!(reason("num.partitions=x").contains("whole number"));
+    assert!(reason("num.partitions").contains("NAME=VALUE"));
+    let error = Overrides::from_toml("lissten = \"a:1\"", "firn.toml").unwrap_err().unwrap();
+    assert_eq!(error.to_string(), "unknown key in firn.toml \"lissten\", did you mean \"listen\"?");
+}
+
+#[test]
+fn addresses_without_a_port_are_refused() {
+    for text in ["localhost", ":9092", "host:x", "host:70000"] {
+        assert!(text.parse::<HostPort>().is_err(), "{text}");
+    }
+}

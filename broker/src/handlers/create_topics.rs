@@ -1,0 +1,107 @@
+//! CreateTopics.
+
+use std::collections::HashMap;
+
+use coordinator::cluster::{ClusterError, CreatedTopic, Layout, NewTopic};
+use model::topic_name::INTERNAL_TOPICS;
+use protocol::messages::create_topics_request::CreatableTopic;
+use protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use protocol::{ErrorCode, Str};
+
+use super::RequestContext;
+use super::describe_configs::topic_entries;
+use super::errors::Refusal;
+use super::topics::create;
+use crate::broker::Broker;
+use crate::metadata::new_topic_id;
+
+/// "As many as the broker's default says" (KIP-464).
+const USE_DEFAULT: i32 = -1;
+
+pub(super) async fn handle(context: &RequestContext<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let mut counts: HashMap<Str, usize> = HashMap::new();
+    for topic in &request.topics {
+        *counts.entry(topic.name.clone()).or_default() += 1;
+    }
+    let mut topics = Vec::new();
+    let mut wanted = Vec::new();
+    for topic in request.topics {
+        let name = topic.name.clone();
+        match to_new_topic(context.broker, topic, counts[&name]) {
+            Ok(new) => wanted.push(new),
+            Err(refusal) => topics.push(refused(name, &refusal)),
+        }
+    }
+    let names: Vec<Str> = wanted.iter().map(|topic| Str::from(topic.name.clone())).collect();
+    match create(context.broker, wanted, request.validate_only).await {
+        Ok(outcomes) => {
+            let answer = |(name, outcome)| answer(context.broker, name, outcome);
+            topics.extend(names.into_iter().zip(outcomes).map(answer));
+        }
+        Err(refusal) => topics.extend(names.into_iter().map(|name| refused(name, &refusal))),
+    }
+    CreateTopicsResponse { topics, ..CreateTopicsResponse::default() }
+}
+
+fn to_new_topic(broker: &Broker, topic: CreatableTopic, times_named: usize) -> Result<NewTopic, Refusal> {
+    let CreatableTopic { name, num_partitions, replication_factor, assignments, configs, .. } = topic;
+    if times_named > 1 {
+        return Err(Refusal::new(ErrorCode::InvalidRequest, "the topic is named twice in one request"));
+    }
+    if INTERNAL_TOPICS.contains(&&*name) {
+        return Err(Refusal::new(ErrorCode::InvalidTopicException, "internal topics are created by the cluster"));
+    }
+    let settings = &broker.config.settings.broker;
+    let layout = if assignments.is_empty() {
+        let partitions = if num_partitions == USE_DEFAULT { settings.num_partitions } else { num_partitions };
+        let uses_default = i32::from(replication_factor) == USE_DEFAULT;
+        let replication_factor = if uses_default { settings.default_replication_factor } else { replication_factor };
+        Layout::Placed { partitions, replication_factor }
+    } else {
+        if num_partitions != USE_DEFAULT || i32::from(replication_factor) != USE_DEFAULT {
+            let reason = "with an assignment, the number of partitions and the replication factor must be -1";
+            return Err(Refusal::new(ErrorCode::InvalidRequest, reason));
+        }
+        let mut assigned: Vec<_> = assignments.into_iter().map(|a| (a.partition_index, a.broker_ids)).collect();
+        assigned.sort_unstable_by_key(|(index, _)| *index);
+        if !assigned.iter().map(|(index, _)| *index).eq(0..i32::try_from(assigned.len()).unwrap_or(i32::MAX)) {
+            let reason = "the assignment must name the partitions 0, 1, 2, … once each";
+            return Err(Refusal::new(ErrorCode::InvalidReplicaAssignment, reason));
+        }
+        Layout::Assigned(assigned.into_iter().map(|(_, brokers)| brokers).collect())
+    };
+    let configs = configs.into_iter().map(|c| (c.name.to_string(), c.value.map(|v| v.to_string()))).collect();
+    Ok(NewTopic { id: new_topic_id(), name: name.to_string(), layout, configs })
+}
+
+fn answer(broker: &Broker, name: Str, outcome: Result<CreatedTopic, ClusterError>) -> CreatableTopicResult {
+    let created = match outcome {
+        Ok(created) => created,
+        Err(error) => return refused(name, &Refusal::from(error)),
+    };
+    let configs = topic_entries(broker, &created.configs).into_iter().map(|entry| CreatableTopicConfigs {
+        name: Str::from_static(entry.name),
+        value: Some(Str::from(entry.value)),
+        read_only: false,
+        config_source: entry.source as i8,
+        ..CreatableTopicConfigs::default()
+    });
+    CreatableTopicResult {
+        name,
+        topic_id: created.id.0,
+        num_partitions: created.partitions,
+        replication_factor: created.replication_factor,
+        configs: Some(configs.collect()),
+        ..CreatableTopicResult::default()
+    }
+}
+
+fn refused(name: Str, refusal: &Refusal) -> CreatableTopicResult {
+    CreatableTopicResult {
+        name,
+        error_code: refusal.code.code(),
+        error_message: refusal.message.clone().map(Str::from),
+        ..CreatableTopicResult::default()
+    }
+}

@@ -1,0 +1,67 @@
+//! DeleteTopics, by name or by id (KIP-516).
+
+use coordinator::cluster::TopicRef;
+use model::TopicId;
+use model::topic_name::INTERNAL_TOPICS;
+use protocol::messages::delete_topics_response::DeletableTopicResult;
+use protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
+use protocol::{ErrorCode, Str};
+
+use super::RequestContext;
+use super::errors::Refusal;
+use super::topics::delete;
+
+pub(super) async fn handle(context: &RequestContext<'_>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+    let by_name = request.topic_names.into_iter().map(|name| (Some(name), TopicId::ZERO));
+    let by_state = request.topics.into_iter().map(|topic| (topic.name, TopicId(topic.topic_id)));
+    let mut responses = Vec::new();
+    let mut wanted = Vec::new();
+    for (name, id) in by_name.chain(by_state) {
+        match to_topic_ref(context, name.as_ref(), id) {
+            Ok(topic) => wanted.push((name, id, topic)),
+            Err(refusal) => responses.push(refused(name, id, &refusal)),
+        }
+    }
+    let topics = wanted.iter().map(|(_, _, topic)| topic.clone()).collect();
+    match delete(context.broker, topics).await {
+        Ok(outcomes) => {
+            for ((name, id, _), outcome) in wanted.into_iter().zip(outcomes) {
+                responses.push(match outcome {
+                    Ok(removed) => DeletableTopicResult {
+                        name: Some(Str::from(removed.name.to_string())),
+                        topic_id: removed.id.0,
+                        ..DeletableTopicResult::default()
+                    },
+                    Err(error) => refused(name, id, &Refusal::from(error)),
+                });
+            }
+        }
+        Err(refusal) => responses.extend(wanted.into_iter().map(|(name, id, _)| refused(name, id, &refusal))),
+    }
+    DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() }
+}
+
+fn to_topic_ref(context: &RequestContext<'_>, name: Option<&Str>, id: TopicId) -> Result<TopicRef, Refusal> {
+    if !context.broker.config.settings.broker.delete_topic_enable {
+        return Err(Refusal::new(ErrorCode::TopicDeletionDisabled, "delete.topic.enable is false"));
+    }
+    let internal = || Refusal::new(ErrorCode::InvalidRequest, "internal topics cannot be deleted");
+    match name {
+        Some(name) if INTERNAL_TOPICS.contains(&&**name) => Err(internal()),
+        Some(name) => Ok(TopicRef::Name(name.to_string())),
+        None => match context.broker.metadata.image().topic_by_id(id) {
+            Some(topic) if topic.name.is_internal() => Err(internal()),
+            _ => Ok(TopicRef::Id(id)),
+        },
+    }
+}
+
+fn refused(name: Option<Str>, id: TopicId, refusal: &Refusal) -> DeletableTopicResult {
+    DeletableTopicResult {
+        name,
+        topic_id: id.0,
+        error_code: refusal.code.code(),
+        error_message: refusal.message.clone().map(Str::from),
+        ..DeletableTopicResult::default()
+    }
+}

@@ -1,0 +1,43 @@
+//! DescribeCluster (KIP-700).
+
+use protocol::messages::describe_cluster_response::DescribeClusterBroker;
+use protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
+use protocol::{ErrorCode, Str};
+
+use super::RequestContext;
+use super::topics::{ALL_CLUSTER_OPERATIONS, OPERATIONS_UNKNOWN};
+
+/// "Tell me of the brokers", in contrast to the controllers (KIP-919).
+const ENDPOINT_BROKERS: i8 = 1;
+
+pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeClusterRequest) -> DescribeClusterResponse {
+    if request.endpoint_type != ENDPOINT_BROKERS {
+        return DescribeClusterResponse {
+            error_code: ErrorCode::MismatchedEndpointType.code(),
+            error_message: Some(Str::from("this listener serves brokers only")),
+            ..DescribeClusterResponse::default()
+        };
+    }
+    let image = context.broker.metadata.image();
+    let entry = |broker: &coordinator::cluster::Broker| {
+        let listener = broker.listener("PLAINTEXT")?;
+        Some(DescribeClusterBroker {
+            broker_id: broker.id,
+            host: Str::from(listener.host.clone()),
+            port: i32::from(listener.port),
+            rack: broker.rack.clone().map(Str::from),
+            is_fenced: broker.is_fenced,
+            ..DescribeClusterBroker::default()
+        })
+    };
+    let wanted = |broker: &&coordinator::cluster::Broker| request.include_fenced_brokers || !broker.is_fenced;
+    let operations = request.include_cluster_authorized_operations;
+    DescribeClusterResponse {
+        endpoint_type: ENDPOINT_BROKERS,
+        cluster_id: Str::from(image.cluster_id().to_owned()),
+        controller_id: context.broker.config.node_id,
+        brokers: image.brokers().filter(wanted).filter_map(entry).collect(),
+        cluster_authorized_operations: if operations { ALL_CLUSTER_OPERATIONS } else { OPERATIONS_UNKNOWN },
+        ..DescribeClusterResponse::default()
+    }
+}

@@ -1,0 +1,61 @@
+//! DescribeLogDirs (KIP-113): how much local disk each partition takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use protocol::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+use protocol::{ErrorCode, Str};
+
+use super::RequestContext;
+use crate::partition::Partition;
+
+pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+    let wanted: Option<BTreeSet<(Str, i32)>> = request.topics.map(|topics| {
+        let pairs = |topic: protocol::messages::describe_log_dirs_request::DescribableLogDirTopic| {
+            let name = topic.topic;
+            topic.partitions.into_iter().map(move |index| (name.clone(), index))
+        };
+        topics.into_iter().flat_map(pairs).collect()
+    });
+    let mut topics: BTreeMap<String, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+    for partition in context.broker.partitions.all() {
+        let key = (Str::from(partition.topic.to_string()), partition.id.partition);
+        if wanted.as_ref().is_none_or(|wanted| wanted.contains(&key)) {
+            topics.entry(partition.topic.to_string()).or_default().push(describe(&partition));
+        }
+    }
+    let topics = topics.into_iter().map(|(name, mut partitions)| {
+        partitions.sort_by_key(|partition| partition.partition_index);
+        DescribeLogDirsTopic { name: Str::from(name), partitions, ..DescribeLogDirsTopic::default() }
+    });
+    let (total_bytes, usable_bytes) = disk_space(&context.broker.config.data_dir).unwrap_or((-1, -1));
+    let has_failed = context.broker.hot.failure().is_some();
+    let result = DescribeLogDirsResult {
+        error_code: if has_failed { ErrorCode::KafkaStorageError.code() } else { 0 },
+        log_dir: Str::from(context.broker.config.data_dir.display().to_string()),
+        topics: topics.collect(),
+        total_bytes,
+        usable_bytes,
+        ..DescribeLogDirsResult::default()
+    };
+    DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() }
+}
+
+/// Bytes of the disk below `folder`: all, and free ones.
+fn disk_space(folder: &Path) -> Option<(i64, i64)> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(disk.f_frsize)).ok();
+    Some((bytes(disk.f_blocks)?, bytes(disk.f_bavail)?))
+}
+
+fn describe(partition: &Arc<Partition>) -> DescribeLogDirsPartition {
+    DescribeLogDirsPartition {
+        partition_index: partition.id.partition,
+        partition_size: i64::try_from(partition.log.size_bytes()).unwrap_or(i64::MAX),
+        ..DescribeLogDirsPartition::default()
+    }
+}

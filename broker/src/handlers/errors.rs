@@ -1,0 +1,107 @@
+//! The one table from our errors to Kafka's codes.
+
+use coordinator::cluster::{ClusterError, Reply};
+use hot_tier::AppendError;
+use model::batch::InvalidBatch;
+use protocol::ErrorCode;
+use tracing::error;
+
+use crate::metadata::SubmitError;
+use crate::partition::{DeleteError, NotCommitted};
+
+/// A code for the client, and words for the person behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal with words.
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Refusal { code, message: Some(message.into()) }
+    }
+}
+
+impl From<ClusterError> for Refusal {
+    fn from(error: ClusterError) -> Self {
+        use ClusterError as E;
+        let code = match &error {
+            E::NoCluster | E::ClusterExists { .. } | E::Forgotten { .. } | E::TopicIdTaken { .. } => {
+                ErrorCode::UnknownServerError
+            }
+            E::InvalidMetadataVersion { .. } | E::InvalidUpdateVersion { .. } => ErrorCode::InvalidUpdateVersion,
+            E::InvalidRequest { .. } => ErrorCode::InvalidRequest,
+            E::UnknownBroker { .. } => ErrorCode::BrokerIdNotRegistered,
+            E::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,
+            E::InvalidTopicName { .. } | E::TopicCollision { .. } => ErrorCode::InvalidTopicException,
+            E::TopicExists { .. } => ErrorCode::TopicAlreadyExists,
+            E::UnknownTopic { .. } | E::UnknownPartition { .. } => ErrorCode::UnknownTopicOrPartition,
+            E::UnknownTopicId { .. } => ErrorCode::UnknownTopicId,
+            E::InvalidPartitions { .. } => ErrorCode::InvalidPartitions,
+            E::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
+            E::InvalidReplicaAssignment { .. } => ErrorCode::InvalidReplicaAssignment,
+            E::InvalidConfig { .. } => ErrorCode::InvalidConfig,
+            E::LimitExceeded { .. } => ErrorCode::PolicyViolation,
+            E::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
+            E::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
+            E::NotLeader { .. } => ErrorCode::NotLeaderOrFollower,
+            E::IneligibleReplica { .. } => ErrorCode::IneligibleReplica,
+            E::InvalidPointer { .. } => ErrorCode::UnknownServerError,
+        };
+        Refusal::new(code, error.to_string())
+    }
+}
+
+impl From<SubmitError> for Refusal {
+    /// A command without an answer becomes an error at which Kafka's clients ask again.
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Refused(error) => error.into(),
+            error => Refusal::new(ErrorCode::RequestTimedOut, error.to_string()),
+        }
+    }
+}
+
+/// Why records were not deleted.
+pub(crate) fn delete_error(error: &DeleteError) -> ErrorCode {
+    match error {
+        DeleteError::Hot(_) => ErrorCode::KafkaStorageError,
+        DeleteError::NotCommitted(error) => not_committed(*error),
+    }
+}
+
+/// A reply that does not belong to its command: a bug.
+pub(crate) fn unexpected_reply(reply: &Reply) -> Refusal {
+    error!(?reply, "the cluster's metadata gave a reply that does not belong to the command");
+    Refusal::new(ErrorCode::UnknownServerError, "the cluster's metadata gave an unexpected reply, see the broker's log")
+}
+
+/// Why a batch was not let in.
+pub(crate) fn batch_error(error: &InvalidBatch) -> ErrorCode {
+    match error {
+        InvalidBatch::Corrupt(_) => ErrorCode::CorruptMessage,
+        InvalidBatch::Invalid(_) => ErrorCode::InvalidRecord,
+        InvalidBatch::TooLarge { .. } => ErrorCode::MessageTooLarge,
+        InvalidBatch::Timestamp { .. } => ErrorCode::InvalidTimestamp,
+        InvalidBatch::Format(_) => ErrorCode::UnsupportedForMessageFormat,
+    }
+}
+
+/// Why a batch was not appended.
+pub(crate) fn append_error(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        _ => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// Why an acknowledgement was not given.
+pub(crate) fn not_committed(error: NotCommitted) -> ErrorCode {
+    match error {
+        NotCommitted::TimedOut => ErrorCode::RequestTimedOut,
+        NotCommitted::Failed => ErrorCode::KafkaStorageError,
+        NotCommitted::Deleted => ErrorCode::UnknownTopicOrPartition,
+    }
+}

@@ -1,0 +1,176 @@
+//! Fetch: records from whichever tier has them, with long polls and incremental sessions.
+//!
+//! A fetch reads all its partitions against one byte budget: hot ones in order, cold ones side by side, the first
+//! partition that has anything answers at least one batch (KIP-74). When less than `min_bytes` came together, it waits
+//! for the partitions to move, at most `max_wait_ms`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use model::TopicId;
+use protocol::messages::fetch_request::{FetchPartition, ForgottenTopic};
+use protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use protocol::messages::{FetchRequest, FetchResponse};
+use protocol::{ErrorCode, Str};
+use tokio::time::Instant;
+
+use self::read::{Outcome, PartitionToRead, read_all};
+use self::session::{FetchContext, SessionRequest, Target, Told, Wanted};
+use super::RequestContext;
+use crate::partition::Partition;
+
+mod read;
+pub(crate) mod session;
+
+/// First version that names topics by their id.
+const TOPIC_IDS: i16 = 13;
+/// Longest that a fetch waits, whatever the client asks for.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+/// Pause between two looks of a fetch that wants many bytes and gets few at a time.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
+pub(super) async fn handle(context: &RequestContext<'_>, request: FetchRequest) -> FetchResponse {
+    let refuse = |code: ErrorCode| FetchResponse { error_code: code.code(), ..FetchResponse::default() };
+    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
+        // Followers exist only in a cluster of several nodes.
+        return refuse(ErrorCode::InvalidRequest);
+    }
+    let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
+    let deadline = Instant::now() + max_wait;
+    let max_bytes =
+        usize::try_from(request.max_bytes).unwrap_or(0).min(context.broker.config.settings.broker.fetch_max_bytes);
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
+    let session = match context.broker.fetch_sessions.enter(
+        session_request(request),
+        rand::random_range(1..i32::MAX),
+        std::time::Instant::now(),
+    ) {
+        Ok(session) => session,
+        Err(code) => return refuse(code),
+    };
+    let outcomes = long_poll(context, &session, Limits { max_bytes, min_bytes, deadline }).await;
+    respond(&session, outcomes)
+}
+
+/// Bounds of one fetch.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    max_bytes: usize,
+    min_bytes: usize,
+    deadline: Instant,
+}
+
+fn session_request(request: FetchRequest) -> SessionRequest {
+    let mut wanted = Vec::new();
+    for topic in request.topics {
+        let target =
+            |partition| Target { topic_id: TopicId(topic.topic_id), topic: Str::from(topic.topic.as_str()), partition };
+        wanted.extend(topic.partitions.iter().map(|p| (target(p.partition), wanted_of(p))));
+    }
+    let forget = |topic: ForgottenTopic| {
+        let (topic_id, name) = (TopicId(topic.topic_id), Str::from(topic.topic.as_str()));
+        topic.partitions.into_iter().map(move |partition| Target { topic_id, topic: name.clone(), partition })
+    };
+    SessionRequest {
+        session_id: request.session_id,
+        epoch: request.session_epoch,
+        wanted,
+        forgotten: request.forgotten_topics_data.into_iter().flat_map(forget).collect(),
+    }
+}
+
+fn wanted_of(partition: &FetchPartition) -> Wanted {
+    Wanted {
+        current_leader_epoch: partition.current_leader_epoch,
+        fetch_offset: partition.fetch_offset,
+        last_fetched_epoch: partition.last_fetched_epoch,
+        max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
+    }
+}
+
+async fn long_poll(context: &RequestContext<'_>, session: &FetchContext, limits: Limits) -> Vec<Outcome> {
+    let targets: Vec<PartitionToRead> = session.partitions.iter().map(|(t, w)| find(context, t, *w)).collect();
+    loop {
+        // Subscribed before the look: what moves after it wakes us.
+        let mut moves: Vec<_> = targets.iter().filter_map(|t| t.partition.as_ref().ok()).map(|p| p.watch()).collect();
+        moves.iter_mut().for_each(|m| {
+            m.borrow_and_update();
+        });
+        let outcomes = read_all(&targets, limits.max_bytes, limits.deadline).await;
+        let bytes: usize = outcomes.iter().map(Outcome::size_bytes).sum();
+        let is_done =
+            bytes >= limits.min_bytes.max(1) || limits.min_bytes == 0 || outcomes.iter().any(Outcome::is_urgent);
+        if is_done || Instant::now() >= limits.deadline {
+            return outcomes;
+        }
+        let mut moved: FuturesUnordered<_> = moves.iter_mut().map(|m| m.changed()).collect();
+        let wait = async {
+            if moved.next().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        };
+        if tokio::time::timeout_at(limits.deadline, wait).await.is_err() && bytes > 0 {
+            return outcomes;
+        }
+        if limits.min_bytes > 1 {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    }
+}
+
+fn find(context: &RequestContext<'_>, target: &Target, wanted: Wanted) -> PartitionToRead {
+    let partition = if context.version >= TOPIC_IDS {
+        context.broker.partitions.by_id(target.topic_id, target.partition)
+    } else {
+        context.broker.partitions.by_name(&target.topic, target.partition)
+    };
+    PartitionToRead { partition: partition.and_then(|p| check_epoch(p, wanted)), wanted }
+}
+
+/// A client that believes in another leader epoch must learn the truth first (KIP-320).
+fn check_epoch(partition: Arc<Partition>, wanted: Wanted) -> Result<Arc<Partition>, ErrorCode> {
+    match partition.leadership().check_epoch(wanted.current_leader_epoch) {
+        Ok(()) => Ok(partition),
+        Err(code) => Err(code),
+    }
+}
+
+fn respond(session: &FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
+    let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+    for ((target, _), outcome) in session.partitions.iter().zip(outcomes) {
+        let has_records = outcome.size_bytes() > 0;
+        let told = outcome.told();
+        if !session.note(target, told) && !has_records {
+            continue;
+        }
+        let data = partition_data(target.partition, outcome, told);
+        match responses.last_mut() {
+            Some(last) if last.topic_id == target.topic_id.0 && last.topic == target.topic => {
+                last.partitions.push(data)
+            }
+            _ => responses.push(FetchableTopicResponse {
+                topic: Str::clone(&target.topic),
+                topic_id: target.topic_id.0,
+                partitions: vec![data],
+                ..FetchableTopicResponse::default()
+            }),
+        }
+    }
+    FetchResponse { session_id: session.session_id, responses, ..FetchResponse::default() }
+}
+
+fn partition_data(partition_index: i32, outcome: Outcome, told: Option<Told>) -> PartitionData {
+    let unknown = Told { high_watermark: -1, log_start: -1 };
+    let Told { high_watermark, log_start } = told.unwrap_or(unknown);
+    PartitionData {
+        partition_index,
+        error_code: outcome.error.map_or(0, ErrorCode::code),
+        high_watermark,
+        last_stable_offset: high_watermark,
+        log_start_offset: log_start,
+        aborted_transactions: None,
+        records: Some(outcome.into_records()),
+        ..PartitionData::default()
+    }
+}

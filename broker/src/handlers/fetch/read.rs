@@ -1,0 +1,132 @@
+//! The reading of one fetch: hot partitions in order, cold ones side by side, one budget for all.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
+use protocol::ErrorCode;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::session::{Told, Wanted};
+use crate::partition::{Partition, PartitionRead, ReadFailure, ReadRequest, State};
+
+/// A partition to read, or why it cannot be read.
+#[derive(Debug)]
+pub(super) struct PartitionToRead {
+    pub(super) partition: Result<Arc<Partition>, ErrorCode>,
+    pub(super) wanted: Wanted,
+}
+
+/// What came of one partition.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) error: Option<ErrorCode>,
+    partition: Option<Arc<Partition>>,
+    read: PartitionRead,
+}
+
+impl Outcome {
+    fn failed(error: ErrorCode) -> Self {
+        Outcome { error: Some(error), ..Outcome::default() }
+    }
+
+    pub(super) fn size_bytes(&self) -> usize {
+        self.read.size_bytes()
+    }
+
+    /// True when the client must hear of it at once.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// Where the partition stands, when it can be read.
+    pub(super) fn told(&self) -> Option<Told> {
+        let partition = self.partition.as_ref().filter(|_| self.error.is_none())?;
+        Some(Told { high_watermark: partition.high_watermark(), log_start: partition.log_start() })
+    }
+
+    /// The records as one piece: only reads that join several chunks of the archive are copied.
+    pub(super) fn into_records(self) -> Bytes {
+        let mut pieces = self.read.records;
+        match pieces.len() {
+            0 => Bytes::new(),
+            1 => pieces.swap_remove(0),
+            _ => {
+                let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+                pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
+                joined.freeze()
+            }
+        }
+    }
+}
+
+/// Reads every target within `max_bytes`, except that the first one with records may exceed it by one batch.
+pub(super) async fn read_all(targets: &[PartitionToRead], max_bytes: usize, deadline: Instant) -> Vec<Outcome> {
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    outcomes.resize_with(targets.len(), Outcome::default);
+    let mut left = max_bytes;
+    let mut has_records = false;
+    let mut cold = Vec::new();
+    for (i, target) in targets.iter().enumerate() {
+        let partition = match &target.partition {
+            Ok(partition) => partition,
+            Err(code) => {
+                outcomes[i] = Outcome::failed(*code);
+                continue;
+            }
+        };
+        // Once the budget is spent, a partition is still looked at, for its errors and its watermarks.
+        let max_bytes = target.wanted.max_bytes.min(left);
+        let min_one = !has_records;
+        let request = ReadRequest { from: target.wanted.fetch_offset, max_bytes, min_one, deadline };
+        if partition.is_cold(request.from) {
+            if max_bytes > 0 || min_one {
+                // What a cold read may bring is taken off the budget in advance: all of them together stay within it.
+                left -= max_bytes;
+                has_records |= min_one;
+                cold.push(async move { (i, read_one(partition, request).await) });
+            }
+            outcomes[i].partition = Some(Arc::clone(partition));
+            continue;
+        }
+        outcomes[i] = read_one(partition, request).await;
+        let bytes = outcomes[i].size_bytes();
+        has_records |= bytes > 0;
+        left = left.saturating_sub(bytes);
+    }
+    for (i, outcome) in join_all(cold).await {
+        outcomes[i] = outcome;
+    }
+    outcomes
+}
+
+async fn read_one(partition: &Arc<Partition>, request: ReadRequest) -> Outcome {
+    match partition.watch().borrow().state {
+        State::Open => {}
+        State::Failed => return Outcome::failed(ErrorCode::KafkaStorageError),
+        State::Deleted => return Outcome::failed(ErrorCode::UnknownTopicOrPartition),
+    }
+    match partition.read(request).await {
+        Ok(read) => Outcome { error: None, partition: Some(Arc::clone(partition)), read },
+        Err(error) => {
+            let code = code_of(partition, &error);
+            Outcome { error: Some(code), partition: Some(Arc::clone(partition)), read: PartitionRead::default() }
+        }
+    }
+}
+
+fn code_of(partition: &Partition, error: &ReadFailure) -> ErrorCode {
+    let (topic, index) = (&partition.topic, partition.id.partition);
+    match error {
+        ReadFailure::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadFailure::Hot(_) => {
+            warn!(%topic, partition = index, %error, "a fetch failed");
+            ErrorCode::KafkaStorageError
+        }
+        ReadFailure::Cold(_) => {
+            warn!(%topic, partition = index, %error, "a fetch from the archive failed, the client will try again");
+            ErrorCode::KafkaStorageError
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! IncrementalAlterConfigs (KIP-339), and what AlterConfigs shares with it.
+
+use coordinator::cluster::{Command, ConfigChange, ConfigEdit, ConfigOp, ConfigOpKind, ConfigResource, Reply};
+use model::settings::{TOPIC_SETTINGS, spec};
+use protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
+use protocol::{ErrorCode, Str};
+
+use super::RequestContext;
+use super::describe_configs::{BROKER, TOPIC};
+use super::errors::{Refusal, unexpected_reply};
+
+pub(super) async fn handle(
+    context: &RequestContext<'_>,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let names: Vec<(i8, Str)> = request.resources.iter().map(|r| (r.resource_type, r.resource_name.clone())).collect();
+    let changes = request.resources.into_iter().map(to_change).collect();
+    let outcomes = alter(context, changes, request.validate_only).await;
+    let answer = |((resource_type, resource_name), outcome): ((i8, Str), Result<(), Refusal>)| {
+        let (code, message) = outcome.map_or_else(|r| (r.code.code(), r.message.map(Str::from)), |()| (0, None));
+        AlterConfigsResourceResponse {
+            error_code: code,
+            error_message: message,
+            resource_type,
+            resource_name,
+            ..AlterConfigsResourceResponse::default()
+        }
+    };
+    let responses = names.into_iter().zip(outcomes).map(answer).collect();
+    IncrementalAlterConfigsResponse { responses, ..IncrementalAlterConfigsResponse::default() }
+}
+
+fn to_change(resource: AlterConfigsResource) -> Result<ConfigChange, Refusal> {
+    let target = to_resource(resource.resource_type, &resource.resource_name)?;
+    let ops = resource.configs.into_iter().map(to_op).collect::<Result<Vec<_>, _>>()?;
+    Ok(ConfigChange { resource: target, edit: ConfigEdit::Incremental(ops) })
+}
+
+fn to_op(config: AlterableConfig) -> Result<ConfigOp, Refusal> {
+    let kind = match config.config_operation {
+        0 => ConfigOpKind::Set,
+        1 => ConfigOpKind::Delete,
+        2 => ConfigOpKind::Append,
+        3 => ConfigOpKind::Subtract,
+        other => {
+            let reason = format!("operation {other} on {:?} does not exist", &*config.name);
+            return Err(Refusal::new(ErrorCode::InvalidRequest, reason));
+        }
+    };
+    Ok(ConfigOp { name: config.name.to_string(), kind, value: config.value.map(|value| value.to_string()) })
+}
+
+/// The resource that a request names.
+pub(super) fn to_resource(resource_type: i8, name: &str) -> Result<ConfigResource, Refusal> {
+    match resource_type {
+        TOPIC => Ok(ConfigResource::Topic(name.to_owned())),
+        BROKER if name.is_empty() => Ok(ConfigResource::Cluster),
+        BROKER => name
+            .parse()
+            .map(ConfigResource::Broker)
+            .map_err(|_| Refusal::new(ErrorCode::InvalidRequest, format!("{name:?} is not a broker id"))),
+        other => {
+            let reason =
+                format!("resources of type {other} have no settings here, only topics (2) and brokers (4) have");
+            Err(Refusal::new(ErrorCode::InvalidRequest, reason))
+        }
+    }
+}
+
+/// Carries out the changes that are in order; answers for each in its place.
+pub(super) async fn alter(
+    context: &RequestContext<'_>,
+    changes: Vec<Result<ConfigChange, Refusal>>,
+    validate_only: bool,
+) -> Vec<Result<(), Refusal>> {
+    let checked = changes.into_iter().map(|change| change.and_then(check_broker_settings));
+    let mut outcomes: Vec<Result<(), Refusal>> = Vec::new();
+    let mut submitted = Vec::new();
+    for change in checked {
+        outcomes.push(change.map(|change| submitted.push((outcomes.len(), change))));
+    }
+    if submitted.is_empty() {
+        return outcomes;
+    }
+    let (places, changes): (Vec<usize>, Vec<ConfigChange>) = submitted.into_iter().unzip();
+    let command = Command::AlterConfigs { changes, validate_only };
+    match context.broker.metadata.submit(command).await {
+        Ok(Reply::ConfigsAltered(altered)) => {
+            context.broker.follow_metadata();
+            for (place, outcome) in places.into_iter().zip(altered) {
+                outcomes[place] = outcome.map_err(Refusal::from);
+            }
+        }
+        other => {
+            let refusal = match other {
+                Ok(reply) => unexpected_reply(&reply),
+                Err(error) => Refusal::from(error),
+            };
+            places.into_iter().for_each(|place| outcomes[place] = Err(refusal.clone()));
+        }
+    }
+    outcomes
+}
+
+/// Brokers can be told topic defaults while they run, and nothing else.
+fn check_broker_settings(change: ConfigChange) -> Result<ConfigChange, Refusal> {
+    if matches!(change.resource, ConfigResource::Topic(_)) {
+        return Ok(change);
+    }
+    let settings: Vec<(&str, Option<&str>)> = match &change.edit {
+        ConfigEdit::Incremental(ops) => ops.iter().map(|op| (op.name.as_str(), op.value.as_deref())).collect(),
+        ConfigEdit::Replace(all) => all.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect(),
+    };
+    for (name, value) in settings {
+        let invalid = |reason: String| Refusal::new(ErrorCode::InvalidConfig, reason);
+        let is_default = |s: &&model::settings::SettingSpec| s.synonyms.iter().any(|synonym| synonym.name == name);
+        let Some(found) = TOPIC_SETTINGS.iter().find(is_default).or_else(|| spec(name).ok()) else {
+            let reason =
+                format!("{name} cannot be changed while the broker runs: set it in its configuration and restart");
+            return Err(invalid(reason));
+        };
+        if let Some(value) = value {
+            found.kind.check(found.name, value).map_err(|e| invalid(e.to_string()))?;
+        }
+    }
+    Ok(change)
+}

@@ -1,0 +1,111 @@
+//! ListOffsets: offsets by timestamp and the named points of a partition, over both tiers.
+
+use std::sync::Arc;
+
+use model::NO_LEADER_EPOCH;
+use protocol::ErrorCode;
+use protocol::messages::list_offsets_request::ListOffsetsPartition;
+use protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use tracing::warn;
+
+use super::RequestContext;
+use crate::partition::{LookupError, Partition, Point};
+
+/// First version whose response can carry a leader epoch.
+const LEADER_EPOCHS: i16 = 4;
+
+pub(super) async fn handle(context: &RequestContext<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let found = context.broker.partitions.by_name(&topic.name, wanted.partition_index);
+            partitions.push(answer(context, found, wanted).await);
+        }
+        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions, ..ListOffsetsTopicResponse::default() });
+    }
+    ListOffsetsResponse { topics, ..ListOffsetsResponse::default() }
+}
+
+async fn answer(
+    context: &RequestContext<'_>,
+    partition: Result<Arc<Partition>, ErrorCode>,
+    wanted: &ListOffsetsPartition,
+) -> ListOffsetsPartitionResponse {
+    let partition_index = wanted.partition_index;
+    let found = match partition {
+        Ok(partition) => look_up(context, &partition, wanted).await,
+        Err(code) => Err(code),
+    };
+    match found {
+        Ok(Some(point)) => ListOffsetsPartitionResponse {
+            partition_index,
+            timestamp: point.timestamp,
+            offset: point.offset,
+            leader_epoch: if context.version >= LEADER_EPOCHS { point.leader_epoch } else { NO_LEADER_EPOCH },
+            ..ListOffsetsPartitionResponse::default()
+        },
+        // "No such offset" is an answer, not an error.
+        Ok(None) => ListOffsetsPartitionResponse { partition_index, ..ListOffsetsPartitionResponse::default() },
+        Err(code) => ListOffsetsPartitionResponse {
+            partition_index,
+            error_code: code.code(),
+            ..ListOffsetsPartitionResponse::default()
+        },
+    }
+}
+
+async fn look_up(
+    context: &RequestContext<'_>,
+    partition: &Arc<Partition>,
+    wanted: &ListOffsetsPartition,
+) -> Result<Option<Point>, ErrorCode> {
+    partition.leadership().check_epoch(wanted.current_leader_epoch)?;
+    let Some(target) = Target::of(wanted.timestamp, context.version) else {
+        return Err(ErrorCode::UnsupportedVersion);
+    };
+    let found = match target {
+        Target::Latest => Ok(Some(partition.end_point(partition.last_stable_offset()))),
+        Target::Earliest => Ok(Some(partition.end_point(partition.log_start()))),
+        Target::EarliestLocal => Ok(Some(partition.end_point(partition.local_start()))),
+        Target::LatestTiered => Ok(partition.latest_tiered()),
+        Target::EarliestPendingUpload => Ok(partition.earliest_pending_upload()),
+        Target::MaxTimestamp => partition.max_timestamp().await,
+        Target::At(timestamp) => partition.offset_at(timestamp).await,
+    };
+    found.map_err(|error| {
+        warn!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot look up an offset");
+        match error {
+            LookupError::Hot(_) => ErrorCode::KafkaStorageError,
+            // Retriable: the object store may answer the next time.
+            LookupError::Cold(_) => ErrorCode::LeaderNotAvailable,
+        }
+    })
+}
+
+enum Target {
+    Latest,
+    Earliest,
+    MaxTimestamp,
+    EarliestLocal,
+    LatestTiered,
+    EarliestPendingUpload,
+    At(i64),
+}
+
+impl Target {
+    /// The protocol's sentinel timestamps, each from the version that brought it (KIP-734, 405, 1005, 1023).
+    fn of(timestamp: i64, version: i16) -> Option<Self> {
+        match timestamp {
+            -1 => Some(Target::Latest),
+            -2 => Some(Target::Earliest),
+            -3 if version >= 7 => Some(Target::MaxTimestamp),
+            -4 if version >= 8 => Some(Target::EarliestLocal),
+            -5 if version >= 9 => Some(Target::LatestTiered),
+            -6 if version >= 11 => Some(Target::EarliestPendingUpload),
+            ..0 => None,
+            timestamp => Some(Target::At(timestamp)),
+        }
+    }
+}

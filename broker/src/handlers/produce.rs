@@ -1,0 +1,249 @@
+//! Produce: batches pass the door, are appended, and are acknowledged when what the acknowledgement promises is true.
+//!
+//! Validation and append happen before [`start`] returns, so that the requests of a connection keep their order; the wait
+//! for durability is left to the reply. On a topic that flushes (`firn.flush=durable`), acks=1 waits for this node's
+//! stable storage and acks=all for that of every in-sync replica; else acks=1 waits for nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hot_tier::Appended;
+use model::batch::{BatchBuilder, BatchFacts, BatchView, Compression, NewRecord, ProduceLimits, RecordsBuffer};
+use model::batch::{InvalidBatch, ValidatedBatch, validate_produced};
+use model::settings::{CompressionSetting, FlushMode, TopicSettings};
+use model::{TimestampMs, TopicId};
+use protocol::ErrorCode;
+use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use protocol::messages::{ProduceRequest, ProduceResponse};
+use protocol::{ApiKey, Str};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::errors::{append_error, batch_error, not_committed};
+use super::{BadRequest, Reply, RequestContext, encode};
+use crate::partition::Partition;
+
+/// What a batch may decompress to, as a multiple of `max.message.bytes` and at least [`MIN_DECOMPRESSED_BYTES`].
+const MAX_EXPANSION: u64 = 64;
+/// A small limit on batches must not refuse ordinary compression ratios.
+const MIN_DECOMPRESSED_BYTES: u64 = 64 << 20;
+/// Whatever the settings say, one batch never takes more memory than this.
+const MAX_DECOMPRESSED_BYTES: u64 = 256 << 20;
+
+/// Appends, and answers with the reply to come.
+pub(super) async fn start(
+    context: &RequestContext<'_>,
+    correlation_id: i32,
+    request: ProduceRequest,
+) -> Result<Reply, BadRequest> {
+    let ProduceRequest { acks, timeout_ms, topic_data, transactional_id, .. } = request;
+    let refused = match acks {
+        // Transactions are not served: a transactional producer never gets as far as this.
+        -1..=1 if transactional_id.is_none() => None,
+        -1..=1 => Some(ErrorCode::TransactionalIdAuthorizationFailed),
+        _ => Some(ErrorCode::InvalidRequiredAcks),
+    };
+    let now = context.broker.clock.now_ms();
+    let mut pending = Vec::with_capacity(topic_data.len());
+    for topic in topic_data {
+        pending.push(append_topic(context, topic, acks, now, refused));
+    }
+    if acks == 0 {
+        let failed = pending.iter().flat_map(|topic| &topic.partitions).find_map(|p| p.outcome.as_ref().err());
+        return failed.map_or(Ok(Reply::Nothing), |(code, _)| Err(BadRequest::Unanswerable(*code)));
+    }
+    let version = context.version;
+    let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+    let deadline = Instant::now() + timeout;
+    Ok(Reply::Later(Box::pin(async move {
+        let mut responses = Vec::with_capacity(pending.len());
+        for topic in pending {
+            responses.push(topic.finish(deadline).await);
+        }
+        let response = ProduceResponse { responses, ..ProduceResponse::default() };
+        encode(ApiKey::Produce, version, correlation_id, &response)
+    })))
+}
+
+type Refusal = (ErrorCode, Option<String>);
+
+struct PendingTopic {
+    name: Str,
+    topic_id: uuid::Uuid,
+    partitions: Vec<PendingPartition>,
+}
+
+struct PendingPartition {
+    index: i32,
+    outcome: Result<Pending, Refusal>,
+}
+
+struct Pending {
+    partition: Arc<Partition>,
+    appended: Appended,
+    waits: bool,
+}
+
+fn append_topic(
+    context: &RequestContext<'_>,
+    topic: TopicProduceData,
+    acks: i16,
+    now: TimestampMs,
+    refused: Option<ErrorCode>,
+) -> PendingTopic {
+    let TopicProduceData { name, topic_id, partition_data, .. } = topic;
+    let append = |data: PartitionProduceData| {
+        let index = data.index;
+        let outcome = match refused {
+            Some(code) => Err((code, None)),
+            None => find(context, &name, topic_id, index).and_then(|partition| append(partition, data, acks, now)),
+        };
+        PendingPartition { index, outcome }
+    };
+    let partitions = partition_data.into_iter().map(append).collect();
+    PendingTopic { name, topic_id, partitions }
+}
+
+fn find(context: &RequestContext<'_>, name: &str, topic_id: uuid::Uuid, index: i32) -> Result<Arc<Partition>, Refusal> {
+    let found = if context.version >= 13 {
+        context.broker.partitions.by_id(TopicId(topic_id), index)
+    } else {
+        context.broker.partitions.by_name(name, index)
+    };
+    match found {
+        Ok(partition) if partition.topic.is_internal() => Err((ErrorCode::InvalidTopicException, None)),
+        found => found.map_err(|code| (code, None)),
+    }
+}
+
+fn append(
+    partition: Arc<Partition>,
+    data: PartitionProduceData,
+    acks: i16,
+    now: TimestampMs,
+) -> Result<Pending, Refusal> {
+    let settings = partition.log.settings();
+    let leadership = partition.leadership();
+    if acks == -1 && leadership.isr.len() < settings.min_insync_replicas as usize {
+        return Err((ErrorCode::NotEnoughReplicas, None));
+    }
+    let records = data.records.unwrap_or_default();
+    let batch = validate_produced(records, &limits(&settings, now)).map_err(|e| refusal(&partition, &e))?;
+    if batch.is_transactional() {
+        return Err((ErrorCode::InvalidRecord, Some("transactions are not supported yet".to_owned())));
+    }
+    let batch = match settings.compression_type {
+        CompressionSetting::Codec(codec) => recompress(batch, codec).map_err(|e| refusal(&partition, &e))?,
+        CompressionSetting::Producer => batch,
+    };
+    let bytes = batch.bytes().len();
+    if bytes as u64 > settings.segment_bytes {
+        let reason = format!("the batch has {bytes} bytes, a segment takes {} (segment.bytes)", settings.segment_bytes);
+        return Err((ErrorCode::RecordListTooLarge, Some(reason)));
+    }
+    let records = u64::try_from(batch.record_count).unwrap_or(0);
+    match partition.append(vec![batch], now) {
+        Ok(appended) => {
+            metrics::counter!("firn_produced_bytes_total").increment(bytes as u64);
+            metrics::counter!("firn_produced_records_total").increment(records);
+            let waits = acks == -1 || settings.flush == FlushMode::Durable;
+            Ok(Pending { partition, appended, waits })
+        }
+        Err(error) => {
+            let code = append_error(&error);
+            if code == ErrorCode::KafkaStorageError {
+                warn!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot append");
+            }
+            Err((code, Some(error.to_string())))
+        }
+    }
+}
+
+fn refusal(partition: &Partition, error: &InvalidBatch) -> Refusal {
+    warn!(topic = %partition.topic, partition = partition.id.partition, %error, "refusing a record batch");
+    (batch_error(error), Some(error.to_string()))
+}
+
+fn limits(settings: &TopicSettings, now: TimestampMs) -> ProduceLimits {
+    let max_decompressed = settings.max_message_bytes.saturating_mul(MAX_EXPANSION);
+    let bounded = max_decompressed.clamp(MIN_DECOMPRESSED_BYTES, MAX_DECOMPRESSED_BYTES);
+    ProduceLimits {
+        max_batch_bytes: usize::try_from(settings.max_message_bytes).unwrap_or(usize::MAX),
+        max_decompressed_bytes: usize::try_from(bounded).unwrap_or(usize::MAX),
+        timestamp_type: settings.message_timestamp_type,
+        timestamp_before_max_ms: settings.message_timestamp_before_max_ms,
+        timestamp_after_max_ms: settings.message_timestamp_after_max_ms,
+        now,
+    }
+}
+
+/// Brings a batch to the codec that its topic demands (`compression.type`).
+fn recompress(batch: ValidatedBatch, codec: Compression) -> Result<ValidatedBatch, InvalidBatch> {
+    let header = *batch.header();
+    if header.attributes.compression().map_err(InvalidBatch::Corrupt)? == codec {
+        return Ok(batch);
+    }
+    let view = BatchView::parse(batch.bytes()).map_err(InvalidBatch::Corrupt)?;
+    let mut buffer = RecordsBuffer::new(usize::try_from(MAX_DECOMPRESSED_BYTES).unwrap_or(usize::MAX));
+    let mut builder = BatchBuilder::new(BatchFacts {
+        leader_epoch: header.leader_epoch,
+        timestamp_type: header.attributes.timestamp_type(),
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        compression: codec,
+        is_transactional: header.is_transactional(),
+        is_control: false,
+    });
+    for record in view.records(&mut buffer).map_err(InvalidBatch::Corrupt)? {
+        let record = record.map_err(InvalidBatch::Corrupt)?;
+        let headers = record.headers.iter().collect::<Result<Vec<_>, _>>().map_err(InvalidBatch::Corrupt)?;
+        let model::batch::Record { offset, timestamp, key, value, .. } = record;
+        builder.append(&NewRecord { offset, timestamp, key, value, headers: &headers });
+    }
+    let bytes: Bytes = builder.finish().map_err(|e| InvalidBatch::Invalid(e.to_string()))?;
+    ValidatedBatch::from_own(bytes).map_err(InvalidBatch::Corrupt)
+}
+
+impl PendingTopic {
+    async fn finish(self, deadline: Instant) -> TopicProduceResponse {
+        let mut partition_responses = Vec::with_capacity(self.partitions.len());
+        for partition in self.partitions {
+            partition_responses.push(partition.finish(deadline).await);
+        }
+        TopicProduceResponse {
+            name: self.name,
+            topic_id: self.topic_id,
+            partition_responses,
+            ..TopicProduceResponse::default()
+        }
+    }
+}
+
+impl PendingPartition {
+    async fn finish(self, deadline: Instant) -> PartitionProduceResponse {
+        let refuse = |(code, message): Refusal| PartitionProduceResponse {
+            index: self.index,
+            error_code: code.code(),
+            base_offset: -1,
+            error_message: message.map(Str::from),
+            ..PartitionProduceResponse::default()
+        };
+        let Pending { partition, appended, waits } = match self.outcome {
+            Ok(pending) => pending,
+            Err(refusal) => return refuse(refusal),
+        };
+        if waits && let Err(error) = partition.committed(appended.last_offset + 1, deadline).await {
+            return refuse((not_committed(error), Some(error.to_string())));
+        }
+        PartitionProduceResponse {
+            index: self.index,
+            base_offset: appended.base_offset,
+            log_append_time_ms: appended.log_append_time.unwrap_or(-1),
+            log_start_offset: partition.log_start(),
+            ..PartitionProduceResponse::default()
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What several topic APIs share: creating topics and finding out how they are doing.
+
+use std::sync::Arc;
+
+use coordinator::cluster::{
+    ClusterError, Command, CreatedTopic, Layout, NewTopic, Partition, RemovedTopic, Reply, TopicRef,
+};
+use model::topic_name::{GROUP_OFFSETS_TOPIC, INTERNAL_TOPICS};
+use protocol::ErrorCode;
+
+use super::errors::{Refusal, unexpected_reply};
+use crate::broker::Broker;
+use crate::metadata::{ClusterImage, new_topic_id};
+
+/// "Which operations may I do?" was not asked, or cannot be told without authorization.
+pub(super) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
+/// Every operation on a topic (read, write, create, delete, alter, describe and their configs), as Kafka's bit set.
+pub(super) const ALL_TOPIC_OPERATIONS: i32 = 0x0df8;
+/// Every operation on the cluster, as Kafka's bit set.
+pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0x3700;
+
+/// Creates topics, each for itself, and opens their partitions.
+///
+/// # Errors
+/// A refusal of the whole command.
+pub(crate) async fn create(
+    broker: &Arc<Broker>,
+    topics: Vec<NewTopic>,
+    validate_only: bool,
+) -> Result<Vec<Result<CreatedTopic, ClusterError>>, Refusal> {
+    match broker.metadata.submit(Command::CreateTopics { topics, validate_only }).await {
+        Ok(Reply::TopicsCreated(created)) => {
+            broker.follow_metadata();
+            Ok(created)
+        }
+        Ok(reply) => Err(unexpected_reply(&reply)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes topics, each for itself, and closes their partitions.
+///
+/// # Errors
+/// A refusal of the whole command.
+pub(crate) async fn delete(
+    broker: &Arc<Broker>,
+    topics: Vec<TopicRef>,
+) -> Result<Vec<Result<RemovedTopic, ClusterError>>, Refusal> {
+    match broker.metadata.submit(Command::DeleteTopics { topics }).await {
+        Ok(Reply::TopicsDeleted(deleted)) => {
+            broker.follow_metadata();
+            Ok(deleted)
+        }
+        Ok(reply) => Err(unexpected_reply(&reply)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A topic under the broker's defaults.
+pub(crate) fn new_topic(broker: &Broker, name: &str) -> NewTopic {
+    let settings = &broker.config.settings.broker;
+    let (partitions, replication_factor) = (settings.num_partitions, settings.default_replication_factor);
+    let layout = Layout::Placed { partitions, replication_factor };
+    NewTopic { id: new_topic_id(), name: name.to_owned(), layout, configs: Vec::new() }
+}
+
+/// `__consumer_offsets`. It is not archived: its history is of no use to anyone but the group coordinator.
+fn group_offsets_topic(broker: &Broker) -> NewTopic {
+    let settings = &broker.config.settings.broker;
+    let (partitions, replication_factor) =
+        (settings.offsets_topic_partitions, settings.offsets_topic_replication_factor);
+    let setting = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
+    NewTopic {
+        id: new_topic_id(),
+        name: GROUP_OFFSETS_TOPIC.to_owned(),
+        layout: Layout::Placed { partitions, replication_factor },
+        configs: vec![
+            setting("compression.type", "producer"),
+            setting("remote.storage.enable", "false"),
+            setting("retention.bytes", "-1"),
+            setting("retention.ms", "-1"),
+            setting("segment.bytes", "104857600"),
+        ],
+    }
+}
+
+/// Creates `name` because a client asked for it (`auto.create.topics.enable`), or because it is one of ours.
+///
+/// # Errors
+/// Kafka's code for why it does not exist.
+pub(crate) async fn create_on_demand(broker: &Arc<Broker>, name: &str) -> Result<(), ErrorCode> {
+    let topic = match name {
+        GROUP_OFFSETS_TOPIC => group_offsets_topic(broker),
+        name if INTERNAL_TOPICS.contains(&name) => return Err(ErrorCode::UnknownTopicOrPartition),
+        name => new_topic(broker, name),
+    };
+    let created = create(broker, vec![topic], false).await.map_err(|refusal| refusal.code)?;
+    match created.into_iter().next() {
+        Some(Ok(_) | Err(ClusterError::TopicExists { .. })) => Ok(()),
+        Some(Err(error)) => Err(Refusal::from(error).code),
+        None => Err(ErrorCode::UnknownServerError),
+    }
+}
+
+/// Replicas of a partition whose brokers are not alive.
+pub(super) fn offline_replicas(image: &ClusterImage, partition: &Partition) -> Vec<i32> {
+    partition.replicas.iter().copied().filter(|id| !image.is_alive(*id)).collect()
+}

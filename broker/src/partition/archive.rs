@@ -1,0 +1,330 @@
+//! Settling: closed segments go to the archive, then leave the local disk.
+//!
+//! One pass keeps the order of D7 — object, manifest, pointer, local delete — and may be cut off anywhere: what no
+//! pointer names is swept later, what was not evicted is evicted by the next pass. Passes of one partition never overlap.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cold_tier::{ArchiveError, ArchiveOptions, ArchivedSegment, ManifestChange, RetentionLimits};
+use coordinator::cluster::{ArchiveCommit, ArchiveReply, Command, Reply};
+use model::archive::ManifestPointer;
+use model::segment::SealedSegment;
+use model::{Offset, TimestampMs};
+use tokio::time::Instant;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{NotCommitted, Partition};
+use crate::crash_point::crash_point;
+use crate::metadata::{Metadata, SubmitError};
+
+/// Pause after the first failure in a row; it doubles up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(500);
+/// Closed segments of one partition whose waiting time is noted; later ones count as closed with the last of these.
+const MAX_WAITING: usize = 1024;
+/// Longest pause between two attempts.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// How the archive of a partition is doing.
+#[derive(Debug, Default)]
+pub(crate) struct ArchiveHealth {
+    /// The last failure, until something succeeds.
+    pub(crate) last_error: Option<String>,
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// Ends of closed segments that are not archived, and when each was first seen closed; the oldest first.
+    waiting: VecDeque<(Offset, TimestampMs)>,
+}
+
+impl ArchiveHealth {
+    /// Notes up to where segments are closed and archived at `now`.
+    fn note(&mut self, closed_end: Offset, archived_end: Offset, now: TimestampMs) {
+        while self.waiting.front().is_some_and(|(end, _)| *end <= archived_end) {
+            self.waiting.pop_front();
+        }
+        let newest = self.waiting.back().map_or(archived_end, |(end, _)| *end);
+        if closed_end > newest && self.waiting.len() < MAX_WAITING {
+            self.waiting.push_back((closed_end, now));
+        }
+    }
+}
+
+/// Why a pass ended early. The next one starts where the ledger stands.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettleError {
+    /// The local log.
+    #[error("the local log: {0}")]
+    Hot(#[from] hot_tier::StorageError),
+    /// Segments that should be archived are not there.
+    #[error("the local log: {0}")]
+    Seal(#[from] hot_tier::SealError),
+    /// The log start cannot move.
+    #[error("the local log: {0}")]
+    LogStart(#[source] hot_tier::ReadError),
+    /// The object store, or bytes that do not match.
+    #[error("{0}")]
+    Cold(#[from] ArchiveError),
+    /// Reading the archive.
+    #[error("{0}")]
+    Read(#[from] cold_tier::ReadError),
+    /// The ledger could not be asked.
+    #[error("the archive ledger did not answer: {0}")]
+    Ledger(#[from] SubmitError),
+    /// The ledger holds something else than what the commit would replace.
+    #[error("another commit came first: {0}")]
+    Overtaken(String),
+}
+
+/// Why records cannot be deleted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeleteError {
+    /// The local log.
+    #[error("{0}")]
+    Hot(#[from] hot_tier::ReadError),
+    /// Not durable in time.
+    #[error("{0}")]
+    NotCommitted(#[from] NotCommitted),
+}
+
+impl Partition {
+    /// Closes the open segment when its time is over, then tells whether a pass would find something to do.
+    pub(crate) fn needs_settling(&self, now: TimestampMs) -> bool {
+        if let Err(error) = self.log.roll_if_due(now) {
+            warn!(topic = %self.topic, partition = self.id.partition, %error, "cannot close the open segment");
+        }
+        if !self.is_tiered() {
+            return false;
+        }
+        let (closed_end, archived_end) = (self.log.active_segment_base(), self.unarchived_start());
+        let mut health = self.archive.lock();
+        health.note(closed_end, archived_end, now);
+        if health.retry_at.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        drop(health);
+        let is_behind = || self.ledger().is_some_and(|p| p.log_start < self.log.log_start().min(p.archived_end));
+        closed_end > archived_end || is_behind()
+    }
+
+    /// For how long the oldest closed segment waits for the archive, in ms.
+    pub(crate) fn waiting_ms(&self, now: TimestampMs) -> u64 {
+        let archived_end = self.unarchived_start();
+        let health = self.archive.lock();
+        let oldest = health.waiting.iter().find(|(end, _)| *end > archived_end);
+        oldest.map_or(0, |(_, since)| u64::try_from(now.saturating_sub(*since)).unwrap_or(0))
+    }
+
+    /// First local offset that is not archived.
+    fn unarchived_start(&self) -> Offset {
+        self.ledger().map_or_else(|| self.log.local_start(), |pointer| pointer.archived_end)
+    }
+
+    /// True when the topic is archived (`remote.storage.enable`).
+    pub(crate) fn is_tiered(&self) -> bool {
+        self.log.settings().remote_storage_enable
+    }
+
+    /// One pass: archives what is closed and committed, and evicts what local retention no longer wants.
+    pub(crate) async fn settle(self: &Arc<Self>, metadata: &Metadata, now: TimestampMs) {
+        let outcome = self.try_settle(metadata, now).await;
+        let mut health = self.archive.lock();
+        match outcome {
+            Ok(()) => *health = ArchiveHealth { waiting: mem::take(&mut health.waiting), ..ArchiveHealth::default() },
+            Err(error) => {
+                let pause = MIN_PAUSE.saturating_mul(2_u32.saturating_pow(health.failures)).min(MAX_PAUSE);
+                health.failures = health.failures.saturating_add(1);
+                health.retry_at = Some(Instant::now() + pause);
+                warn!(topic = %self.topic, partition = self.id.partition, %error, retry_in = ?pause, "archiving failed, nothing is lost");
+                metrics::counter!("firn_archive_failures_total").increment(1);
+                health.last_error = Some(error.to_string());
+            }
+        }
+    }
+
+    async fn try_settle(self: &Arc<Self>, metadata: &Metadata, now: TimestampMs) -> Result<(), SettleError> {
+        loop {
+            let segments = self.closed_segments()?;
+            if segments.is_empty() {
+                break;
+            }
+            self.archive_segments(metadata, segments, now).await?;
+            self.evict(now)?;
+        }
+        self.commit_log_start(metadata).await?;
+        self.evict(now)
+    }
+
+    /// The next closed segments that are not archived; the first may begin below the archive's end.
+    fn closed_segments(&self) -> Result<Vec<SealedSegment>, hot_tier::SealError> {
+        let below = self.last_stable_offset();
+        match self.log.sealed_segments(self.unarchived_start(), below) {
+            Err(hot_tier::SealError::InsideSegment { base, .. }) => self.log.sealed_segments(base, below),
+            sealed => sealed,
+        }
+    }
+
+    async fn archive_segments(
+        &self,
+        metadata: &Metadata,
+        segments: Vec<SealedSegment>,
+        now: TimestampMs,
+    ) -> Result<(), SettleError> {
+        let leader_epoch = self.leadership().leader_epoch;
+        let codec = self.log.settings().archive_compression;
+        // The first segment may begin below the archive's end: the rest of it counts.
+        let mut from = self.ledger().map(|pointer| pointer.archived_end);
+        let mut append = Vec::new();
+        for segment in segments {
+            let from = from.take().filter(|end| *end > segment.base_offset);
+            let options = ArchiveOptions { codec, leader_epoch, attempt: Uuid::new_v4(), now, from };
+            append.push(self.cold.archive(&[segment], options).await?);
+            crash_point("archive.object-written");
+        }
+        let count = append.len();
+        let log_start = Some(self.log_start());
+        let pointer =
+            self.commit(metadata, ManifestChange { append, log_start, leader_epoch, attempt: Uuid::new_v4() }).await?;
+        info!(
+            topic = %self.topic, partition = self.id.partition, segments = count, archived_end = pointer.archived_end,
+            "archived closed segments"
+        );
+        Ok(())
+    }
+
+    /// Writes the log start to the manifest when it has moved since.
+    async fn commit_log_start(&self, metadata: &Metadata) -> Result<(), SettleError> {
+        let Some(pointer) = self.ledger() else { return Ok(()) };
+        let log_start = self.log.log_start().min(pointer.archived_end);
+        if log_start <= pointer.log_start {
+            return Ok(());
+        }
+        self.move_archive_start(metadata, log_start).await
+    }
+
+    async fn move_archive_start(&self, metadata: &Metadata, log_start: Offset) -> Result<(), SettleError> {
+        let leader_epoch = self.leadership().leader_epoch;
+        let change =
+            ManifestChange { append: Vec::new(), log_start: Some(log_start), leader_epoch, attempt: Uuid::new_v4() };
+        self.commit(metadata, change).await.map(drop)
+    }
+
+    /// Manifest, then pointer. An outcome that is uncertain is settled by looking at the ledger, never by deleting.
+    async fn commit(&self, metadata: &Metadata, change: ManifestChange) -> Result<ManifestPointer, SettleError> {
+        let previous = self.ledger();
+        let leader_epoch = change.leader_epoch;
+        let pointer = self.cold.write_manifest(&self.id, &self.topic, previous.as_deref(), change).await?;
+        crash_point("archive.manifest-written");
+        let command = Command::ArchiveCommit(ArchiveCommit {
+            partition: self.id,
+            leader_epoch,
+            replaces: previous.map_or(0, |p| p.version),
+            pointer: pointer.clone(),
+        });
+        let reply = metadata.submit(command).await;
+        crash_point("archive.ledger-committed");
+        let image = metadata.image();
+        let held = image.archive(self.id).cloned();
+        self.ledger.store(held.clone());
+        // The manifest that was replaced, or the one that lost, is an orphan from now on.
+        self.is_unswept.store(true, Ordering::Release);
+        match reply {
+            Ok(Reply::Archive(ArchiveReply::Committed)) => Ok(pointer),
+            // Whatever the answer was: the ledger says what is true.
+            _ if held.as_deref() == Some(&pointer) => Ok(pointer),
+            Ok(reply) => Err(SettleError::Overtaken(format!("{reply:?}"))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Drops local segments that are archived and that local retention no longer wants.
+    fn evict(&self, now: TimestampMs) -> Result<(), SettleError> {
+        // Without a ledger entry nothing is archived, so nothing may go.
+        let Some(pointer) = self.ledger() else { return Ok(()) };
+        let settings = self.log.settings();
+        let (max_age_ms, max_bytes) = (settings.local_retention_ms, settings.local_retention_bytes);
+        let limits = hot_tier::RetentionLimits { max_age_ms, max_bytes };
+        let wanted = self.log.retention_end(limits, now).max(pointer.log_start);
+        let evicted = self.log.evict_below(wanted.min(pointer.archived_end))?;
+        if evicted.segments > 0 {
+            crash_point("archive.evicted");
+        }
+        metrics::counter!("firn_evicted_bytes_total").increment(evicted.bytes);
+        Ok(())
+    }
+
+    /// Total retention: moves the log start over what is too old or too much, in both tiers.
+    pub(crate) async fn retain(self: &Arc<Self>, metadata: &Metadata, now: TimestampMs) -> Result<(), SettleError> {
+        let settings = self.log.settings();
+        let limits = RetentionLimits::from(&*settings);
+        if limits == RetentionLimits::default() {
+            return self.evict(now);
+        }
+        let log_start = match self.ledger() {
+            Some(pointer) => {
+                let is_unarchived = |segment: &hot_tier::SegmentInfo| segment.next_offset > pointer.archived_end;
+                let unarchived = self.log.segments().iter().filter(|s| is_unarchived(s)).map(|s| s.size_bytes).sum();
+                let start = self.cold.retention_start(&pointer, limits, unarchived, now).await?;
+                // When the whole archive may go, what is only local is looked at as well.
+                if start < pointer.archived_end { start } else { start.max(self.total_retention_end(now)) }
+            }
+            None => self.total_retention_end(now),
+        };
+        // Never past what consumers could have read.
+        let log_start = log_start.min(self.high_watermark());
+        if log_start <= self.log_start() {
+            return Ok(());
+        }
+        info!(topic = %self.topic, partition = self.id.partition, log_start, "retention moves the log start");
+        self.move_log_start(log_start).await.map_err(SettleError::LogStart)?;
+        crash_point("retention.log-start-moved");
+        self.commit_log_start(metadata).await?;
+        self.evict(now)
+    }
+
+    /// Up to where total retention wants the local segments gone.
+    fn total_retention_end(&self, now: TimestampMs) -> Offset {
+        let settings = self.log.settings();
+        let (max_age_ms, max_bytes) = (settings.retention_ms, settings.retention_bytes);
+        self.log.retention_end(hot_tier::RetentionLimits { max_age_ms, max_bytes }, now)
+    }
+
+    /// DeleteRecords: moves the log start to `offset`, durably.
+    ///
+    /// # Errors
+    /// [`DeleteError`]; the move may still become durable when it was not in time.
+    pub(crate) async fn delete_below(&self, offset: Offset, deadline: Instant) -> Result<(), DeleteError> {
+        match tokio::time::timeout_at(deadline, self.move_log_start(offset)).await {
+            Ok(moved) => Ok(moved?),
+            Err(_) => Err(NotCommitted::TimedOut.into()),
+        }
+    }
+
+    /// The move waits for a flush: it is made on a thread that may wait.
+    async fn move_log_start(&self, offset: Offset) -> Result<(), hot_tier::ReadError> {
+        let log = Arc::clone(&self.log);
+        match tokio::task::spawn_blocking(move || log.advance_log_start(offset)).await {
+            Ok(moved) => moved,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+
+    /// The archived objects, oldest first.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read.
+    pub(crate) async fn archived_objects(&self) -> Result<Vec<ArchivedSegment>, cold_tier::ReadError> {
+        match self.ledger() {
+            Some(pointer) => self.cold.entries(&pointer).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What went wrong last, if nothing has succeeded since.
+    pub(crate) fn archive_error(&self) -> Option<String> {
+        self.archive.lock().last_error.clone()
+    }
+}

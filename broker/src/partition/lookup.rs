@@ -1,0 +1,125 @@
+//! Finding offsets: by timestamp, by leader epoch, and the points that the protocol has names for.
+
+use cold_tier::ColdTier;
+use model::archive::ManifestPointer;
+use model::{LeaderEpoch, NO_LEADER_EPOCH, NO_TIMESTAMP, Offset, TimestampMs};
+use protocol::ErrorCode;
+
+use super::{Leadership, Partition};
+
+/// A point of a partition's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Point {
+    /// Timestamp of the record there, or −1 when the point is not a record.
+    pub(crate) timestamp: TimestampMs,
+    /// The offset.
+    pub(crate) offset: Offset,
+    /// Leader epoch at the offset, or −1.
+    pub(crate) leader_epoch: LeaderEpoch,
+}
+
+/// Why a point cannot be found now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookupError {
+    /// The local disk.
+    #[error("cannot search the local log: {0}")]
+    Hot(#[from] hot_tier::ReadError),
+    /// The object store.
+    #[error("cannot search the archive: {0}")]
+    Cold(#[from] cold_tier::ReadError),
+}
+
+impl Leadership {
+    /// Compares the epoch that a client believes in (KIP-320); −1 is no belief.
+    ///
+    /// # Errors
+    /// `FENCED_LEADER_EPOCH` for an old one, `UNKNOWN_LEADER_EPOCH` for one from the future.
+    pub(crate) fn check_epoch(&self, believed: LeaderEpoch) -> Result<(), ErrorCode> {
+        match believed {
+            NO_LEADER_EPOCH => Ok(()),
+            epoch if epoch < self.leader_epoch => Err(ErrorCode::FencedLeaderEpoch),
+            epoch if epoch > self.leader_epoch => Err(ErrorCode::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Partition {
+    /// A point that is not a record.
+    pub(crate) fn end_point(&self, offset: Offset) -> Point {
+        Point { timestamp: NO_TIMESTAMP, offset, leader_epoch: self.leadership().leader_epoch }
+    }
+
+    /// The last archived offset.
+    pub(crate) fn latest_tiered(&self) -> Option<Point> {
+        self.ledger().map(|pointer| self.end_point(pointer.archived_end - 1))
+    }
+
+    /// The first offset that is not archived yet.
+    pub(crate) fn earliest_pending_upload(&self) -> Option<Point> {
+        let is_tiered = self.log.settings().remote_storage_enable;
+        is_tiered.then(|| self.end_point(self.archived_end()))
+    }
+
+    /// The first record with a timestamp of at least `timestamp`, wherever it is.
+    ///
+    /// # Errors
+    /// [`LookupError`] when a tier cannot be searched.
+    pub(crate) async fn offset_at(&self, timestamp: TimestampMs) -> Result<Option<Point>, LookupError> {
+        if let Some((cold, pointer)) = self.archive_below_local() {
+            let found = cold.offset_for_timestamp(&pointer, timestamp).await?;
+            let found = found.filter(|p| p.offset < self.log.local_start());
+            if let Some(p) = found {
+                return Ok(Some(Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch }));
+            }
+        }
+        let found = self.log.offset_for_timestamp(timestamp)?.filter(|p| p.offset < self.high_watermark());
+        Ok(found.map(|p| Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch }))
+    }
+
+    /// The record with the largest timestamp, the first of several.
+    ///
+    /// # Errors
+    /// [`LookupError`] when a tier cannot be searched.
+    pub(crate) async fn max_timestamp(&self) -> Result<Option<Point>, LookupError> {
+        let hot = self.log.max_timestamp()?.filter(|p| p.offset < self.high_watermark());
+        let hot = hot.map(|p| Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch });
+        let Some((cold, pointer)) = self.archive_below_local() else { return Ok(hot) };
+        if hot.is_some_and(|p| p.timestamp > pointer.max_timestamp) {
+            return Ok(hot);
+        }
+        let cold = cold.max_timestamp(&pointer).await?;
+        let cold = cold.map(|p| Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch });
+        // Of equal timestamps the earlier record counts, and the archive's are earlier.
+        Ok(match (cold, hot) {
+            (Some(c), Some(h)) if h.timestamp > c.timestamp => Some(h),
+            (Some(c), _) => Some(c),
+            (None, hot) => hot,
+        })
+    }
+
+    /// The largest epoch that is at most `epoch`, and where it ends (KIP-101, KIP-279).
+    pub(crate) async fn end_of_epoch(&self, epoch: LeaderEpoch) -> Result<(LeaderEpoch, Offset), LookupError> {
+        let current = self.leadership().leader_epoch;
+        if epoch == current {
+            return Ok((epoch, self.log.log_end()));
+        }
+        let hot = self.log.end_offset_for_epoch(epoch);
+        if hot.0 != NO_LEADER_EPOCH {
+            return Ok(hot);
+        }
+        match self.archive_below_local() {
+            Some((cold, pointer)) => {
+                let found = cold.end_offset_for_epoch(&pointer, epoch).await?;
+                Ok(found.unwrap_or(hot))
+            }
+            None => Ok(hot),
+        }
+    }
+
+    /// The archive, when it holds offsets that the local disk does not.
+    fn archive_below_local(&self) -> Option<(&ColdTier, std::sync::Arc<ManifestPointer>)> {
+        let pointer = self.ledger()?;
+        (self.log_start() < self.log.local_start()).then_some((&self.cold, pointer))
+    }
+}

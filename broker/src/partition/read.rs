@@ -1,0 +1,124 @@
+//! Reading a partition, whichever tier holds the offset.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cold_tier::ColdFetch;
+use hot_tier::ReadLimits;
+use model::Offset;
+use tokio::time::Instant;
+
+use super::Partition;
+
+/// What to read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadRequest {
+    /// First offset.
+    pub(crate) from: Offset,
+    /// Most bytes.
+    pub(crate) max_bytes: usize,
+    /// Answer at least one whole batch, however large.
+    pub(crate) min_one: bool,
+    /// When the archive must have answered.
+    pub(crate) deadline: Instant,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionRead {
+    /// Whole batches, the first of which holds the wanted offset or is the next after it.
+    pub(crate) records: Vec<Bytes>,
+}
+
+impl PartitionRead {
+    /// Bytes of records.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.records.iter().map(Bytes::len).sum()
+    }
+}
+
+/// Why nothing was read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadFailure {
+    /// The offset is not in the log.
+    #[error("offset {from} is outside the log, which spans {log_start} to {log_end}")]
+    OutOfRange {
+        /// The wanted offset.
+        from: Offset,
+        /// First offset there is.
+        log_start: Offset,
+        /// First offset there is not.
+        log_end: Offset,
+    },
+    /// The local disk.
+    #[error("cannot read the local log: {0}")]
+    Hot(#[source] hot_tier::ReadError),
+    /// The object store; trying again may help.
+    #[error("cannot read the archive: {0}")]
+    Cold(#[source] cold_tier::ReadError),
+}
+
+impl Partition {
+    /// Reads committed records from `request.from` on; nothing when they are not there yet, or when the archive does not
+    /// answer in time.
+    ///
+    /// # Errors
+    /// [`ReadFailure`].
+    pub(crate) async fn read(self: &Arc<Self>, request: ReadRequest) -> Result<PartitionRead, ReadFailure> {
+        let ReadRequest { from, .. } = request;
+        let (log_start, log_end) = (self.log_start(), self.log.log_end());
+        if from < log_start || from > log_end {
+            return Err(ReadFailure::OutOfRange { from, log_start, log_end });
+        }
+        if from >= self.log.local_start() {
+            match self.read_hot(&request) {
+                // The segment was evicted between the look and the read: the archive has it.
+                Err(hot_tier::ReadError::OutOfRange { .. }) if from < self.log.local_start() => {}
+                read => return read.map_err(ReadFailure::Hot),
+            }
+        }
+        self.read_cold(&request).await
+    }
+
+    fn read_hot(&self, request: &ReadRequest) -> Result<PartitionRead, hot_tier::ReadError> {
+        let upper = self.last_stable_offset();
+        if request.from >= upper {
+            return Ok(PartitionRead::default());
+        }
+        let limits = ReadLimits { max_bytes: request.max_bytes, upper, at_least_one: request.min_one };
+        let read = self.log.read(request.from, limits)?;
+        let records = if read.records.is_empty() { Vec::new() } else { vec![read.records] };
+        Ok(PartitionRead { records })
+    }
+
+    async fn read_cold(&self, request: &ReadRequest) -> Result<PartitionRead, ReadFailure> {
+        let Some(pointer) = self.ledger() else {
+            let (log_start, log_end) = (self.log.local_start(), self.log.log_end());
+            return Err(ReadFailure::OutOfRange { from: request.from, log_start, log_end });
+        };
+        let timeout = request.deadline.saturating_duration_since(Instant::now()).min(self.cold_timeout);
+        let ReadRequest { from, max_bytes, min_one, .. } = *request;
+        let fetch = ColdFetch { from, max_bytes, upper: pointer.archived_end, timeout };
+        let read = match self.cold.read(self.id, &pointer, fetch).await {
+            Ok(read) => read,
+            // The read goes on in the background and fills the cache: the client's next fetch finds it there.
+            Err(cold_tier::ReadError::TimedOut { .. }) => return Ok(PartitionRead::default()),
+            Err(error) => return Err(ReadFailure::Cold(error)),
+        };
+        if read.records.is_empty() && read.next_offset > from && read.next_offset >= self.log.local_start() {
+            // The archive ends in a gap: the next record is on the local disk.
+            let beyond = ReadRequest { from: read.next_offset, ..*request };
+            return self.read_hot(&beyond).map_err(ReadFailure::Hot);
+        }
+        // The archive answers at least one batch; whether that fits was not its question.
+        if !min_one && read.size_bytes() > max_bytes {
+            return Ok(PartitionRead::default());
+        }
+        Ok(PartitionRead { records: read.records })
+    }
+
+    /// True when the offset can only come from the archive.
+    pub(crate) fn is_cold(&self, from: Offset) -> bool {
+        from < self.log.local_start() && from >= self.log_start()
+    }
+}

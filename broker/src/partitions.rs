@@ -1,0 +1,273 @@
+//! The partitions of this node, by name and by id, kept in step with the cluster's metadata.
+//!
+//! Invariants: a partition is here exactly when the metadata says that this node leads it; a log on disk that the metadata
+//! does not know is left alone unless the metadata says that its topic was deleted.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use cold_tier::ColdTier;
+use coordinator::cluster::{Cluster, Topic};
+use hot_tier::{HotTier, PartitionLog};
+use model::settings::{SettingsMap, TopicSettings};
+use model::{NodeId, Offset, PartitionIndex, TopicId, TopicName, TopicPartition};
+use parking_lot::Mutex;
+use protocol::ErrorCode;
+use tracing::{error, info, warn};
+
+use crate::config::Settings;
+use crate::config::layers::DefaultLayers;
+use crate::partition::{Leadership, Partition, State};
+
+/// A topic's partitions by index; a hole is a partition that another node leads.
+#[derive(Debug)]
+struct Entry {
+    id: TopicId,
+    partitions: Vec<Option<Arc<Partition>>>,
+}
+
+#[derive(Debug, Default)]
+struct Directory {
+    by_name: HashMap<TopicName, Arc<Entry>>,
+    by_id: HashMap<TopicId, Arc<Entry>>,
+}
+
+/// What the last look at the metadata found.
+#[derive(Debug, Default)]
+struct Followed {
+    open: HashMap<TopicPartition, Arc<Partition>>,
+    settings: HashMap<TopicId, (SettingsMap, Arc<TopicSettings>)>,
+    defaults: Option<(SettingsMap, Option<SettingsMap>)>,
+    strays: HashSet<TopicPartition>,
+}
+
+/// All partitions of this node.
+#[derive(Debug)]
+pub(crate) struct Partitions {
+    directory: ArcSwap<Directory>,
+    // Held while the metadata is followed: a change is seen by one follower at a time.
+    followed: Mutex<Followed>,
+}
+
+/// What is needed to open partitions.
+#[derive(Debug)]
+pub(crate) struct Rooms<'a> {
+    pub(crate) node_id: NodeId,
+    pub(crate) hot: &'a HotTier,
+    pub(crate) cold: &'a ColdTier,
+    pub(crate) settings: &'a Settings,
+}
+
+impl Rooms<'_> {
+    fn cold_timeout(&self) -> Duration {
+        self.settings.broker.cold_fetch_timeout
+    }
+}
+
+/// What following the metadata changed.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Names of topics that are gone.
+    pub(crate) deleted: Vec<TopicName>,
+}
+
+impl Partitions {
+    pub(crate) fn new() -> Self {
+        Partitions { directory: ArcSwap::default(), followed: Mutex::default() }
+    }
+
+    /// The partition of that topic name.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, or `NOT_LEADER_OR_FOLLOWER` when another node leads it.
+    pub(crate) fn by_name(&self, topic: &str, partition: PartitionIndex) -> Result<Arc<Partition>, ErrorCode> {
+        let directory = self.directory.load();
+        find(directory.by_name.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?, partition)
+    }
+
+    /// The partition of that topic id.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_ID` for an id that does not exist (any more), else as [`Partitions::by_name`].
+    pub(crate) fn by_id(&self, topic: TopicId, partition: PartitionIndex) -> Result<Arc<Partition>, ErrorCode> {
+        let directory = self.directory.load();
+        find(directory.by_id.get(&topic).ok_or(ErrorCode::UnknownTopicId)?, partition)
+    }
+
+    /// Every partition, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
+        self.directory.load().by_id.values().flat_map(|entry| entry.partitions.iter().flatten().cloned()).collect()
+    }
+
+    /// Called by the hot tier after each flush.
+    pub(crate) fn flushed(&self, id: TopicPartition, end: Offset) {
+        if let Ok(partition) = self.by_id(id.topic_id, id.partition) {
+            partition.advance(end);
+        }
+    }
+
+    /// The local disk failed: whoever waits for an acknowledgement learns it.
+    pub(crate) fn fail_all(&self) {
+        for partition in self.all() {
+            partition.close(State::Failed);
+        }
+    }
+
+    /// Opens, updates and closes partitions until they are what the metadata says.
+    pub(crate) fn follow(&self, image: &Cluster, rooms: &Rooms<'_>) -> Changes {
+        let mut followed = self.followed.lock();
+        let mut changes = Changes::default();
+        followed.refresh_defaults(image, rooms);
+        for topic in image.topics() {
+            followed.follow_topic(image, topic, rooms);
+        }
+        followed.close_deleted(image, rooms, &mut changes);
+        followed.report_strays(image, rooms);
+        self.directory.store(Arc::new(directory(image, &followed.open)));
+        // What was flushed before the directory knew the partition.
+        for partition in followed.open.values() {
+            partition.advance(partition.log.flushed_end());
+        }
+        changes
+    }
+}
+
+fn find(entry: &Entry, partition: PartitionIndex) -> Result<Arc<Partition>, ErrorCode> {
+    let index = usize::try_from(partition).map_err(|_| ErrorCode::UnknownTopicOrPartition)?;
+    let slot = entry.partitions.get(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    slot.clone().ok_or(ErrorCode::NotLeaderOrFollower)
+}
+
+fn directory(image: &Cluster, open: &HashMap<TopicPartition, Arc<Partition>>) -> Directory {
+    let mut directory = Directory::default();
+    for topic in image.topics() {
+        let at = |partition| open.get(&TopicPartition { topic_id: topic.id, partition }).cloned();
+        let entry = Arc::new(Entry { id: topic.id, partitions: (0..topic.partitions).map(at).collect() });
+        directory.by_id.insert(entry.id, Arc::clone(&entry));
+        directory.by_name.insert(topic.name.clone(), entry);
+    }
+    directory
+}
+
+impl Followed {
+    /// Forgets resolved settings when the defaults below them have changed.
+    fn refresh_defaults(&mut self, image: &Cluster, rooms: &Rooms<'_>) {
+        let now = (image.cluster_configs().clone(), image.broker_configs(rooms.node_id).cloned());
+        if self.defaults.as_ref() != Some(&now) {
+            self.settings.clear();
+            self.defaults = Some(now);
+        }
+    }
+
+    fn settings(&mut self, image: &Cluster, topic: &Topic, rooms: &Rooms<'_>) -> (Arc<TopicSettings>, bool) {
+        if let Some((configs, settings)) = self.settings.get(&topic.id)
+            && *configs == topic.configs
+        {
+            return (Arc::clone(settings), false);
+        }
+        let settings = DefaultLayers::of(rooms.settings, image, rooms.node_id).resolve(&topic.configs);
+        self.settings.insert(topic.id, (topic.configs.clone(), Arc::clone(&settings)));
+        (settings, true)
+    }
+
+    fn follow_topic(&mut self, image: &Cluster, topic: &Topic, rooms: &Rooms<'_>) {
+        let (settings, is_new) = self.settings(image, topic, rooms);
+        for (id, state) in image.partitions_of(topic.id) {
+            if state.leader != rooms.node_id {
+                continue;
+            }
+            let leadership =
+                Leadership { leader: state.leader, leader_epoch: state.leader_epoch, isr: state.isr.clone() };
+            let ledger = image.archive(id).cloned();
+            if let Some(partition) = self.open.get(&id) {
+                partition.update(leadership, ledger);
+                if is_new {
+                    apply_settings(&partition.log, &settings);
+                }
+                continue;
+            }
+            match rooms.hot.create(&topic.name, id, Arc::clone(&settings)) {
+                Ok(log) => {
+                    apply_settings(&log, &settings);
+                    let cold = rooms.cold.clone();
+                    let partition = Partition::new(log, leadership.clone(), cold, rooms.cold_timeout());
+                    partition.update(leadership, ledger);
+                    restore_end(&partition);
+                    self.open.insert(id, Arc::new(partition));
+                }
+                Err(error) => {
+                    error!(topic = %topic.name, partition = id.partition, %error, "cannot open the partition's log; it is not served");
+                }
+            }
+        }
+    }
+
+    fn close_deleted(&mut self, image: &Cluster, rooms: &Rooms<'_>, changes: &mut Changes) {
+        let is_gone = |id: &TopicPartition| image.topic_by_id(id.topic_id).is_none();
+        let gone: Vec<TopicPartition> = self.open.keys().filter(|id| is_gone(id)).copied().collect();
+        for id in gone {
+            let Some(partition) = self.open.remove(&id) else { continue };
+            partition.close(State::Deleted);
+            remove_log(rooms.hot, &partition.log);
+            self.settings.remove(&id.topic_id);
+            if !changes.deleted.contains(&partition.topic) {
+                changes.deleted.push(partition.topic.clone());
+            }
+        }
+    }
+
+    /// Logs on disk that no metadata names: deleted when the metadata knows of the topic's deletion, else left alone.
+    fn report_strays(&mut self, image: &Cluster, rooms: &Rooms<'_>) {
+        for log in rooms.hot.partitions() {
+            let id = log.id();
+            if self.open.contains_key(&id) || image.partition(id).is_some() {
+                continue;
+            }
+            if image.deleted_topic(id.topic_id).is_some() {
+                remove_log(rooms.hot, &log);
+            } else if self.strays.insert(id) {
+                warn!(
+                    topic = %log.topic(), partition = id.partition, topic_id = %id.topic_id,
+                    "the data folder holds a log that the cluster does not know; it is left alone, remove its folder if it is not needed"
+                );
+            }
+        }
+    }
+}
+
+fn apply_settings(log: &Arc<PartitionLog>, settings: &Arc<TopicSettings>) {
+    if let Err(error) = log.update_settings(Arc::clone(settings)) {
+        warn!(topic = %log.topic(), partition = log.id().partition, %error, "cannot apply changed settings");
+    }
+}
+
+fn remove_log(hot: &HotTier, log: &PartitionLog) {
+    let id = log.id();
+    match hot.remove(id) {
+        Ok(()) => {
+            info!(topic = %log.topic(), partition = id.partition, topic_id = %id.topic_id, "removed the log of a deleted topic")
+        }
+        Err(error) => {
+            error!(topic = %log.topic(), partition = id.partition, %error, "cannot remove the log of a deleted topic")
+        }
+    }
+}
+
+/// A local log that ends before the archive does has lost its disk: offsets must go on where the archive ends, or they
+/// would be given out twice.
+fn restore_end(partition: &Partition) {
+    let Some(pointer) = partition.ledger() else { return };
+    let (log_end, archived_end) = (partition.log.log_end(), pointer.archived_end);
+    if log_end >= archived_end {
+        return;
+    }
+    warn!(
+        topic = %partition.topic, partition = partition.id.partition, log_end, archived_end,
+        "the local log ends before the archive: it was lost, and continues at the archive's end"
+    );
+    if let Err(error) = partition.log.reset_to(archived_end) {
+        error!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot continue the log at the archive's end");
+    }
+}

@@ -1,0 +1,263 @@
+//! A whole node: opened from its configuration, served, and stopped.
+//!
+//! Start: admin port → metadata → archive (probed) → local log (recovered) → registration → partitions → listener.
+//! Stop: listener and connections → groups → background work → local log → metadata. A kill at any point loses nothing that
+//! was acknowledged; a stop only makes the next start faster.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use cold_tier::ColdTier;
+use coordinator::cluster::Listener;
+use hot_tier::HotTier;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::admin::{self, Admin};
+use crate::broker::Broker;
+use crate::config::{Config, HostPort};
+use crate::groups::GroupCoordinator;
+use crate::handlers::fetch::session::FetchSessions;
+use crate::metadata::{Metadata, MetadataConfig, MetadataError, SNAPSHOT_EVERY};
+use crate::partitions::Partitions;
+use crate::producer_ids::ProducerIds;
+use crate::telemetry::Telemetry;
+use crate::timing::Clock;
+use crate::{archiver, net};
+
+/// How long open requests may take to finish when the node stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two housekeeping rounds.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be made.
+    #[error("cannot create the data folder {path}: {source}")]
+    DataDir {
+        /// Which folder.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A port is taken or an address does not exist.
+    #[error("{0}")]
+    Listen(#[source] std::io::Error),
+    /// The cluster's metadata cannot be opened.
+    #[error("cannot open the cluster's metadata: {0}")]
+    Metadata(#[from] MetadataError),
+    /// The local log cannot be opened.
+    #[error("cannot open the local log: {0}")]
+    Hot(#[from] hot_tier::OpenError),
+    /// The object store does not answer or does not do what is needed.
+    #[error("{0}")]
+    Cold(#[from] cold_tier::OpenError),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Server {
+    broker: Arc<Broker>,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    stop_serving: CancellationToken,
+    stop_background: CancellationToken,
+    stop_admin: CancellationToken,
+    serving: Mutex<Option<JoinHandle<()>>>,
+    background: TaskTracker,
+}
+
+impl Server {
+    /// Opens everything and serves.
+    ///
+    /// # Errors
+    /// [`StartError`] names what is in the way.
+    pub async fn start(config: Config) -> Result<Server, StartError> {
+        let started = Instant::now();
+        std::fs::create_dir_all(&config.data_dir)
+            .map_err(|source| StartError::DataDir { path: config.data_dir.clone(), source })?;
+        let telemetry = Telemetry::install();
+        let stop_admin = CancellationToken::new();
+        let admin_listener = net::bind(&config.admin).await.map_err(StartError::Listen)?;
+        let admin_address = admin_listener.local_addr().map_err(StartError::Listen)?;
+        let admin = Admin { telemetry: telemetry.clone(), broker: Arc::new(OnceCell::new()) };
+        tokio::spawn(admin::serve(admin.clone(), admin_listener, stop_admin.clone()));
+
+        let listener = net::bind(&config.listen).await.map_err(StartError::Listen)?;
+        let listen = listener.local_addr().map_err(StartError::Listen)?;
+        let broker = open(config, listen).await?;
+        let _ = admin.broker.set(Arc::clone(&broker));
+        let server = Server {
+            broker,
+            listen,
+            admin: admin_address,
+            stop_serving: CancellationToken::new(),
+            stop_background: CancellationToken::new(),
+            stop_admin,
+            serving: Mutex::new(None),
+            background: TaskTracker::new(),
+        };
+        server.serve(listener, telemetry);
+        info!(
+            %listen, admin = %admin_address, node_id = server.broker.config.node_id,
+            cluster_id = server.broker.metadata.image().cluster_id(), partitions = server.broker.partitions.all().len(),
+            took = ?started.elapsed(), "ready"
+        );
+        Ok(server)
+    }
+
+    fn serve(&self, listener: TcpListener, telemetry: Telemetry) {
+        let broker = &self.broker;
+        self.background.spawn(follow_metadata(Arc::clone(broker), self.stop_background.clone()));
+        self.background.spawn(archiver::settle(Arc::clone(broker), self.stop_background.clone()));
+        self.background.spawn(archiver::retain(Arc::clone(broker), self.stop_background.clone()));
+        self.background.spawn(archiver::sweep(Arc::clone(broker), self.stop_background.clone()));
+        self.background.spawn(upkeep(Arc::clone(broker), telemetry, self.stop_background.clone()));
+        let serving = tokio::spawn(net::serve(Arc::clone(broker), listener, self.stop_serving.clone()));
+        *self.serving.lock() = Some(serving);
+        broker.is_ready.store(true, Ordering::Release);
+    }
+
+    /// Where Kafka clients are served.
+    #[must_use]
+    pub fn listen_address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where the admin API is served.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Stops: finishes what was begun, flushes, and closes.
+    pub async fn stop(self) {
+        let started = Instant::now();
+        self.broker.is_ready.store(false, Ordering::Release);
+        self.stop_serving.cancel();
+        self.broker.groups.resign_all();
+        let serving = self.serving.lock().take();
+        if let Some(serving) = serving
+            && tokio::time::timeout(DRAIN_TIMEOUT, serving).await.is_err()
+        {
+            warn!(waited = ?DRAIN_TIMEOUT, "some connections did not finish and are cut off");
+        }
+        self.stop_background.cancel();
+        self.background.close();
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.background.wait()).await.is_err() {
+            warn!(waited = ?DRAIN_TIMEOUT, "some background work did not finish and is cut off");
+        }
+        let hot = self.broker.hot.clone();
+        match tokio::task::spawn_blocking(move || hot.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(%error, "the local log could not be closed cleanly, the next start recovers it"),
+            Err(error) => error!(%error, "closing the local log failed"),
+        }
+        self.broker.metadata.close().await;
+        self.stop_admin.cancel();
+        info!(took = ?started.elapsed(), "stopped");
+    }
+}
+
+async fn open(config: Config, listen: SocketAddr) -> Result<Arc<Broker>, StartError> {
+    let clock = Clock;
+    let advertise = config.advertise.clone().unwrap_or_else(|| advertised(&config.listen, listen));
+    let metadata_config = MetadataConfig {
+        data_dir: config.data_dir.clone(),
+        node_id: config.node_id,
+        cluster_id_if_new: None,
+        listeners: vec![Listener { name: "PLAINTEXT".to_owned(), host: advertise.host, port: advertise.port }],
+        rack: None,
+        snapshot_every: SNAPSHOT_EVERY,
+    };
+    let metadata = Metadata::open(metadata_config, Arc::new(move || clock.now_ms())).await?;
+    let settings = &config.settings.broker;
+    let cold = ColdTier::open(cold_tier::Config {
+        url: config.object_store_url(),
+        cluster_id: metadata.image().cluster_id().to_owned(),
+        cache_bytes: settings.cold_cache_bytes,
+        decode_threads: settings.cold_threads,
+        archive_threads: settings.archive_concurrency,
+        call_timeout: settings.object_store_timeout,
+        sweep_grace: settings.sweep_grace,
+        ..cold_tier::Config::default()
+    })
+    .await?;
+    let partitions = Arc::new(Partitions::new());
+    let flushed = Arc::clone(&partitions);
+    let hot_config = hot_tier::Config {
+        data_dir: config.data_dir.clone(),
+        journal_bytes: settings.journal_bytes,
+        producer_id_expiration_ms: u64::try_from(settings.producer_id_expiration.as_millis()).unwrap_or(u64::MAX),
+        ..hot_tier::Config::default()
+    };
+    let now = clock.now_ms();
+    let opening = move || HotTier::open(hot_config, now, Arc::new(move |id, end| flushed.flushed(id, end)));
+    let hot =
+        tokio::task::spawn_blocking(opening).await.map_err(|e| StartError::Listen(std::io::Error::other(e)))??;
+    let broker = Arc::new(Broker {
+        groups: GroupCoordinator::new(settings.group_settings(), clock),
+        fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
+        producer_ids: ProducerIds::default(),
+        is_ready: false.into(),
+        clock,
+        metadata,
+        hot,
+        cold,
+        partitions,
+        config,
+    });
+    broker.follow_metadata();
+    Ok(broker)
+}
+
+/// What to tell clients: the configured host, the port that we really got, and this machine's name when we listen on all
+/// addresses, which no client could connect to.
+fn advertised(configured: &HostPort, listen: SocketAddr) -> HostPort {
+    let is_any = configured.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    let host = if is_any { host_name() } else { configured.host.clone() };
+    HostPort { host, port: listen.port() }
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+async fn follow_metadata(broker: Arc<Broker>, stop: CancellationToken) {
+    let mut images = broker.metadata.watch();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = images.changed() => if changed.is_err() { return },
+        }
+        images.borrow_and_update();
+        broker.follow_metadata();
+    }
+}
+
+async fn upkeep(broker: Arc<Broker>, telemetry: Telemetry, stop: CancellationToken) {
+    let mut has_failed = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
+        }
+        telemetry.upkeep();
+        if let Some(failure) = broker.hot.failure()
+            && !has_failed
+        {
+            error!(%failure, "the local disk failed: no write is acknowledged any more; mend the disk and restart");
+            broker.partitions.fail_all();
+            has_failed = true;
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Metrics of the process: one recorder, described once, rendered for Prometheus.
+
+use std::sync::OnceLock;
+
+use metrics::Unit;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Upper bounds of the latency histograms, in seconds.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// The process's metrics.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Telemetry {
+    handle: Option<PrometheusHandle>,
+}
+
+impl Telemetry {
+    /// Installs the recorder, the first time; a process has one.
+    pub(crate) fn install() -> Self {
+        let handle = RECORDER.get_or_init(|| {
+            let builder =
+                PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &LATENCY_BUCKETS);
+            let installed = builder.and_then(|builder| builder.install_recorder());
+            if let Err(error) = &installed {
+                tracing::warn!(%error, "metrics are not recorded");
+            }
+            describe();
+            installed.ok()
+        });
+        Telemetry { handle: handle.clone() }
+    }
+
+    /// The metrics as Prometheus text.
+    pub(crate) fn render(&self) -> String {
+        self.handle.as_ref().map(PrometheusHandle::render).unwrap_or_default()
+    }
+
+    /// Housekeeping that keeps histograms bounded between scrapes.
+    pub(crate) fn upkeep(&self) {
+        if let Some(handle) = &self.handle {
+            handle.run_upkeep();
+        }
+    }
+}
+
+fn describe() {
+    use metrics::{describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram};
+    counter!("firn_requests_total", "Requests, by API.");
+    counter!("firn_request_bytes_total", Unit::Bytes, "Bytes of requests, by API.");
+    counter!("firn_response_bytes_total", Unit::Bytes, "Bytes of responses, by API.");
+    histogram!("firn_request_seconds", Unit::Seconds, "Time from a request's last byte to its reply's, by API.");
+    gauge!("firn_connections", "Open client connections.");
+    gauge!("firn_fetch_sessions", "Incremental fetch sessions.");
+    gauge!("firn_partitions", "Partitions of this node.");
+    counter!("firn_produced_bytes_total", Unit::Bytes, "Bytes of record batches appended for producers.");
+    counter!("firn_produced_records_total", "Records appended for producers.");
+    gauge!("firn_log_bytes", Unit::Bytes, "Bytes of a topic, by tier (hot: record batches, cold: Parquet objects).");
+    gauge!("firn_archive_backlog_bytes", Unit::Bytes, "Bytes of closed segments that are not archived, by topic.");
+    gauge!(
+        "firn_archive_backlog_seconds",
+        Unit::Seconds,
+        "Waiting time of the oldest closed segment that is not archived, by topic."
+    );
+    gauge!("firn_archive_failing_partitions", "Partitions whose last attempt to archive failed, by topic.");
+    counter!("firn_archive_failures_total", "Passes of the archiver that failed.");
+    counter!("firn_evicted_bytes_total", Unit::Bytes, "Bytes of archived segments dropped from local disk.");
+    counter!("firn_swept_objects_total", "Orphaned objects removed.");
+}
