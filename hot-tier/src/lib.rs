@@ -1,1 +1,53 @@
-//! Stub.
+//! The log on local disk: everything that a broker has not yet settled into the archive, and what it keeps beside it.
+//!
+//! ```text
+//! append ──▶ segment file (page cache, readable at once) ──▶ journal (page cache) ──▶ log end moves
+//!                                                                │ flusher: one fdatasync for all partitions
+//!                                                                ▼
+//!                                            flushed end moves ──▶ the broker is told ──▶ acknowledgements
+//! ```
+//!
+//! Reading order: [`tier`] is the face and owns all partitions, [`partition`] is one log, [`segment`] one of its files.
+//! [`journal`], [`flush_queue`] and [`core`] make appends durable together; [`checkpoint`] bounds what [`recovery`] has to
+//! do. [`producer_state`] and [`leader_epochs`] are what a log remembers beside its records. [`disk`] is the seam to the
+//! operating system, [`layout`] says where files lie; `docs/formats/hot-tier.md` describes every byte.
+//!
+//! Everything here blocks on file I/O and nothing here is asynchronous. Appends and reads touch the page cache only;
+//! operations that wait for a flush say so.
+
+mod tier;
+
+mod partition;
+mod segment;
+
+mod core;
+mod flush_queue;
+mod journal;
+
+mod checkpoint;
+mod recovery;
+
+mod leader_epochs;
+mod producer_state;
+pub mod replication;
+
+mod config;
+mod disk;
+mod error;
+mod fields;
+mod layout;
+mod open_files;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::core::FlushListener;
+pub use config::Config;
+pub use error::{AppendError, OpenError, ReadError, StorageError, TierFailure};
+pub use partition::{
+    Appended, EvictReport, LogRead, PartitionLog, ReadLimits, RetentionLimits, SealError, SegmentInfo,
+    TimestampedOffset,
+};
+pub use producer_state::ActiveProducer;
+pub use recovery::RecoveryReport;
+pub use tier::HotTier;

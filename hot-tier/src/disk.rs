@@ -1,0 +1,130 @@
+//! The seam between the log and the disk: the few file operations that the hot tier needs.
+//!
+//! [`LocalDisk`] is the real form. The tests have a memory form that knows which bytes a power cut would lose, and a
+//! wrapper that fails at a chosen operation; one conformance suite runs on every form.
+//!
+//! What an implementation promises:
+//! - `write_at` returns only when all bytes are visible to `read_at`; after an error any part of them may be.
+//! - Bytes survive a power cut once `sync_data` has returned after they were written; a file's name, a rename or a
+//!   removal once `sync_dir` of its folder has returned. Nothing else is promised, in any order.
+//! - A file that was opened stays readable when its name is gone.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+mod local;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+pub(crate) mod faulty;
+#[cfg(test)]
+pub(crate) mod memory;
+
+pub(crate) use local::LocalDisk;
+
+/// How to open a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// It must exist.
+    Existing,
+    /// It is made, empty, when it does not exist.
+    Create,
+}
+
+/// A name in a folder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DirEntry {
+    /// The last part of its path; names that are not UTF-8 are not listed.
+    pub(crate) name: String,
+    /// True for a folder.
+    pub(crate) is_dir: bool,
+}
+
+/// Held while the data folder is ours; dropping it lets another process in.
+pub(crate) trait DiskLock: Send + Sync + Debug {}
+
+/// A file system, as far as the hot tier uses one.
+pub(crate) trait Disk: Send + Sync + Debug {
+    /// Makes the folder and those above it; fine when it exists.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// What the folder holds, in no particular order.
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Opens a file for reading and writing.
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
+    /// Moves a file or folder within its folder, replacing a file of that name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file's name.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder that is empty.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Takes the lock file at `path`, at once or not at all (`WouldBlock`).
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
+}
+
+/// An open file.
+pub(crate) trait DiskFile: Send + Sync + Debug {
+    /// Appends up to `len` bytes from `position` on to `buffer`; fewer only at the file's end. Answers how many.
+    fn read_into(&self, buffer: &mut Vec<u8>, len: usize, position: u64) -> io::Result<usize>;
+    /// Writes all slices back to back from `position` on.
+    fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Cuts or extends (with zeros) the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// The file's length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Makes the file's bytes and length durable. After an error nothing is known about them.
+    fn sync_data(&self) -> io::Result<()>;
+    /// A handle of the operating system on the same bytes, for other packages to read from.
+    fn std_file(&self) -> io::Result<Arc<File>>;
+}
+
+/// Reads a whole file of at most `limit` bytes.
+///
+/// # Errors
+/// `NotFound`, or `InvalidData` when the file is longer than `limit`.
+pub(crate) fn read_file(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, Open::Existing)?;
+    let len = file.len()?;
+    if len > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it has {len} bytes, at most {limit} are sane"),
+        ));
+    }
+    let len = usize::try_from(len).map_err(io::Error::other)?;
+    let mut bytes = Vec::with_capacity(len);
+    file.read_into(&mut bytes, len, 0)?;
+    Ok(bytes)
+}
+
+/// Replaces a file as a whole: after a power cut the old or the new bytes are there. Durable once the caller has synced
+/// the folder.
+pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = Path::new(&temporary);
+    let file = disk.open(temporary, Open::Create)?;
+    // A leftover is cut; cutting a fresh file would make ext4 write it out at once.
+    if file.len()? > 0 {
+        file.set_len(0)?;
+    }
+    file.write_at(&[IoSlice::new(bytes)], 0)?;
+    if durability == Durability::Synced {
+        file.sync_data()?;
+    }
+    disk.rename(temporary, path)
+}
+
+/// Whether [`replace_file`] syncs the new bytes before they take the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// The bytes are on stable storage first.
+    Synced,
+    /// The file can be rebuilt: a power cut may leave it empty or torn.
+    Rebuildable,
+}

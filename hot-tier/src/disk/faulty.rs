@@ -1,0 +1,173 @@
+//! A disk that fails when told to, around one that works.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::{DirEntry, Disk, DiskFile, DiskLock, Open};
+
+/// Steers a [`FaultyDisk`] and all its files.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    changes: AtomicU64,
+    /// From this change on, everything fails: the machine is off.
+    off_at: AtomicU64,
+    /// No file grows any more; writes get half way.
+    full: AtomicBool,
+    /// Syncs fail.
+    no_sync: AtomicBool,
+    /// Writes fail for good.
+    no_write: AtomicBool,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Faults {
+            changes: AtomicU64::new(0),
+            off_at: AtomicU64::new(u64::MAX),
+            full: AtomicBool::new(false),
+            no_sync: AtomicBool::new(false),
+            no_write: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Faults {
+    /// How many changing operations there were.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn turn_off_at(&self, change: u64) {
+        self.off_at.store(change, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
+    }
+
+    pub(crate) fn fail_syncs(&self) {
+        self.no_sync.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn fail_writes(&self) {
+        self.no_write.store(true, Ordering::SeqCst);
+    }
+
+    fn count(&self) -> io::Result<()> {
+        if self.changes.fetch_add(1, Ordering::SeqCst) >= self.off_at.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the machine is off"));
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.count()?;
+        if self.no_sync.load(Ordering::SeqCst) { Err(io::Error::other("the disk cannot sync")) } else { Ok(()) }
+    }
+}
+
+/// A disk with faults.
+#[derive(Debug)]
+pub(crate) struct FaultyDisk {
+    inner: Arc<dyn Disk>,
+    faults: Arc<Faults>,
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    inner: Arc<dyn DiskFile>,
+    faults: Arc<Faults>,
+}
+
+impl FaultyDisk {
+    pub(crate) fn new(inner: Arc<dyn Disk>) -> (Self, Arc<Faults>) {
+        let faults = Arc::new(Faults::default());
+        (FaultyDisk { inner, faults: Arc::clone(&faults) }, faults)
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.faults.count()?;
+        self.inner.create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.inner.list(path)
+    }
+
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        if how == Open::Create {
+            self.faults.count()?;
+        }
+        Ok(Arc::new(FaultyFile { inner: self.inner.open(path, how)?, faults: Arc::clone(&self.faults) }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.faults.count()?;
+        self.inner.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.faults.count()?;
+        self.inner.remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.faults.count()?;
+        self.inner.remove_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.faults.sync()?;
+        self.inner.sync_dir(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.inner.lock(path)
+    }
+}
+
+impl DiskFile for FaultyFile {
+    fn read_into(&self, buffer: &mut Vec<u8>, len: usize, position: u64) -> io::Result<usize> {
+        self.inner.read_into(buffer, len, position)
+    }
+
+    fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        let len: usize = slices.iter().map(|slice| slice.len()).sum();
+        let grows = position + len as u64 > self.inner.len()?;
+        let is_full = grows && self.faults.full.load(Ordering::SeqCst);
+        let counted = self.faults.count();
+        if is_full || counted.is_err() {
+            // Half of it got there.
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).take(len / 2).collect();
+            self.inner.write_at(&[IoSlice::new(&bytes)], position)?;
+            return Err(counted.err().unwrap_or_else(|| ErrorKind::StorageFull.into()));
+        }
+        if self.faults.no_write.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk cannot write"));
+        }
+        self.inner.write_at(slices, position)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.faults.count()?;
+        self.inner.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.faults.sync()?;
+        self.inner.sync_data()
+    }
+
+    fn std_file(&self) -> io::Result<Arc<File>> {
+        self.inner.std_file()
+    }
+}

@@ -1,0 +1,282 @@
+//! The journal: one sequential file for all partitions, so that one `fdatasync` makes everything durable (D3).
+//!
+//! ```text
+//!            freed            head                    durable          end
+//!   ──────────┬────────────────┬────────────────────────┬───────────────┬──▶ journal position (LSN)
+//!    slots to be used again    │  replayed at recovery  │ being flushed │
+//! ```
+//!
+//! - The journal is a chain of files of fixed size ([`slot`]); positions count entry bytes and never repeat. An entry that
+//!   does not fit opens the next file, whose header names the position where it begins.
+//! - Entries are written under one lock, in order; a write goes to the page cache. [`Journal::sync`] makes all of them
+//!   durable. If the tail is torn in a power cut, everything behind the tear is void: none of it was acknowledged.
+//! - A checkpoint that covers everything below a position frees the files below it. When all files are in use, appends
+//!   wait in [`Journal::wait_for_room`], before they take any lock. What is past that gate may open one file more than
+//!   allowed, so that nobody waits while holding a lock.
+//! - A write or sync that failed makes the journal useless until a restart: nobody knows what is on the disk.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::TopicPartition;
+use parking_lot::{Condvar, Mutex};
+
+use crate::config::Config;
+use crate::disk::{Disk, DiskFile};
+use crate::error::StorageError;
+
+pub(crate) mod entry;
+pub(crate) mod replay;
+mod slot;
+
+use entry::{Event, Stamp};
+use slot::{SLOT_HEADER_LEN, Slot};
+
+/// Files of the journal, when its size allows: more make freeing finer, fewer make changing files rarer.
+const SLOTS: u64 = 8;
+const SLOTS_MIN: usize = 3;
+
+/// The journal of all partitions.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    slot_bytes: u64,
+    slots_max: usize,
+    state: Mutex<State>,
+    room: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The files with entries, oldest first; the last one is being written. Empty before the first entry.
+    used: VecDeque<Slot>,
+    free: Vec<Slot>,
+    next_index: u32,
+    /// Bytes of entries in the last file.
+    filled: u64,
+    end_lsn: u64,
+    durable_lsn: u64,
+    /// Files with bytes that no sync has covered.
+    unsynced: Vec<Arc<dyn DiskFile>>,
+    spare_wanted: bool,
+    broken: bool,
+}
+
+impl Journal {
+    /// A journal that goes on at `end_lsn`; `used` are files whose entries a checkpoint does not cover yet.
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, config: &Config, found: FoundSlots) -> Self {
+        let slot_bytes = slot_bytes(config);
+        let slots_max = usize::try_from(config.journal_bytes / slot_bytes).unwrap_or(usize::MAX).max(SLOTS_MIN);
+        let next_index = found.used.iter().chain(&found.free).map(|slot| slot.index + 1).max().unwrap_or(0);
+        let (free, misfits): (Vec<Slot>, Vec<Slot>) = found.free.into_iter().partition(|slot| slot.bytes == slot_bytes);
+        for slot in misfits {
+            // The journal's size was changed: files of the old size go as they become free.
+            let _ = disk.remove_file(&slot.path);
+        }
+        let state = State {
+            used: found.used,
+            free,
+            next_index,
+            filled: u64::MAX,
+            end_lsn: found.end_lsn,
+            durable_lsn: found.end_lsn,
+            unsynced: Vec::new(),
+            spare_wanted: false,
+            broken: false,
+        };
+        Journal { disk, dir, slot_bytes, slots_max, state: Mutex::new(state), room: Condvar::new() }
+    }
+
+    /// Position behind the last entry.
+    pub(crate) fn end_lsn(&self) -> u64 {
+        self.state.lock().end_lsn
+    }
+
+    /// True when so much of the journal is in use that a checkpoint should free some.
+    pub(crate) fn wants_checkpoint(&self) -> bool {
+        self.state.lock().used.len() > self.slots_max / 2
+    }
+
+    /// Waits until an entry may be written. Called without any lock.
+    ///
+    /// # Errors
+    /// [`StorageError::JournalFull`] after `patience`.
+    pub(crate) fn wait_for_room(&self, patience: Duration, hurry: &dyn Fn()) -> Result<(), StorageError> {
+        let mut state = self.state.lock();
+        if self.has_room(&state) {
+            return Ok(());
+        }
+        hurry();
+        let start = Instant::now();
+        while !self.has_room(&state) {
+            if self.room.wait_until(&mut state, start + patience).timed_out() {
+                let waited_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+                return Err(StorageError::JournalFull { waited_ms });
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, state: &State) -> bool {
+        // The last file counts as room as long as it is not the one that overshot.
+        state.used.len() <= self.slots_max || state.broken
+    }
+
+    /// Writes an entry to the page cache; answers the position behind it. Never waits.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] when no file can be opened, and nothing has happened; any other error breaks the journal.
+    pub(crate) fn append(
+        &self,
+        partition: TopicPartition,
+        event: &Event,
+        batches: &[&[u8]],
+    ) -> Result<u64, StorageError> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let batches_len: usize = batches.iter().map(|piece| piece.len()).sum();
+        // The longest event, a topic's name, takes 249 bytes.
+        let upper = entry::padded_len(batches_len + 256) as u64;
+        self.ensure_fits(state, upper)?;
+        let stamp = Stamp { lsn: state.end_lsn, durable_lsn: state.durable_lsn };
+        let head = entry::encode(partition, event, stamp, batches);
+        let body_len = head.len() - entry::ENTRY_HEADER_LEN + batches_len;
+        let len = entry::padded_len(body_len);
+        let padding = [0; 8];
+        let pad = &padding[..len - entry::ENTRY_HEADER_LEN - body_len];
+        let slices: Vec<IoSlice<'_>> = std::iter::once(&head[..])
+            .chain(batches.iter().copied())
+            .chain(std::iter::once(pad).filter(|pad| !pad.is_empty()))
+            .map(IoSlice::new)
+            .collect();
+        let Some(slot) = state.used.back() else { return Err(self.no_slot()) };
+        if let Err(e) = slot.file.write_at(&slices, SLOT_HEADER_LEN + state.filled) {
+            // The next entry would overwrite what is there, but nobody knows why an existing block cannot be written.
+            state.broken = true;
+            return Err(StorageError::io("write to the journal", &slot.path, e));
+        }
+        state.filled += len as u64;
+        state.end_lsn += len as u64;
+        if state.unsynced.is_empty() {
+            state.unsynced.push(Arc::clone(&slot.file));
+        }
+        Ok(state.end_lsn)
+    }
+
+    /// Makes sure that the last file has room for `len` bytes.
+    fn ensure_fits(&self, state: &mut State, len: u64) -> Result<(), StorageError> {
+        let fits = |slot: &Slot| state.filled.checked_add(len).is_some_and(|end| end <= slot.capacity());
+        if state.used.back().is_some_and(fits) {
+            return Ok(());
+        }
+        let mut slot = match state.free.pop() {
+            Some(slot) => slot,
+            None => {
+                let slot = Slot::create(&*self.disk, &self.dir, state.next_index, self.slot_bytes)?;
+                state.next_index += 1;
+                slot
+            }
+        };
+        if let Err(e) = slot.begin(state.end_lsn) {
+            state.broken = true;
+            return Err(StorageError::io("begin the journal file", &slot.path, e));
+        }
+        state.unsynced.push(Arc::clone(&slot.file));
+        state.used.push_back(slot);
+        state.filled = 0;
+        state.spare_wanted = true;
+        Ok(())
+    }
+
+    /// True once after each change of files: a spare one should be prepared.
+    pub(crate) fn wants_spare(&self) -> bool {
+        std::mem::take(&mut self.state.lock().spare_wanted)
+    }
+
+    /// Makes a file ready ahead of time, so that no append has to.
+    ///
+    /// # Errors
+    /// Those of making it; the journal goes on without.
+    pub(crate) fn prepare(&self) -> Result<(), StorageError> {
+        let index = {
+            let mut state = self.state.lock();
+            if !state.free.is_empty() || state.used.len() >= self.slots_max || state.broken {
+                return Ok(());
+            }
+            state.next_index += 1;
+            state.next_index - 1
+        };
+        let slot = Slot::create(&*self.disk, &self.dir, index, self.slot_bytes)?;
+        self.state.lock().free.push(slot);
+        Ok(())
+    }
+
+    /// Makes everything durable that was written before the call; answers the position up to which.
+    ///
+    /// # Errors
+    /// An error breaks the journal.
+    pub(crate) fn sync(&self) -> Result<u64, StorageError> {
+        let (files, end_lsn) = {
+            let mut state = self.state.lock();
+            (std::mem::take(&mut state.unsynced), state.end_lsn)
+        };
+        for file in files {
+            if let Err(e) = file.sync_data() {
+                self.state.lock().broken = true;
+                return Err(StorageError::io("flush the journal in", &self.dir, e));
+            }
+        }
+        let mut state = self.state.lock();
+        state.durable_lsn = state.durable_lsn.max(end_lsn);
+        Ok(end_lsn)
+    }
+
+    /// A checkpoint covers everything below `lsn`: files that end there are free.
+    pub(crate) fn release(&self, lsn: u64) {
+        let mut state = self.state.lock();
+        while state.used.len() > 1 && state.used[1].start_lsn <= lsn {
+            let Some(slot) = state.used.pop_front() else { break };
+            if slot.bytes == self.slot_bytes && state.free.len() + state.used.len() < self.slots_max {
+                state.free.push(slot);
+            } else {
+                let _ = self.disk.remove_file(&slot.path);
+            }
+        }
+        drop(state);
+        self.room.notify_all();
+    }
+
+    /// Wakes who waits for room: the tier has failed.
+    pub(crate) fn give_up(&self) {
+        self.state.lock().broken = true;
+        self.room.notify_all();
+    }
+
+    fn no_slot(&self) -> StorageError {
+        StorageError::io("write to the journal", &self.dir, std::io::Error::other("it has no file"))
+    }
+}
+
+/// The journal's files as recovery leaves them.
+#[derive(Debug, Default)]
+pub(crate) struct FoundSlots {
+    /// Files with entries that the checkpoint does not cover, oldest first. The journal goes on in another file.
+    pub(crate) used: VecDeque<Slot>,
+    pub(crate) free: Vec<Slot>,
+    /// Where the journal goes on.
+    pub(crate) end_lsn: u64,
+}
+
+fn slot_bytes(config: &Config) -> u64 {
+    let entries_max = config.flush_bypass_bytes + 4096;
+    (config.journal_bytes / SLOTS).max(SLOT_HEADER_LEN + entries_max).next_multiple_of(4096)
+}
+
+/// The folder of the journal's files.
+pub(crate) fn journal_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("journal")
+}

@@ -1,0 +1,116 @@
+//! A file of the journal: pre-written with zeros, used again and again.
+//!
+//! ```text
+//!    0  4  magic "FJH1"
+//!    4  4  CRC-32C of the next 16 bytes
+//!    8  8  journal position (LSN) of the first entry
+//!   16  8  length of the file in bytes
+//! 4096  …  entries
+//! ```
+//!
+//! A file whose header is not intact is free. Overwriting blocks that exist makes `fdatasync` cheap: no metadata changes.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::BufMut;
+
+use crate::disk::{Disk, DiskFile, Open};
+use crate::error::StorageError;
+use crate::fields::{Fields, crc32c};
+
+/// Bytes before the first entry.
+pub(crate) const SLOT_HEADER_LEN: u64 = 4096;
+
+const MAGIC: u32 = u32::from_be_bytes(*b"FJH1");
+const ZEROS_STEP: usize = 1 << 20;
+
+/// One file of the journal.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    pub(crate) index: u32,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) bytes: u64,
+    /// Position of its first entry; meaningless while the file is free.
+    pub(crate) start_lsn: u64,
+}
+
+pub(crate) fn slot_name(index: u32) -> String {
+    format!("slot-{index:04}")
+}
+
+pub(crate) fn parse_slot_name(name: &str) -> Option<u32> {
+    let index = name.strip_prefix("slot-")?.parse().ok()?;
+    (slot_name(index) == name).then_some(index)
+}
+
+impl Slot {
+    /// Makes a file of zeros whose blocks and name are durable.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`] among others; the half-made file is removed.
+    pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u32, bytes: u64) -> Result<Self, StorageError> {
+        let path = dir.join(slot_name(index));
+        let wrap = |e| StorageError::io("prepare the journal file", &path, e);
+        let file = disk.open(&path, Open::Create).map_err(wrap)?;
+        let filled = fill_with_zeros(&*file, bytes).and_then(|()| file.sync_data()).and_then(|()| disk.sync_dir(dir));
+        if let Err(e) = filled {
+            let _ = disk.remove_file(&path);
+            return Err(wrap(e));
+        }
+        Ok(Slot { index, path, file, bytes, start_lsn: 0 })
+    }
+
+    /// Opens a file that is there. `start_lsn` is `None` when it is free.
+    pub(crate) fn open(disk: &dyn Disk, dir: &Path, index: u32) -> Result<(Self, Option<u64>), StorageError> {
+        let path = dir.join(slot_name(index));
+        let wrap = |e| StorageError::io("open the journal file", &path, e);
+        let file = disk.open(&path, Open::Existing).map_err(wrap)?;
+        let bytes = file.len().map_err(wrap)?;
+        let mut header = Vec::new();
+        file.read_into(&mut header, 24, 0).map_err(wrap)?;
+        let start_lsn = parse_header(&header, bytes);
+        Ok((Slot { index, path, file, bytes, start_lsn: start_lsn.unwrap_or(0) }, start_lsn))
+    }
+
+    /// Takes the file into use from `start_lsn` on; not synced.
+    pub(crate) fn begin(&mut self, start_lsn: u64) -> io::Result<()> {
+        let mut body = Vec::with_capacity(16);
+        body.put_u64(start_lsn);
+        body.put_u64(self.bytes);
+        let mut header = Vec::with_capacity(24);
+        header.put_u32(MAGIC);
+        header.put_u32(crc32c([&body[..]]));
+        header.put_slice(&body);
+        self.file.write_at(&[IoSlice::new(&header)], 0)?;
+        self.start_lsn = start_lsn;
+        Ok(())
+    }
+
+    /// Bytes of entries that fit.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.bytes.saturating_sub(SLOT_HEADER_LEN)
+    }
+}
+
+fn parse_header(header: &[u8], file_len: u64) -> Option<u64> {
+    let mut fields = Fields::new(header);
+    if fields.u32()? != MAGIC || fields.u32()? != crc32c([fields.rest()]) {
+        return None;
+    }
+    let start_lsn = fields.u64()?;
+    (fields.u64()? == file_len).then_some(start_lsn)
+}
+
+fn fill_with_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; ZEROS_STEP];
+    let mut position = 0;
+    while position < bytes {
+        let step = usize::try_from(bytes - position).unwrap_or(ZEROS_STEP).min(ZEROS_STEP);
+        file.write_at(&[IoSlice::new(&zeros[..step])], position)?;
+        position += step as u64;
+    }
+    file.set_len(bytes)
+}

@@ -1,0 +1,352 @@
+//! One partition's log on local disk.
+//!
+//! ```text
+//!    log start      local start                     flushed end     log end
+//!  ──────┼───────────────┼──────────────────────────────┼──────────────┼──▶ offset
+//!        │ (archive only)│ closed segments │  active    │  not durable │
+//! ```
+//!
+//! Invariants:
+//! - Segments cover `[first base, log end)` without a hole: each begins where the one before ends.
+//! - Who changes the log holds `writer`; the journal's entries of a partition are in the order of these changes.
+//! - Readers hold no lock. `generation` changes around everything that takes bytes or files away, so that a reader
+//!   notices and looks again.
+//! - Nothing that destroys bytes (truncation, log start, removal) touches a file before its journal entry is durable.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use model::segment::EpochStart;
+use model::settings::{FlushMode, TopicSettings};
+use model::{LeaderEpoch, Offset, TimestampMs, TopicName, TopicPartition};
+use parking_lot::{Mutex, RwLock};
+
+use crate::core::Core;
+use crate::error::StorageError;
+use crate::journal::entry::{Event, LogPoint};
+use crate::leader_epochs::LeaderEpochs;
+use crate::producer_state::{ActiveProducer, ProducerStates};
+use crate::segment::Segment;
+
+mod append;
+mod capture;
+mod producers;
+mod read;
+mod retention;
+mod roll;
+mod seal;
+mod timestamps;
+mod truncate;
+
+pub use append::Appended;
+pub(crate) use capture::Captured;
+pub(crate) use producers::producers_at;
+pub use read::{LogRead, ReadLimits};
+pub use retention::{EvictReport, RetentionLimits};
+pub use seal::SealError;
+pub use timestamps::TimestampedOffset;
+
+/// One partition's log.
+#[derive(Debug)]
+pub struct PartitionLog {
+    core: Arc<Core>,
+    id: TopicPartition,
+    topic: TopicName,
+    dir: Arc<Path>,
+    settings: ArcSwap<TopicSettings>,
+    writer: Mutex<Writer>,
+    /// By base offset; never empty; the last one is active.
+    segments: ArcSwap<Vec<Arc<Segment>>>,
+    epochs: RwLock<LeaderEpochs>,
+    log_start: AtomicI64,
+    log_end: AtomicI64,
+    flushed_end: AtomicI64,
+    generation: AtomicU64,
+    /// Something changed since the last checkpoint.
+    dirty: AtomicBool,
+    removed: AtomicBool,
+    /// The partition's part of the last checkpoint.
+    checkpointed: Mutex<Bytes>,
+}
+
+/// What only the holder of the partition's lock may touch.
+#[derive(Debug)]
+struct Writer {
+    producers: ProducerStates,
+    mode: FlushMode,
+    /// The history file does not show the log start and epochs of now.
+    history_stale: bool,
+}
+
+/// What a partition's log is made from.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) id: TopicPartition,
+    pub(crate) topic: TopicName,
+    pub(crate) dir: Arc<Path>,
+    pub(crate) settings: Arc<TopicSettings>,
+    pub(crate) mode: FlushMode,
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) epochs: LeaderEpochs,
+    pub(crate) producers: ProducerStates,
+    pub(crate) log_start: Offset,
+    /// The partition's part of the checkpoint, when nothing changed since.
+    pub(crate) checkpointed: Option<Bytes>,
+}
+
+/// A segment, for `DescribeLogDirs`, metrics and people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// First offset that it covers.
+    pub base_offset: Offset,
+    /// First offset after it.
+    pub next_offset: Offset,
+    /// Bytes of record batches.
+    pub size_bytes: u64,
+    /// Largest record timestamp in ms, or −1.
+    pub max_timestamp: TimestampMs,
+    /// True when nothing is appended to it any more.
+    pub closed: bool,
+}
+
+impl PartitionLog {
+    /// A log of at least one segment.
+    pub(crate) fn new(core: Arc<Core>, origin: Origin) -> Self {
+        let end = origin.segments.last().map_or(origin.log_start, |active| active.next());
+        PartitionLog {
+            core,
+            id: origin.id,
+            topic: origin.topic,
+            dir: origin.dir,
+            settings: ArcSwap::new(origin.settings),
+            writer: Mutex::new(Writer { producers: origin.producers, mode: origin.mode, history_stale: true }),
+            segments: ArcSwap::from_pointee(origin.segments),
+            epochs: RwLock::new(origin.epochs),
+            log_start: AtomicI64::new(origin.log_start),
+            log_end: AtomicI64::new(end),
+            flushed_end: AtomicI64::new(end),
+            generation: AtomicU64::new(0),
+            dirty: AtomicBool::new(origin.checkpointed.is_none()),
+            removed: AtomicBool::new(false),
+            checkpointed: Mutex::new(origin.checkpointed.unwrap_or_default()),
+        }
+    }
+
+    /// Which partition.
+    #[must_use]
+    pub fn id(&self) -> TopicPartition {
+        self.id
+    }
+
+    /// Its topic's name.
+    #[must_use]
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The topic's settings as last told.
+    #[must_use]
+    pub fn settings(&self) -> Arc<TopicSettings> {
+        self.settings.load_full()
+    }
+
+    /// Takes new settings. A change of the flush mode takes effect with the next append.
+    ///
+    /// # Errors
+    /// A change from replicated to durable syncs the segments first, which may fail.
+    pub fn update_settings(&self, settings: Arc<TopicSettings>) -> Result<(), StorageError> {
+        let mut writer = self.lock_writer()?;
+        if writer.mode != settings.flush {
+            if settings.flush == FlushMode::Durable {
+                self.sync_dirty_segments()?;
+            }
+            let lsn = self.core.journal(self.id, &Event::Mode(settings.flush, self.end_point()), &[])?;
+            // Until the entry is durable, recovery would treat what follows by the old mode.
+            self.core.wait_durable(lsn)?;
+            writer.mode = settings.flush;
+            writer.history_stale = true;
+            self.flushed_end.store(self.log_end(), Ordering::Release);
+            self.mark_dirty();
+        }
+        self.settings.store(settings);
+        Ok(())
+    }
+
+    /// First offset that readers may ask for, in either tier, as far as this broker knows.
+    #[must_use]
+    pub fn log_start(&self) -> Offset {
+        self.log_start.load(Ordering::Acquire)
+    }
+
+    /// First offset on local disk that readers may ask for.
+    #[must_use]
+    pub fn local_start(&self) -> Offset {
+        self.segments.load().first().map_or(0, |first| first.base()).max(self.log_start())
+    }
+
+    /// First offset that is not written yet.
+    #[must_use]
+    pub fn log_end(&self) -> Offset {
+        self.log_end.load(Ordering::Acquire)
+    }
+
+    /// First offset that a power cut may still take; the log end with `firn.flush=replicated`.
+    #[must_use]
+    pub fn flushed_end(&self) -> Offset {
+        self.flushed_end.load(Ordering::Acquire)
+    }
+
+    /// First offset of the segment that is being written: everything below is in closed segments.
+    #[must_use]
+    pub fn active_segment_base(&self) -> Offset {
+        self.active().base()
+    }
+
+    /// Bytes of record batches on local disk.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.segments.load().iter().map(|segment| segment.size()).sum()
+    }
+
+    /// The segments, oldest first; the last one is open.
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        let segments = self.segments.load();
+        let last = segments.len() - 1;
+        let info = |(i, segment): (usize, &Arc<Segment>)| SegmentInfo {
+            base_offset: segment.base(),
+            next_offset: segment.next(),
+            size_bytes: segment.size(),
+            max_timestamp: segment.max_timestamp(),
+            closed: i < last,
+        };
+        segments.iter().enumerate().map(info).collect()
+    }
+
+    /// The idempotent producers that the partition remembers, by id.
+    #[must_use]
+    pub fn producers(&self) -> Vec<ActiveProducer> {
+        self.writer.lock().producers.active()
+    }
+
+    /// The largest epoch that is at most `epoch` and its end offset, or `(-1, -1)` when the log knows none (KIP-101,
+    /// KIP-279).
+    #[must_use]
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        self.epochs.read().end_of(epoch, self.log_end()).unwrap_or((-1, -1))
+    }
+
+    /// The newest leader epoch of the log, or −1.
+    #[must_use]
+    pub fn latest_epoch(&self) -> LeaderEpoch {
+        self.epochs.read().latest()
+    }
+
+    /// Where each epoch begins, oldest first.
+    #[must_use]
+    pub fn epochs(&self) -> Vec<EpochStart> {
+        self.epochs.read().all().to_vec()
+    }
+
+    /// Notes that this broker leads from the log end on. An epoch that is not newer than the latest changes nothing.
+    ///
+    /// # Errors
+    /// Those of the journal; the epoch is not begun then.
+    pub fn begin_epoch(&self, epoch: LeaderEpoch) -> Result<(), StorageError> {
+        let mut writer = self.lock_writer()?;
+        if !self.epochs.read().is_new(epoch) {
+            return Ok(());
+        }
+        let start = self.log_end();
+        let lsn = self.core.journal(self.id, &Event::Epoch(epoch, start), &[])?;
+        self.core.flush.request(lsn);
+        self.epochs.write().begin(epoch, start);
+        writer.history_stale = true;
+        self.mark_dirty();
+        Ok(())
+    }
+
+    fn active(&self) -> Arc<Segment> {
+        let segments = self.segments.load();
+        // The list is never empty, by construction and by every change to it.
+        Arc::clone(&segments[segments.len() - 1])
+    }
+
+    fn end_point(&self) -> LogPoint {
+        let active = self.active();
+        LogPoint { segment_base: active.base(), position: active.size(), offset: self.log_end() }
+    }
+
+    fn lock_writer(&self) -> Result<parking_lot::MutexGuard<'_, Writer>, StorageError> {
+        self.core.check()?;
+        let writer = self.writer.lock();
+        if self.removed.load(Ordering::Acquire) {
+            return Err(StorageError::Removed(self.id));
+        }
+        Ok(writer)
+    }
+
+    /// Waits until no change is under way; from then on every change fails.
+    pub(crate) fn mark_removed(&self) -> Result<u64, StorageError> {
+        let _writer = self.lock_writer()?;
+        let lsn = self.core.journal(self.id, &Event::Remove, &[])?;
+        self.removed.store(true, Ordering::Release);
+        Ok(lsn)
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn close_files(&self) {
+        for segment in self.segments.load().iter() {
+            segment.slots().iter().for_each(|slot| slot.close());
+        }
+    }
+
+    fn mark_dirty(&self) {
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// A flush round has covered the log up to `end`.
+    pub(crate) fn note_flushed(&self, end: Offset) {
+        self.flushed_end.fetch_max(end, Ordering::AcqRel);
+    }
+
+    /// Syncs one segment, and its name when that is new.
+    pub(crate) fn sync_segment(&self, segment: &Segment) -> Result<(), StorageError> {
+        let size = segment.size();
+        if size == 0 {
+            // Its file may not even exist yet.
+            return Ok(());
+        }
+        let file = match segment.open_log(&self.core.files) {
+            // Evicted or deleted meanwhile: nobody needs its bytes.
+            Err(e) if e.is_not_found() => return Ok(()),
+            file => file?,
+        };
+        let was_named = segment.is_named();
+        file.sync_data().map_err(|e| segment.io("flush", e))?;
+        if !was_named {
+            self.core.disk().sync_dir(&self.dir).map_err(|e| StorageError::io("flush", &self.dir, e))?;
+        }
+        segment.note_synced(size);
+        Ok(())
+    }
+
+    fn sync_dirty_segments(&self) -> Result<(), StorageError> {
+        for segment in self.segments.load().iter().filter(|segment| segment.is_dirty()) {
+            self.sync_segment(segment).inspect_err(|e| self.core.fail(e))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Producer state at an earlier offset: from a snapshot and the batches behind it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use model::Offset;
+
+use super::PartitionLog;
+use crate::core::Core;
+use crate::disk::read_file;
+use crate::error::StorageError;
+use crate::layout::{FileKind, file_name};
+use crate::producer_state::ProducerStates;
+use crate::segment::Segment;
+use crate::segment::scan::Depth;
+
+/// Largest snapshot that is read: some four million producers.
+const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
+
+impl PartitionLog {
+    /// The producers' state right before `offset`.
+    pub(super) fn producers_at(&self, offset: Offset) -> Result<ProducerStates, StorageError> {
+        producers_at(&self.core, &self.dir, &self.segments.load(), offset)
+    }
+}
+
+/// The snapshot of producer state right before `offset`, when there is an intact one.
+pub(crate) fn stored_snapshot(core: &Core, dir: &std::path::Path, offset: Offset) -> Option<ProducerStates> {
+    let path = dir.join(file_name(offset, FileKind::Snapshot));
+    let bytes = read_file(core.disk(), &path, SNAPSHOT_BYTES_MAX).ok()?;
+    let states = ProducerStates::decode(&bytes);
+    if states.is_none() {
+        tracing::warn!(file = %path.display(), "a snapshot of producer state is damaged: reading the log instead");
+    }
+    states
+}
+
+/// The producers' state right before `offset`, in a log of `segments`: the newest intact snapshot at or below it, then
+/// every batch from there on. Without any snapshot it is what the local log shows.
+pub(crate) fn producers_at(
+    core: &Core,
+    dir: &std::path::Path,
+    segments: &[Arc<Segment>],
+    offset: Offset,
+) -> Result<ProducerStates, StorageError> {
+    let below = segments.partition_point(|segment| segment.base() <= offset);
+    let mut states = ProducerStates::default();
+    let mut from = 0;
+    for (i, segment) in segments[..below].iter().enumerate().rev() {
+        if let Some(stored) = stored_snapshot(core, dir, segment.base()) {
+            (states, from) = (stored, i);
+            break;
+        }
+    }
+    let now_ms = core.now_ms();
+    for segment in &segments[from..below] {
+        let end = segment.walk(&core.files, 0..segment.size(), Depth::Headers, |step| {
+            if step.header.base_offset >= offset {
+                return ControlFlow::Break(());
+            }
+            states.apply(step.header, now_ms);
+            ControlFlow::Continue(())
+        })?;
+        if let Some(what) = end.damage {
+            return Err(segment.damaged(end.position, what));
+        }
+    }
+    Ok(states)
+}

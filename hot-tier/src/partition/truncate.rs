@@ -1,0 +1,165 @@
+//! Taking back the end of a log, or all of it, when a leader says so (KIP-101).
+//!
+//! The journal knows before any byte goes: the entry is durable first. A power cut in between leaves more bytes than the
+//! log has, which recovery cuts.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use model::Offset;
+use model::settings::FlushMode;
+
+use super::{PartitionLog, Writer};
+use crate::error::StorageError;
+use crate::journal::entry::{Event, LogPoint};
+use crate::leader_epochs::LeaderEpochs;
+use crate::producer_state::ProducerStates;
+use crate::segment::scan::Depth;
+use crate::segment::{Segment, SegmentFacts};
+
+impl PartitionLog {
+    /// Removes every record at or above `offset`; a batch that spans it goes as a whole. Below the local start it is
+    /// [`PartitionLog::reset_to`]. Answers the new log end. Blocks for one flush.
+    ///
+    /// # Errors
+    /// Those of the journal, before anything has happened; a failure after that fails the tier.
+    pub fn truncate_to(&self, offset: Offset) -> Result<Offset, StorageError> {
+        let mut writer = self.lock_writer()?;
+        if offset >= self.log_end() {
+            return Ok(self.log_end());
+        }
+        if offset < self.local_start() {
+            self.reset_locked(&mut writer, offset)?;
+            return Ok(offset);
+        }
+        let point = self.cut_point(offset)?;
+        let lsn = self.core.journal(self.id, &Event::Truncate(point), &[])?;
+        self.core.wait_durable(lsn)?;
+        self.cut(&mut writer, point).inspect_err(|e| self.core.fail(e))?;
+        Ok(point.offset)
+    }
+
+    /// Drops everything and begins anew, empty, at `offset`: log start, local start and log end are there then. Blocks for
+    /// one flush.
+    ///
+    /// # Errors
+    /// As [`PartitionLog::truncate_to`].
+    pub fn reset_to(&self, offset: Offset) -> Result<(), StorageError> {
+        let mut writer = self.lock_writer()?;
+        self.reset_locked(&mut writer, offset)
+    }
+
+    /// Where the log ends when everything from `offset` on is gone.
+    fn cut_point(&self, offset: Offset) -> Result<LogPoint, StorageError> {
+        let segments = self.segments.load();
+        let index = segments.partition_point(|segment| segment.base() <= offset).saturating_sub(1);
+        let segment = &segments[index];
+        let found = if segment.size() > 0 { segment.locate(&self.core.files, offset)? } else { None };
+        let (position, offset) = match found {
+            Some(batch) => (batch.position, offset.min(batch.header.base_offset)),
+            None => (segment.size(), offset),
+        };
+        Ok(LogPoint { segment_base: segment.base(), position, offset })
+    }
+
+    fn cut(&self, writer: &mut Writer, point: LogPoint) -> Result<(), StorageError> {
+        self.log_end.store(point.offset, Ordering::Release);
+        self.flushed_end.fetch_min(point.offset, Ordering::AcqRel);
+        let _disturbing = self.disturb();
+        let old = self.segments.load_full();
+        let keep = old.partition_point(|segment| segment.base() < point.segment_base);
+        for segment in &old[keep + 1..] {
+            self.retire(segment)?;
+        }
+        let mut segments = old[..keep].to_vec();
+        segments.push(Arc::new(self.shortened(&old[keep], point)?));
+        self.segments.store(Arc::new(segments));
+        self.epochs.write().truncate_to(point.offset);
+        writer.producers = self.producers_at(point.offset)?;
+        writer.history_stale = true;
+        self.mark_dirty();
+        if writer.mode == FlushMode::Replicated {
+            // Recovery takes what it finds in the files of such a topic: what is gone must stay gone.
+            self.sync_dirty_segments()?;
+            self.core.disk().sync_dir(&self.dir).map_err(|e| StorageError::io("flush", &self.dir, e))?;
+        }
+        Ok(())
+    }
+
+    /// The same segment up to `point`, with its file cut there.
+    fn shortened(&self, segment: &Segment, point: LogPoint) -> Result<Segment, StorageError> {
+        let files = &self.core.files;
+        let mut facts = SegmentFacts::empty(segment.base());
+        let old = segment.facts();
+        segment.walk(files, 0..point.position, Depth::Headers, |step| {
+            facts.add(step.header, old.first_append_ms);
+            ControlFlow::Continue(())
+        })?;
+        facts.last_append_ms = old.last_append_ms;
+        facts.next = point.offset;
+        if segment.size() > 0 {
+            segment.open_log(files)?.set_len(point.position).map_err(|e| segment.io("cut", e))?;
+        }
+        segment.slots().iter().for_each(|slot| slot.close());
+        let shortened = Segment::existing(&self.dir, facts);
+        shortened.note_dirty_from(0);
+        shortened.rebuild_indexes(files, self.settings.load().index_interval_bytes)?;
+        Ok(shortened)
+    }
+
+    fn reset_locked(&self, writer: &mut Writer, offset: Offset) -> Result<(), StorageError> {
+        let lsn = self.core.journal(self.id, &Event::Reset(offset), &[])?;
+        self.core.wait_durable(lsn)?;
+        self.restart(writer, offset).inspect_err(|e| self.core.fail(e))
+    }
+
+    fn restart(&self, writer: &mut Writer, offset: Offset) -> Result<(), StorageError> {
+        let _disturbing = self.disturb();
+        let old = self.segments.load_full();
+        for segment in old.iter() {
+            self.retire(segment)?;
+        }
+        self.segments.store(Arc::new(vec![Arc::new(Segment::new(&self.dir, offset))]));
+        self.log_start.store(offset, Ordering::Release);
+        self.log_end.store(offset, Ordering::Release);
+        self.flushed_end.store(offset, Ordering::Release);
+        *self.epochs.write() = LeaderEpochs::default();
+        writer.producers = ProducerStates::default();
+        writer.history_stale = true;
+        self.mark_dirty();
+        Ok(())
+    }
+
+    /// Readers that start or end while the guard lives look again.
+    pub(super) fn disturb(&self) -> Disturbing<'_> {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        Disturbing(self)
+    }
+
+    /// Takes the names of a segment's files and of its snapshot away; they are unlinked in the background.
+    pub(super) fn retire(&self, segment: &Segment) -> Result<(), StorageError> {
+        let snapshot = crate::open_files::FileSlot::new(
+            &self.dir,
+            crate::layout::file_name(segment.base(), crate::layout::FileKind::Snapshot),
+        );
+        for slot in segment.slots().into_iter().chain([&snapshot]) {
+            let retired = self.core.files.retire(slot);
+            match retired.map_err(|e| StorageError::io("retire", &slot.path(), e))? {
+                Some(path) => self.core.trash.add(path),
+                None => continue,
+            }
+        }
+        self.core.housekeeping.raise();
+        Ok(())
+    }
+}
+
+/// While it lives, the generation is odd.
+pub(super) struct Disturbing<'a>(&'a PartitionLog);
+
+impl Drop for Disturbing<'_> {
+    fn drop(&mut self) {
+        self.0.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,196 @@
+//! What a partition remembers of its idempotent producers (KIP-98), so that a repeated batch is stored once.
+//!
+//! For each producer: its epoch, its last five batches, its open transaction. The rules are those of Apache Kafka's
+//! `ProducerAppendInfo`. A batch is judged with [`ProducerStates::judge`], which changes nothing, and taken with
+//! [`ProducerStates::apply`] once it is in the log; recovery applies what it finds in the log without judging.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use model::batch::BatchHeader;
+use model::{NO_SEQUENCE, NO_TIMESTAMP, Offset, ProducerEpoch, ProducerId, TimestampMs};
+
+mod snapshot;
+
+/// Batches that are remembered of each producer: as many as a client may have in flight.
+pub(crate) const BATCHES_MAX: usize = 5;
+
+/// A producer that the partition remembers, for `DescribeProducers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Who.
+    pub producer_id: ProducerId,
+    /// Its newest epoch.
+    pub producer_epoch: ProducerEpoch,
+    /// Sequence number of its last record, or −1.
+    pub last_sequence: i32,
+    /// Largest timestamp of its last batch, in ms, or −1.
+    pub last_timestamp: TimestampMs,
+    /// Epoch of the transaction coordinator that wrote its last marker, or −1.
+    pub coordinator_epoch: i32,
+    /// First offset of its open transaction.
+    pub current_txn_start_offset: Option<Offset>,
+}
+
+/// A batch that is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BatchMark {
+    pub(crate) first_sequence: i32,
+    pub(crate) last_sequence: i32,
+    pub(crate) base_offset: Offset,
+    pub(crate) last_offset: Offset,
+    pub(crate) timestamp: TimestampMs,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Producer {
+    epoch: ProducerEpoch,
+    coordinator_epoch: i32,
+    last_timestamp: TimestampMs,
+    /// The broker's time of the last append: what expiry goes by.
+    last_seen_ms: TimestampMs,
+    txn_start: Option<Offset>,
+    batches: VecDeque<BatchMark>,
+}
+
+/// What a batch of an idempotent producer means to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It continues what is stored.
+    Next,
+    /// It is stored already, here.
+    Duplicate(BatchMark),
+    /// Its sequence number does not follow.
+    OutOfOrder { expected: i32 },
+    /// A newer instance of the producer has written already.
+    Fenced { current: ProducerEpoch },
+}
+
+/// The producers of one partition, by id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ProducerStates {
+    producers: BTreeMap<ProducerId, Producer>,
+}
+
+impl Producer {
+    fn new(epoch: ProducerEpoch) -> Self {
+        Producer {
+            epoch,
+            coordinator_epoch: -1,
+            last_timestamp: NO_TIMESTAMP,
+            last_seen_ms: NO_TIMESTAMP,
+            txn_start: None,
+            batches: VecDeque::new(),
+        }
+    }
+
+    fn last_sequence(&self) -> i32 {
+        self.batches.back().map_or(NO_SEQUENCE, |batch| batch.last_sequence)
+    }
+
+    fn is_idle(&self, now_ms: TimestampMs, expiration_ms: u64) -> bool {
+        self.txn_start.is_none()
+            && now_ms.saturating_sub(self.last_seen_ms) >= 0
+            && u64::try_from(now_ms.saturating_sub(self.last_seen_ms)).unwrap_or(0) >= expiration_ms
+    }
+}
+
+impl ProducerStates {
+    /// Judges a batch with a producer id. `before` are batches of the same append, which come first.
+    pub(crate) fn judge(&self, batch: &BatchHeader, before: &[BatchHeader]) -> Verdict {
+        if batch.is_control() {
+            return self.judge_marker(batch);
+        }
+        let known = self.producers.get(&batch.producer_id);
+        if let Some(stored) = known.filter(|known| known.epoch == batch.producer_epoch)
+            && let Some(mark) = stored.batches.iter().find(|mark| mark.is_of(batch))
+        {
+            return Verdict::Duplicate(*mark);
+        }
+        let sibling = before.iter().rev().find(|other| other.producer_id == batch.producer_id && !other.is_control());
+        let (epoch, last_sequence) = match (sibling, known) {
+            (Some(sibling), _) => (sibling.producer_epoch, sibling.last_sequence()),
+            (None, Some(known)) => (known.epoch, known.last_sequence()),
+            // Nothing is known, perhaps because it was deleted: any sequence may follow.
+            (None, None) => return Verdict::Next,
+        };
+        if batch.producer_epoch < epoch {
+            return Verdict::Fenced { current: epoch };
+        }
+        let expected = if batch.producer_epoch > epoch { 0 } else { next_sequence(last_sequence) };
+        if batch.base_sequence == expected { Verdict::Next } else { Verdict::OutOfOrder { expected } }
+    }
+
+    fn judge_marker(&self, marker: &BatchHeader) -> Verdict {
+        match self.producers.get(&marker.producer_id) {
+            Some(known) if marker.producer_epoch < known.epoch => Verdict::Fenced { current: known.epoch },
+            _ => Verdict::Next,
+        }
+    }
+
+    /// Takes a batch that is in the log. Batches without a producer id change nothing.
+    pub(crate) fn apply(&mut self, batch: &BatchHeader, now_ms: TimestampMs) {
+        if !batch.has_producer_id() {
+            return;
+        }
+        let producer = self.producers.entry(batch.producer_id).or_insert_with(|| Producer::new(batch.producer_epoch));
+        if producer.epoch != batch.producer_epoch {
+            producer.epoch = batch.producer_epoch;
+            producer.batches.clear();
+        }
+        producer.last_timestamp = batch.max_timestamp;
+        producer.last_seen_ms = now_ms;
+        if batch.is_control() {
+            producer.txn_start = None;
+            return;
+        }
+        if batch.is_transactional() {
+            producer.txn_start.get_or_insert(batch.base_offset);
+        }
+        if producer.batches.len() == BATCHES_MAX {
+            producer.batches.pop_front();
+        }
+        producer.batches.push_back(BatchMark::of(batch));
+    }
+
+    /// Forgets producers that were silent for `expiration_ms`, other than those with an open transaction.
+    pub(crate) fn expire(&mut self, now_ms: TimestampMs, expiration_ms: u64) {
+        self.producers.retain(|_, producer| !producer.is_idle(now_ms, expiration_ms));
+    }
+
+    /// Everyone who is remembered, by id.
+    pub(crate) fn active(&self) -> Vec<ActiveProducer> {
+        let describe = |(&producer_id, producer): (&ProducerId, &Producer)| ActiveProducer {
+            producer_id,
+            producer_epoch: producer.epoch,
+            last_sequence: producer.last_sequence(),
+            last_timestamp: producer.last_timestamp,
+            coordinator_epoch: producer.coordinator_epoch,
+            current_txn_start_offset: producer.txn_start,
+        };
+        self.producers.iter().map(describe).collect()
+    }
+}
+
+impl BatchMark {
+    fn of(batch: &BatchHeader) -> Self {
+        BatchMark {
+            first_sequence: batch.base_sequence,
+            last_sequence: batch.last_sequence(),
+            base_offset: batch.base_offset,
+            last_offset: batch.last_offset(),
+            timestamp: batch.max_timestamp,
+        }
+    }
+
+    fn is_of(&self, batch: &BatchHeader) -> bool {
+        self.first_sequence == batch.base_sequence && self.last_sequence == batch.last_sequence()
+    }
+}
+
+/// The number after `last`; after the largest comes 0, after "none" too.
+fn next_sequence(last: i32) -> i32 {
+    last.checked_add(1).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! What a partition's rebuilding starts from: the checkpoint's state, a reset, or nothing but files.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use model::Offset;
+use model::settings::FlushMode;
+
+use super::plan::{Plan, Step};
+use super::rebuild::Rebuild;
+use super::{Finder, MODE_UNKNOWN, log_bases};
+use crate::checkpoint::{History, PartitionCheckpoint};
+use crate::disk::read_file;
+use crate::error::StorageError;
+use crate::journal::entry::LogPoint;
+use crate::layout::HISTORY;
+use crate::leader_epochs::LeaderEpochs;
+use crate::partition::producers_at;
+use crate::producer_state::ProducerStates;
+use crate::segment::scan::Depth;
+use crate::segment::{Segment, SegmentFacts};
+
+const HISTORY_BYTES_MAX: u64 = 1 << 20;
+
+impl<'a> Finder<'a> {
+    /// The state that the plan's steps continue.
+    pub(super) fn base(&self, plan: &mut Plan, dir: &Arc<Path>, names: &[String]) -> Result<Rebuild<'a>, StorageError> {
+        let files = log_bases(names);
+        let mut rebuild = Rebuild {
+            core: self.core,
+            dir: Arc::clone(dir),
+            mode: MODE_UNKNOWN,
+            log_start: 0,
+            segments: Vec::new(),
+            epochs: LeaderEpochs::default(),
+            producers: ProducerStates::default(),
+            files,
+            damage: Vec::new(),
+            was_cut: false,
+            touched_from: Offset::MAX,
+            unsynced: Vec::new(),
+        };
+        match (plan.reset, plan.base.take()) {
+            (Some(offset), base) => {
+                rebuild.mode = base.as_ref().map_or(MODE_UNKNOWN, |base| base.mode);
+                rebuild.log_start = offset;
+                rebuild.begin_at(offset);
+                plan.base = base;
+            }
+            (None, Some(base)) => {
+                rebuild.take_checkpoint(&base, plan.base_cut)?;
+                plan.base = Some(base);
+            }
+            (None, None) => rebuild.take_files(plan)?,
+        }
+        rebuild.touched_from = rebuild.touched_from.min(rebuild.active().base());
+        Ok(rebuild)
+    }
+}
+
+impl Rebuild<'_> {
+    /// An empty log at `offset`.
+    fn begin_at(&mut self, offset: Offset) {
+        self.segments = vec![Arc::new(Segment::new(&self.dir, offset))];
+        // A file of that name is what was there before the reset.
+        if self.files.contains(&offset) {
+            self.touched_from = offset;
+        }
+    }
+
+    fn take_checkpoint(&mut self, base: &PartitionCheckpoint, cut: Option<LogPoint>) -> Result<(), StorageError> {
+        self.mode = base.mode;
+        self.log_start = base.log_start;
+        self.epochs = LeaderEpochs::from_stored(base.epochs.iter().copied());
+        let dir = Arc::clone(&self.dir);
+        self.segments = base.segments.iter().map(|facts| Arc::new(Segment::existing(&dir, *facts))).collect();
+        let cut = cut.filter(|cut| {
+            let end = self.end();
+            (cut.segment_base, cut.position) < (end.segment_base, end.position)
+        });
+        if let Some(cut) = cut {
+            self.segments.retain(|segment| segment.base() <= cut.segment_base);
+        }
+        self.drop_missing(base.end);
+        match cut {
+            Some(cut) => self.cut_back(cut)?,
+            None => match ProducerStates::decode(&base.producers) {
+                Some(producers) => self.producers = producers,
+                None => self.producers = producers_at(self.core, &self.dir, &self.segments, base.end)?,
+            },
+        }
+        self.check_active()
+    }
+
+    /// Leaves out segments whose files are gone, and all before them: a log has no hole.
+    fn drop_missing(&mut self, end: Offset) {
+        let is_missing = |segment: &Arc<Segment>| segment.size() > 0 && !self.files.contains(&segment.base());
+        let Some(last_missing) = self.segments.iter().rposition(is_missing) else { return };
+        let found = self.segments[..last_missing].iter().any(|segment| !is_missing(segment) && segment.size() > 0);
+        let is_active = last_missing + 1 == self.segments.len();
+        if found || is_active {
+            let (from, to) = (self.segments[0].base(), self.segments[last_missing].next());
+            self.damage
+                .push(format!("{}: segment files below offset {to} are missing, from {from}", self.dir.display()));
+        }
+        // Without damage these were evicted, and the power cut took the journal's entry of it.
+        self.segments.drain(..=last_missing);
+        if self.segments.is_empty() {
+            self.segments.push(Arc::new(Segment::new(&self.dir, end)));
+        }
+    }
+
+    /// The last segment must be as long as the checkpoint says: it was synced before.
+    fn check_active(&mut self) -> Result<(), StorageError> {
+        let active = Arc::clone(self.active());
+        if active.size() == 0 {
+            return Ok(());
+        }
+        let len = active.open_log(&self.core.files)?.len().map_err(|e| active.io("measure", e))?;
+        if len >= active.size() {
+            return Ok(());
+        }
+        let (size, next) = (active.size(), active.next());
+        self.damage.push(format!(
+            "{} has {len} bytes, {size} were synced: the log is cut there and begins a new segment at {next}",
+            active.log_slot().path().display()
+        ));
+        let (facts, _) = self.scan(active.base(), len)?;
+        self.segments.pop();
+        let intact = Segment::existing(&self.dir, SegmentFacts { next, ..facts });
+        self.segments.push(Arc::new(intact));
+        // Offsets that were given out are not given out again.
+        self.segments.push(Arc::new(Segment::new(&self.dir, next)));
+        self.was_cut = true;
+        Ok(())
+    }
+
+    /// A log of which only files are left: all of them are read.
+    fn take_files(&mut self, plan: &mut Plan) -> Result<(), StorageError> {
+        let path = self.dir.join(HISTORY);
+        let history = read_file(self.core.disk(), &path, HISTORY_BYTES_MAX).ok().and_then(|b| History::decode(&b));
+        if let Some(history) = &history {
+            self.mode = history.mode;
+            self.log_start = history.log_start;
+            self.epochs = LeaderEpochs::from_stored(history.epochs.iter().copied());
+        }
+        let first = self.files.first().copied();
+        forget_evicted(plan, first);
+        let bases: Vec<Offset> = self.files.iter().copied().collect();
+        for (i, &base) in bases.iter().enumerate() {
+            let (mut facts, damage) = self.scan(base, u64::MAX)?;
+            if let Some(&next) = bases.get(i + 1) {
+                if let Some(damage) = damage {
+                    self.damage.push(damage);
+                }
+                facts.next = next;
+            }
+            self.segments.push(Arc::new(Segment::existing(&self.dir, facts)));
+        }
+        let Some(first) = first else {
+            self.begin_at(self.log_start);
+            return Ok(());
+        };
+        self.log_start = if history.is_some() { self.log_start } else { first };
+        self.touched_from = self.active().base();
+        let end = self.end();
+        self.producers = producers_at(self.core, &self.dir, &self.segments, end.offset)?;
+        self.epochs.truncate_to(end.offset);
+        match plan.base_cut.filter(|cut| (cut.segment_base, cut.position) < (end.segment_base, end.position)) {
+            Some(cut) => self.cut_back(cut),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a segment file up to its last intact batch; `limit` bytes at most.
+    fn scan(&mut self, base: Offset, limit: u64) -> Result<(SegmentFacts, Option<String>), StorageError> {
+        let segment = Segment::new(&self.dir, base);
+        let len = segment.open_log(&self.core.files)?.len().map_err(|e| segment.io("measure", e))?.min(limit);
+        let mut facts = SegmentFacts::empty(base);
+        let now_ms = self.core.now_ms();
+        let mut epochs = Vec::new();
+        let end = segment.walk(&self.core.files, 0..len, Depth::Checksums, |step| {
+            if step.header.base_offset < facts.next || step.header.last_offset_delta < 0 {
+                return ControlFlow::Break(());
+            }
+            facts.add(step.header, now_ms);
+            epochs.push((step.header.leader_epoch, step.header.base_offset));
+            ControlFlow::Continue(())
+        })?;
+        for (epoch, start) in epochs {
+            self.epochs.begin(epoch, start);
+        }
+        let path = segment.log_slot().path();
+        let damage = end.damage.map(|what| format!("{} is damaged at byte {}: {what}", path.display(), end.position));
+        Ok((facts, damage))
+    }
+}
+
+/// Without a checkpoint the journal may go back to segments that are gone by now.
+fn forget_evicted(plan: &mut Plan, first: Option<Offset>) {
+    let Some(first) = first else { return };
+    plan.steps.retain(|step| match step {
+        Step::Append(extent, _) | Step::Bypassed(extent, _) => extent.segment_base >= first,
+        _ => true,
+    });
+    if plan.base_cut.is_some_and(|cut| cut.segment_base < first) {
+        plan.base_cut = plan.steps.iter().find_map(|step| match step {
+            Step::Append(extent, _) | Step::Bypassed(extent, _) => {
+                Some(LogPoint { segment_base: extent.segment_base, position: extent.position, offset: extent.first })
+            }
+            Step::Mode(FlushMode::Replicated, _)
+            | Step::Mode(FlushMode::Durable, _)
+            | Step::Roll(_)
+            | Step::Epoch(..) => None,
+        });
+    }
+}

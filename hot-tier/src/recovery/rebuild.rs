@@ -1,0 +1,304 @@
+//! Second pass: one partition's log from its base, its steps and its files.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use model::Offset;
+use model::batch::{BatchHeader, BatchView, Batches};
+use model::settings::FlushMode;
+
+use super::plan::{Plan, Step};
+use crate::core::Core;
+use crate::error::StorageError;
+use crate::journal::entry::{Extent, LogPoint};
+use crate::journal::replay::{Place, Tail};
+use crate::layout;
+use crate::leader_epochs::LeaderEpochs;
+use crate::open_files::FileSlot;
+use crate::partition::producers_at;
+use crate::producer_state::ProducerStates;
+use crate::segment::scan::Depth;
+use crate::segment::{Segment, SegmentFacts};
+
+/// Bytes between index entries of what is recovered.
+const INDEX_INTERVAL_BYTES: u64 = 4096;
+
+/// A partition's log as far as it has been rebuilt.
+pub(super) struct Rebuild<'a> {
+    pub(super) core: &'a Core,
+    pub(super) dir: Arc<Path>,
+    pub(super) mode: FlushMode,
+    pub(super) log_start: Offset,
+    /// Never empty once [`Rebuild::start`] is through.
+    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) epochs: LeaderEpochs,
+    pub(super) producers: ProducerStates,
+    /// Bases of the segment files in the folder.
+    pub(super) files: BTreeSet<Offset>,
+    /// What was lost or found damaged, for people.
+    pub(super) damage: Vec<String>,
+    /// The log ends before the journal says it does.
+    pub(super) was_cut: bool,
+    /// Base of the first segment whose file may be longer than it should.
+    pub(super) touched_from: Offset,
+    /// Segments whose bytes only the page cache may have.
+    pub(super) unsynced: Vec<Arc<Segment>>,
+}
+
+impl Rebuild<'_> {
+    /// Takes the plan's steps on top of what the base gave.
+    pub(super) fn run(&mut self, plan: &Plan, tail: &Tail) -> Result<(), StorageError> {
+        for step in &plan.steps {
+            let goes_on = match step {
+                Step::Append(extent, place) => self.append(*extent, *place, tail)?,
+                Step::Bypassed(extent, len) => self.bypassed(*extent, *len)?,
+                Step::Roll(base) => self.roll(*base)?,
+                Step::Epoch(epoch, start) => {
+                    self.epochs.begin(*epoch, *start);
+                    true
+                }
+                Step::Mode(mode, point) => {
+                    let reached = self.mode == FlushMode::Durable || self.scan_to(*point)?;
+                    self.mode = *mode;
+                    reached
+                }
+            };
+            if !goes_on {
+                self.was_cut = true;
+                break;
+            }
+        }
+        if self.mode == FlushMode::Replicated {
+            self.scan_to_the_end()?;
+        }
+        self.cut_files()
+    }
+
+    pub(super) fn active(&self) -> &Arc<Segment> {
+        // Filled by the base, and never emptied.
+        &self.segments[self.segments.len() - 1]
+    }
+
+    pub(super) fn end(&self) -> LogPoint {
+        let active = self.active();
+        LogPoint { segment_base: active.base(), position: active.size(), offset: active.next() }
+    }
+
+    fn append(&mut self, extent: Extent, place: Place, tail: &Tail) -> Result<bool, StorageError> {
+        if self.is_behind(extent, place.len as u64) {
+            return Ok(true);
+        }
+        if !self.reach(extent)? {
+            return Ok(false);
+        }
+        let bytes = tail.batches(place)?;
+        let mut headers = Vec::new();
+        for batch in Batches::new(&bytes) {
+            match batch {
+                Ok(BatchView { header, .. }) => headers.push(header),
+                // The entry's checksum held: whoever wrote it wrote this.
+                Err(e) => return Err(self.active().damaged(extent.position, e.to_string())),
+            }
+        }
+        let active = Arc::clone(self.active());
+        active.write(&self.core.files, &[std::io::IoSlice::new(&bytes)])?;
+        self.take(&headers);
+        Ok(true)
+    }
+
+    /// A large append: its bytes must be in the segment, or it was never acknowledged.
+    fn bypassed(&mut self, extent: Extent, len: u64) -> Result<bool, StorageError> {
+        if self.is_behind(extent, len) {
+            return Ok(true);
+        }
+        if !self.reach(extent)? {
+            return Ok(false);
+        }
+        let target = LogPoint { position: extent.position + len, offset: extent.next, ..self.end() };
+        let before = self.end();
+        if !self.scan_to(target)? {
+            // All or nothing: what is there of the append goes too.
+            self.cut_back(before)?;
+            return Ok(false);
+        }
+        let active = Arc::clone(self.active());
+        self.unsynced.push(active);
+        Ok(true)
+    }
+
+    /// True when the base has these bytes already.
+    fn is_behind(&self, extent: Extent, len: u64) -> bool {
+        let end = self.end();
+        (extent.segment_base, extent.position + len) <= (end.segment_base, end.position)
+    }
+
+    /// Gets to the place of an append; through the files when entries before it are missing.
+    fn reach(&mut self, extent: Extent) -> Result<bool, StorageError> {
+        let target = LogPoint { segment_base: extent.segment_base, position: extent.position, offset: extent.first };
+        let end = self.end();
+        if (end.segment_base, end.position) == (target.segment_base, target.position) {
+            return Ok(true);
+        }
+        let reached = self.scan_to(target)?;
+        if !reached {
+            let (from, to) = (end.offset, extent.first);
+            self.damage.push(format!("{}: records {from} to {to} are lost, and all behind them", self.dir.display()));
+        }
+        Ok(reached)
+    }
+
+    fn roll(&mut self, base: Offset) -> Result<bool, StorageError> {
+        if base < self.active().base() || (base == self.active().base() && self.active().size() == 0) {
+            return Ok(true);
+        }
+        if self.mode == FlushMode::Replicated {
+            // The segment before it was never journaled: all that is in its file counts.
+            self.scan_active(None)?;
+        }
+        if base < self.end().offset {
+            return Ok(false);
+        }
+        self.begin_segment(base);
+        Ok(true)
+    }
+
+    fn begin_segment(&mut self, base: Offset) {
+        self.active().close_at(0, base);
+        self.active().finish_indexes(&self.core.files);
+        self.segments.push(Arc::new(Segment::new(&self.dir, base)));
+    }
+
+    /// Takes batches from the files up to `target`; false when they do not get there.
+    fn scan_to(&mut self, target: LogPoint) -> Result<bool, StorageError> {
+        while self.end().segment_base < target.segment_base {
+            self.scan_active(None)?;
+            let Some(next) = self.next_file() else { return Ok(false) };
+            if next < self.end().offset || next > target.segment_base {
+                return Ok(false);
+            }
+            self.begin_segment(next);
+        }
+        if self.end().segment_base != target.segment_base || self.end().position > target.position {
+            return Ok(false);
+        }
+        self.scan_active(Some(target.position))?;
+        Ok(self.end().position == target.position && self.end().offset <= target.offset)
+    }
+
+    /// Takes all intact batches that follow in the files.
+    pub(super) fn scan_to_the_end(&mut self) -> Result<(), StorageError> {
+        self.scan_active(None)?;
+        while let Some(next) = self.next_file() {
+            if next != self.end().offset {
+                break;
+            }
+            self.begin_segment(next);
+            self.scan_active(None)?;
+        }
+        Ok(())
+    }
+
+    fn next_file(&self) -> Option<Offset> {
+        self.files.range(self.active().base() + 1..).next().copied()
+    }
+
+    /// Takes intact batches behind the active segment's end, up to `limit` bytes of the file.
+    fn scan_active(&mut self, limit: Option<u64>) -> Result<(), StorageError> {
+        let active = Arc::clone(self.active());
+        if !self.files.contains(&active.base()) {
+            return Ok(());
+        }
+        let len = match active.open_log(&self.core.files) {
+            Ok(file) => file.len().map_err(|e| active.io("measure", e))?,
+            Err(e) if e.is_not_found() => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let end = limit.unwrap_or(len).min(len);
+        if end <= active.size() {
+            return Ok(());
+        }
+        let mut headers: Vec<BatchHeader> = Vec::new();
+        let mut next = active.next();
+        active.walk(&self.core.files, active.size()..end, Depth::Checksums, |step| {
+            if step.header.base_offset < next || step.header.last_offset_delta < 0 {
+                return ControlFlow::Break(());
+            }
+            next = step.header.next_offset();
+            headers.push(*step.header);
+            ControlFlow::Continue(())
+        })?;
+        self.take(&headers);
+        Ok(())
+    }
+
+    fn take(&mut self, headers: &[BatchHeader]) {
+        let now_ms = self.core.now_ms();
+        self.active().publish(headers, now_ms, INDEX_INTERVAL_BYTES);
+        for header in headers {
+            self.producers.apply(header, now_ms);
+            self.epochs.begin(header.leader_epoch, header.base_offset);
+        }
+    }
+
+    /// Forgets everything behind `point`; the files are cut later.
+    pub(super) fn cut_back(&mut self, point: LogPoint) -> Result<(), StorageError> {
+        let keep = self.segments.partition_point(|segment| segment.base() < point.segment_base);
+        let Some(old) = self.segments.get(keep).cloned() else { return Ok(()) };
+        self.segments.truncate(keep);
+        self.touched_from = self.touched_from.min(old.base());
+        let mut facts = SegmentFacts::empty(old.base());
+        if old.base() == point.segment_base {
+            let first_append_ms = old.facts().first_append_ms;
+            old.walk(&self.core.files, 0..point.position.min(old.size()), Depth::Headers, |step| {
+                facts.add(step.header, first_append_ms);
+                ControlFlow::Continue(())
+            })?;
+        }
+        facts.next = facts.next.max(point.offset.min(old.next()));
+        let segment = Segment::existing(&self.dir, facts);
+        segment.rebuild_indexes(&self.core.files, INDEX_INTERVAL_BYTES)?;
+        self.segments.push(Arc::new(segment));
+        self.epochs.truncate_to(point.offset);
+        self.producers = producers_at(self.core, &self.dir, &self.segments, point.offset)?;
+        Ok(())
+    }
+
+    /// Drops whole segments that the log start or an eviction has passed.
+    pub(super) fn drop_below(&mut self, offset: Offset) {
+        let going = self.segments.windows(2).take_while(|pair| pair[1].base() <= offset).count();
+        self.segments.drain(..going);
+    }
+
+    /// Cuts segment files behind their last batch, and retires files that are no part of the log.
+    fn cut_files(&mut self) -> Result<(), StorageError> {
+        for segment in &self.segments {
+            if !self.files.contains(&segment.base()) || segment.base() < self.touched_from {
+                continue;
+            }
+            let file = segment.open_log(&self.core.files)?;
+            if file.len().map_err(|e| segment.io("measure", e))? > segment.size() {
+                file.set_len(segment.size()).map_err(|e| segment.io("cut", e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the names of files away that belong to no segment of the log.
+    pub(super) fn retire_strangers(&self, names: &[String]) -> Result<(), StorageError> {
+        let bases: BTreeSet<Offset> = self.segments.iter().map(|segment| segment.base()).collect();
+        for name in names {
+            let Some((offset, _)) = layout::parse_file_name(name) else { continue };
+            if bases.contains(&offset) {
+                continue;
+            }
+            let slot = FileSlot::new(&self.dir, name.clone());
+            let retired = self.core.files.retire(&slot).map_err(|e| StorageError::io("retire", &slot.path(), e))?;
+            if let Some(path) = retired {
+                self.core.trash.add(path);
+            }
+        }
+        Ok(())
+    }
+}

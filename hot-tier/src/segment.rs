@@ -1,0 +1,367 @@
+//! A segment: one file of record batches back to back, with its two sparse indexes.
+//!
+//! One writer (who holds the partition's lock) adds batches at the end; readers need no lock. What a reader may look at
+//! is `[0, size)`, and `size` moves only when all bytes below it are in the file. The indexes may lag behind.
+
+use std::io::{self, IoSlice};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use model::batch::BatchHeader;
+use model::{NO_TIMESTAMP, Offset, TimestampMs};
+
+use crate::disk::{DiskFile, Open};
+use crate::error::StorageError;
+use crate::layout::{FileKind, file_name};
+use crate::open_files::{FileSlot, OpenFiles};
+
+pub(crate) mod scan;
+pub(crate) mod side_index;
+
+use scan::{Depth, WalkEnd, walk};
+use side_index::{Found, OffsetEntry, SideIndex, TimeEntry};
+
+/// Bytes that a lookup may have to walk over before the index counts as full of holes and is built anew.
+const SPARSE_BYTES_MAX: u64 = 1 << 20;
+
+/// Facts about a segment that are kept in the checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentFacts {
+    pub(crate) base: Offset,
+    pub(crate) next: Offset,
+    pub(crate) size: u64,
+    pub(crate) max_timestamp: TimestampMs,
+    /// Last offset of the batch that first has `max_timestamp`.
+    pub(crate) max_timestamp_offset: Offset,
+    /// The broker's time at the first append, or −1 while the segment is empty.
+    pub(crate) first_append_ms: TimestampMs,
+    /// The broker's time at the last append, or −1.
+    pub(crate) last_append_ms: TimestampMs,
+}
+
+impl SegmentFacts {
+    /// A segment without a record.
+    pub(crate) fn empty(base: Offset) -> Self {
+        SegmentFacts {
+            base,
+            next: base,
+            size: 0,
+            max_timestamp: NO_TIMESTAMP,
+            max_timestamp_offset: base,
+            first_append_ms: NO_TIMESTAMP,
+            last_append_ms: NO_TIMESTAMP,
+        }
+    }
+
+    /// Takes a batch into account.
+    pub(crate) fn add(&mut self, header: &BatchHeader, now_ms: TimestampMs) {
+        self.size += header.size_bytes() as u64;
+        self.next = header.next_offset();
+        if header.max_timestamp > self.max_timestamp {
+            self.max_timestamp = header.max_timestamp;
+            self.max_timestamp_offset = header.last_offset();
+        }
+        if self.first_append_ms == NO_TIMESTAMP {
+            self.first_append_ms = now_ms;
+        }
+        self.last_append_ms = now_ms;
+    }
+}
+
+/// One segment of a partition's log.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    base: Offset,
+    log: Arc<FileSlot>,
+    offsets: SideIndex<OffsetEntry>,
+    times: SideIndex<TimeEntry>,
+    size: AtomicU64,
+    next: AtomicI64,
+    max_timestamp: AtomicI64,
+    max_timestamp_offset: AtomicI64,
+    first_append_ms: AtomicI64,
+    last_append_ms: AtomicI64,
+    /// Bytes since the last index entry.
+    unindexed: AtomicU64,
+    /// Bytes that a sync has covered.
+    synced: AtomicU64,
+    /// The file's name is known to be durable.
+    named: AtomicBool,
+    /// Journal position behind the entry that closed the segment.
+    closed_lsn: AtomicU64,
+    rebuilt: AtomicBool,
+}
+
+/// A batch that a lookup found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Located {
+    pub(crate) position: u64,
+    pub(crate) header: BatchHeader,
+}
+
+impl Segment {
+    /// A segment that begins now.
+    pub(crate) fn new(dir: &Arc<Path>, base: Offset) -> Self {
+        Self::build(dir, SegmentFacts::empty(base), SideIndex::empty, SideIndex::empty)
+    }
+
+    /// A segment whose files are there.
+    pub(crate) fn existing(dir: &Arc<Path>, facts: SegmentFacts) -> Self {
+        let segment = Self::build(dir, facts, SideIndex::stored, SideIndex::stored);
+        segment.named.store(true, Ordering::Relaxed);
+        segment
+    }
+
+    fn build(
+        dir: &Arc<Path>,
+        facts: SegmentFacts,
+        offsets: impl Fn(Arc<FileSlot>) -> SideIndex<OffsetEntry>,
+        times: impl Fn(Arc<FileSlot>) -> SideIndex<TimeEntry>,
+    ) -> Self {
+        let slot = |kind| FileSlot::new(dir, file_name(facts.base, kind));
+        Segment {
+            base: facts.base,
+            log: slot(FileKind::Log),
+            offsets: offsets(slot(FileKind::OffsetIndex)),
+            times: times(slot(FileKind::TimeIndex)),
+            size: AtomicU64::new(facts.size),
+            next: AtomicI64::new(facts.next),
+            max_timestamp: AtomicI64::new(facts.max_timestamp),
+            max_timestamp_offset: AtomicI64::new(facts.max_timestamp_offset),
+            first_append_ms: AtomicI64::new(facts.first_append_ms),
+            last_append_ms: AtomicI64::new(facts.last_append_ms),
+            unindexed: AtomicU64::new(0),
+            synced: AtomicU64::new(facts.size),
+            named: AtomicBool::new(false),
+            closed_lsn: AtomicU64::new(u64::MAX),
+            rebuilt: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn base(&self) -> Offset {
+        self.base
+    }
+
+    /// First offset after the segment, for readers.
+    pub(crate) fn next(&self) -> Offset {
+        self.next.load(Ordering::Acquire)
+    }
+
+    /// Bytes that readers may look at.
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn max_timestamp(&self) -> TimestampMs {
+        self.max_timestamp.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn facts(&self) -> SegmentFacts {
+        SegmentFacts {
+            base: self.base,
+            next: self.next(),
+            size: self.size(),
+            max_timestamp: self.max_timestamp(),
+            max_timestamp_offset: self.max_timestamp_offset.load(Ordering::Acquire),
+            first_append_ms: self.first_append_ms.load(Ordering::Acquire),
+            last_append_ms: self.last_append_ms.load(Ordering::Acquire),
+        }
+    }
+
+    /// The files, in the order in which their names go.
+    pub(crate) fn slots(&self) -> [&Arc<FileSlot>; 3] {
+        [&self.log, self.offsets.slot(), self.times.slot()]
+    }
+
+    pub(crate) fn log_slot(&self) -> &Arc<FileSlot> {
+        &self.log
+    }
+
+    /// The file of batches.
+    pub(crate) fn open_log(&self, files: &OpenFiles) -> Result<Arc<dyn DiskFile>, StorageError> {
+        files.open(&self.log, Open::Existing).map_err(|e| self.io("open", e))
+    }
+
+    /// The file of batches, made when it is not there.
+    pub(crate) fn create_log(&self, files: &OpenFiles) -> Result<Arc<dyn DiskFile>, StorageError> {
+        files.open(&self.log, Open::Create).map_err(|e| self.io("create", e))
+    }
+
+    pub(crate) fn io(&self, action: &'static str, source: io::Error) -> StorageError {
+        StorageError::io(action, &self.log.path(), source)
+    }
+
+    pub(crate) fn damaged(&self, position: u64, what: impl Into<String>) -> StorageError {
+        StorageError::Damaged { path: self.log.path(), position, what: what.into() }
+    }
+
+    /// Bytes at the end that no sync has covered yet.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.size() > 0 && (self.synced.load(Ordering::Acquire) < self.size() || !self.is_named())
+    }
+
+    pub(crate) fn is_named(&self) -> bool {
+        self.named.load(Ordering::Acquire)
+    }
+
+    /// A sync has covered the first `size` bytes and the name.
+    pub(crate) fn note_synced(&self, size: u64) {
+        self.synced.fetch_max(size, Ordering::AcqRel);
+        self.named.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn note_dirty_from(&self, size: u64) {
+        self.synced.fetch_min(size, Ordering::AcqRel);
+    }
+
+    /// The segment grows no more: the journal says so at `lsn`, and the next one begins at `next`.
+    pub(crate) fn close_at(&self, lsn: u64, next: Offset) {
+        self.next.store(next, Ordering::Release);
+        self.closed_lsn.store(lsn, Ordering::Release);
+    }
+
+    /// Journal position that must be flushed before the segment's end is final; `u64::MAX` while it is open.
+    pub(crate) fn closed_lsn(&self) -> u64 {
+        self.closed_lsn.load(Ordering::Acquire)
+    }
+
+    /// Writes batches behind the end. They are not part of the segment until [`Segment::publish`].
+    pub(crate) fn write(&self, files: &OpenFiles, batches: &[IoSlice<'_>]) -> Result<(), StorageError> {
+        let file = self.create_log(files)?;
+        file.write_at(batches, self.size()).map_err(|e| self.io("append to", e))
+    }
+
+    /// Gives back the room of bytes that were written and not published.
+    pub(crate) fn discard_unpublished(&self, files: &OpenFiles) -> Result<(), StorageError> {
+        let file = self.open_log(files)?;
+        file.set_len(self.size()).map_err(|e| self.io("cut", e))
+    }
+
+    /// Makes batches that were written part of the segment: `headers` in order, with offsets assigned.
+    pub(crate) fn publish(&self, headers: &[BatchHeader], now_ms: TimestampMs, index_interval: u64) {
+        let mut facts = self.facts();
+        for header in headers {
+            let position = facts.size;
+            facts.add(header, now_ms);
+            self.index(header, position, &facts, index_interval);
+        }
+        self.max_timestamp_offset.store(facts.max_timestamp_offset, Ordering::Release);
+        self.max_timestamp.store(facts.max_timestamp, Ordering::Release);
+        self.first_append_ms.store(facts.first_append_ms, Ordering::Release);
+        self.last_append_ms.store(facts.last_append_ms, Ordering::Release);
+        self.next.store(facts.next, Ordering::Release);
+        self.size.store(facts.size, Ordering::Release);
+    }
+
+    /// Adds index entries for the batch at `position` when enough bytes lie between it and the last entry.
+    fn index(&self, header: &BatchHeader, position: u64, facts: &SegmentFacts, interval: u64) {
+        let unindexed = self.unindexed.load(Ordering::Relaxed);
+        if unindexed > interval {
+            if let (Some(relative_offset), Ok(position)) =
+                (self.relative(header.last_offset()), u32::try_from(position))
+            {
+                self.offsets.push(OffsetEntry { relative_offset, position });
+                self.push_time(facts);
+            }
+            self.unindexed.store(0, Ordering::Relaxed);
+        }
+        self.unindexed.fetch_add(header.size_bytes() as u64, Ordering::Relaxed);
+    }
+
+    fn push_time(&self, facts: &SegmentFacts) {
+        if facts.max_timestamp >= 0
+            && let Some(relative_offset) = self.relative(facts.max_timestamp_offset)
+        {
+            self.times.push(TimeEntry { timestamp: facts.max_timestamp, relative_offset });
+        }
+    }
+
+    fn relative(&self, offset: Offset) -> Option<u32> {
+        // Kafka's tools read the relative offset as a signed number.
+        i32::try_from(offset.checked_sub(self.base)?).ok().and_then(|relative| u32::try_from(relative).ok())
+    }
+
+    /// Writes index entries from memory; errors only cost a rebuild later.
+    pub(crate) fn store_indexes(&self, files: &OpenFiles) {
+        let size = self.size();
+        let stored = self.offsets.store(files, size).and_then(|a| Ok(a & self.times.store(files, size)?));
+        match stored {
+            Ok(true) => {}
+            Ok(false) => drop(self.rebuild_indexes(files, 4096)),
+            Err(e) => tracing::warn!(segment = %self.log.path().display(), error = %e, "cannot write an index"),
+        }
+    }
+
+    /// Writes index entries when many have collected.
+    pub(crate) fn store_full_indexes(&self, files: &OpenFiles) {
+        if self.offsets.is_tail_full() {
+            self.store_indexes(files);
+        }
+    }
+
+    /// The segment grows no more: its time index ends with its largest timestamp, as Kafka's do.
+    pub(crate) fn finish_indexes(&self, files: &OpenFiles) {
+        self.push_time(&self.facts());
+        self.store_indexes(files);
+    }
+
+    /// Builds both indexes anew from the batches.
+    ///
+    /// # Errors
+    /// Those of reading the batches.
+    pub(crate) fn rebuild_indexes(&self, files: &OpenFiles, interval: u64) -> Result<(), StorageError> {
+        tracing::info!(segment = %self.log.path().display(), "building the indexes of a segment anew");
+        let (mut offsets, mut times) = (Vec::new(), Vec::new());
+        let mut facts = SegmentFacts::empty(self.base);
+        let mut unindexed = 0;
+        let end = self.walk(files, 0..self.size(), Depth::Checksums, |step| {
+            facts.add(step.header, 0);
+            if unindexed > interval
+                && let (Some(relative_offset), Ok(position)) =
+                    (self.relative(step.header.last_offset()), u32::try_from(step.position))
+            {
+                offsets.push(OffsetEntry { relative_offset, position });
+                if let Some(relative_offset) = self.relative(facts.max_timestamp_offset)
+                    && facts.max_timestamp >= 0
+                    && times.last().is_none_or(|last: &TimeEntry| last.timestamp < facts.max_timestamp)
+                {
+                    times.push(TimeEntry { timestamp: facts.max_timestamp, relative_offset });
+                }
+                unindexed = 0;
+            }
+            unindexed += step.header.size_bytes() as u64;
+            ControlFlow::Continue(())
+        })?;
+        self.offsets.replace(offsets);
+        self.times.replace(times);
+        self.unindexed.store(unindexed, Ordering::Relaxed);
+        self.rebuilt.store(true, Ordering::Release);
+        match end.damage {
+            Some(what) => Err(self.damaged(end.position, what)),
+            None => Ok(()),
+        }
+    }
+
+    /// Walks over the batches in `range`.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn walk(
+        &self,
+        files: &OpenFiles,
+        range: std::ops::Range<u64>,
+        depth: Depth,
+        visit: impl FnMut(scan::Step<'_>) -> ControlFlow<()>,
+    ) -> Result<WalkEnd, StorageError> {
+        if range.is_empty() {
+            // An empty segment may have no file yet.
+            return Ok(WalkEnd { position: range.start, damage: None });
+        }
+        let file = self.open_log(files)?;
+        walk(&*file, range, depth, visit).map_err(|e| self.io("read", e))
+    }
+}
+
+mod lookup;

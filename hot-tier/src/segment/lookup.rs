@@ -1,0 +1,107 @@
+//! Finding a batch of a segment by offset or by timestamp.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+
+use model::batch::BatchHeader;
+use model::{Offset, TimestampMs};
+
+use super::scan::Depth;
+use super::{Found, Located, SPARSE_BYTES_MAX, Segment};
+use crate::error::StorageError;
+use crate::open_files::OpenFiles;
+
+/// Bytes between two entries of an index that is built anew.
+const REBUILD_INTERVAL_BYTES: u64 = 4096;
+
+impl Segment {
+    /// The first batch whose last offset is at least `offset`, below what readers may see; none when all are lower.
+    ///
+    /// # Errors
+    /// Those of reading, and [`StorageError::Damaged`] when a batch on the way is not one.
+    pub(crate) fn locate(&self, files: &OpenFiles, offset: Offset) -> Result<Option<Located>, StorageError> {
+        let size = self.size();
+        let start = self.index_position(files, offset, size)?;
+        let found = self.first_from(files, start..size, |header| header.last_offset() >= offset)?;
+        let reached = found.map_or(size, |found| found.position);
+        if reached - start > SPARSE_BYTES_MAX && !self.rebuilt.load(Ordering::Acquire) {
+            // The index lost entries in a power cut: this lookup was slow, the next ones will not be.
+            let _ = self.rebuild_indexes(files, REBUILD_INTERVAL_BYTES);
+        }
+        Ok(found)
+    }
+
+    /// The first batch from `from` on whose largest timestamp is at least `timestamp`.
+    ///
+    /// # Errors
+    /// As [`Segment::locate`].
+    pub(crate) fn locate_timestamp(
+        &self,
+        files: &OpenFiles,
+        timestamp: TimestampMs,
+        from: Offset,
+    ) -> Result<Option<Located>, StorageError> {
+        let size = self.size();
+        let found = self.times.find(files, timestamp, size).map_err(|e| self.io("read the time index of", e))?;
+        let first = match found {
+            // All batches before the one that first reached the entry's timestamp lie below it.
+            Found::Entry(entry) => self.base + i64::from(entry.relative_offset),
+            Found::Nothing => self.base,
+            Found::Damaged => {
+                let _ = self.rebuild_indexes(files, REBUILD_INTERVAL_BYTES);
+                self.base
+            }
+        };
+        let start = self.index_position(files, first.max(from), size)?;
+        self.first_from(files, start..size, |header| header.max_timestamp >= timestamp && header.last_offset() >= from)
+    }
+
+    /// A position at or before the batch of `offset`: where the index says, once that was checked.
+    fn index_position(&self, files: &OpenFiles, offset: Offset, size: u64) -> Result<u64, StorageError> {
+        let key = offset.saturating_sub(self.base);
+        for _ in 0..2 {
+            let found = self.offsets.find(files, key, size).map_err(|e| self.io("read the offset index of", e))?;
+            match found {
+                Found::Nothing => return Ok(0),
+                Found::Entry(entry) if u64::from(entry.position) >= size => return Ok(0),
+                Found::Entry(entry) => {
+                    let position = u64::from(entry.position);
+                    let expected = self.base + i64::from(entry.relative_offset);
+                    let at = self.first_from(files, position..size, |_| true);
+                    if matches!(at, Ok(Some(at)) if at.header.last_offset() == expected) {
+                        return Ok(position);
+                    }
+                }
+                Found::Damaged => {}
+            }
+            if let Err(e) = self.rebuild_indexes(files, REBUILD_INTERVAL_BYTES)
+                && !matches!(e, StorageError::Damaged { .. })
+            {
+                return Err(e);
+            }
+            self.store_indexes(files);
+        }
+        Ok(0)
+    }
+
+    /// The first batch in `range` that `wanted` takes.
+    fn first_from(
+        &self,
+        files: &OpenFiles,
+        range: std::ops::Range<u64>,
+        wanted: impl Fn(&BatchHeader) -> bool,
+    ) -> Result<Option<Located>, StorageError> {
+        let mut found = None;
+        let end = self.walk(files, range, Depth::Headers, |step| {
+            if !wanted(step.header) {
+                return ControlFlow::Continue(());
+            }
+            found = Some(Located { position: step.position, header: *step.header });
+            ControlFlow::Break(())
+        })?;
+        match end.damage {
+            Some(what) => Err(self.damaged(end.position, what)),
+            None => Ok(found),
+        }
+    }
+}

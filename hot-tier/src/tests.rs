@@ -1,0 +1,8 @@
+//! The tier as its users see it, on disks that fail.
+
+mod append;
+mod damage;
+mod fixture;
+mod lifecycle;
+mod power_cut;
+mod read;

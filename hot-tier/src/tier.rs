@@ -1,0 +1,264 @@
+//! The local log of a broker: all partitions, one journal, two threads.
+//!
+//! The *flusher* turns what was appended since its last round into one `fdatasync` and tells the broker. The *housekeeper*
+//! writes checkpoints, prepares journal files and unlinks what was deleted.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use model::settings::TopicSettings;
+use model::{TimestampMs, TopicName, TopicPartition};
+use parking_lot::{Mutex, RwLock};
+
+use crate::config::Config;
+use crate::core::{Core, Drive, FlushListener};
+use crate::disk::{Disk, DiskLock, LocalDisk};
+use crate::error::{OpenError, StorageError, TierFailure};
+use crate::journal::entry::Event;
+use crate::layout;
+use crate::leader_epochs::LeaderEpochs;
+use crate::partition::{Origin, PartitionLog};
+use crate::producer_state::ProducerStates;
+use crate::recovery::{self, Recovered, RecoveryReport, Setting, topics_dir};
+use crate::segment::Segment;
+
+mod checkpointing;
+mod threads;
+
+/// The local log of a broker. Clones share it; the last one to go stops its threads, as a crash would: call
+/// [`HotTier::close`] for an orderly end.
+///
+/// A [`FlushListener`] must not hold a clone, or the tier never ends.
+#[derive(Debug, Clone)]
+pub struct HotTier {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    report: RecoveryReport,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    _lock: Box<dyn DiskLock>,
+}
+
+/// What the threads work on.
+#[derive(Debug)]
+struct Shared {
+    core: Arc<Core>,
+    partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionLog>>>,
+    /// Folders came or went since the last checkpoint.
+    folders_changed: AtomicBool,
+    /// One checkpoint at a time.
+    checkpointing: Mutex<()>,
+}
+
+impl HotTier {
+    /// Opens the data folder, recovers what is in it, and starts the threads. `now_ms` is the time, in ms since the epoch.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] when another process has the folder; settings that cannot work; errors of the disk. Damaged
+    /// files are no error: see [`HotTier::recovery_report`].
+    pub fn open(config: Config, now_ms: TimestampMs, on_flush: FlushListener) -> Result<HotTier, OpenError> {
+        Self::open_on(Setting { config, disk: Arc::new(LocalDisk), on_flush, drive: Drive::Threads, now_ms })
+    }
+
+    pub(crate) fn open_on(setting: Setting) -> Result<HotTier, OpenError> {
+        setting.config.check()?;
+        let drive = setting.drive;
+        let lock = lock(&*setting.disk, &setting.config.data_dir)?;
+        let Recovered { core, partitions, report, checkpoint_first } = recovery::recover(setting)?;
+        let shared = Arc::new(Shared {
+            core,
+            partitions: RwLock::new(partitions.into_iter().map(|log| (log.id(), log)).collect()),
+            folders_changed: AtomicBool::new(true),
+            checkpointing: Mutex::new(()),
+        });
+        if checkpoint_first {
+            shared.checkpoint()?;
+        } else if !report.clean {
+            shared.core.ask_for_checkpoint();
+        }
+        for damage in &report.damage {
+            tracing::error!(%damage, "recovery found damage");
+        }
+        tracing::info!(
+            partitions = report.partitions,
+            entries = report.entries,
+            cut = report.cut,
+            clean = report.clean,
+            "the local log is open"
+        );
+        let threads = if drive == Drive::Threads { threads::start(&shared)? } else { Vec::new() };
+        Ok(HotTier { handle: Arc::new(Handle { shared, report, threads: Mutex::new(threads), _lock: lock }) })
+    }
+
+    /// What recovery found when the tier was opened.
+    #[must_use]
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.handle.report
+    }
+
+    /// All partitions, by id.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<Arc<PartitionLog>> {
+        self.handle.shared.partitions.read().values().cloned().collect()
+    }
+
+    /// One partition.
+    #[must_use]
+    pub fn partition(&self, partition: TopicPartition) -> Option<Arc<PartitionLog>> {
+        self.handle.shared.partitions.read().get(&partition).cloned()
+    }
+
+    /// Makes a partition's log, empty at offset 0; when there is one of this id, gives it the settings and returns it.
+    ///
+    /// # Errors
+    /// Those of the disk; no partition was made then.
+    pub fn create(
+        &self,
+        topic: &TopicName,
+        partition: TopicPartition,
+        settings: Arc<TopicSettings>,
+    ) -> Result<Arc<PartitionLog>, StorageError> {
+        let shared = &self.handle.shared;
+        let known = self.partition(partition);
+        if let Some(log) = known {
+            log.update_settings(settings)?;
+            return Ok(log);
+        }
+        shared.core.wait_for_room()?;
+        let mut partitions = shared.partitions.write();
+        if let Some(log) = partitions.get(&partition) {
+            return Ok(Arc::clone(log));
+        }
+        let log = Arc::new(shared.make_log(topic, partition, settings)?);
+        partitions.insert(partition, Arc::clone(&log));
+        Ok(log)
+    }
+
+    /// Removes a partition's log: durable when this returns, the files go in the background. Readers that hold them go
+    /// on. A partition that is not there is fine. Blocks for one flush.
+    ///
+    /// # Errors
+    /// Those of the journal, when the partition is still there, and of the disk.
+    pub fn remove(&self, partition: TopicPartition) -> Result<(), StorageError> {
+        let shared = &self.handle.shared;
+        let Some(log) = self.partition(partition) else { return Ok(()) };
+        let lsn = match log.mark_removed() {
+            // Someone else is removing it.
+            Err(StorageError::Removed(_)) => return Ok(()),
+            marked => marked?,
+        };
+        shared.core.wait_durable(lsn)?;
+        let deleted = layout::deleted(log.dir());
+        let renamed = shared.core.disk().rename(log.dir(), &deleted);
+        renamed.map_err(|e| shared.core.judge(StorageError::io("retire", log.dir(), e)))?;
+        shared.folders_changed.store(true, Ordering::Release);
+        log.close_files();
+        shared.partitions.write().remove(&partition);
+        shared.core.trash.add(deleted);
+        shared.core.housekeeping.raise();
+        Ok(())
+    }
+
+    /// Why nothing is acknowledged any more, when that is so. Only a restart helps.
+    #[must_use]
+    pub fn failure(&self) -> Option<TierFailure> {
+        self.handle.shared.core.failure().cloned()
+    }
+
+    /// Flushes everything, writes a checkpoint so that the next start has nothing to do, and stops. What comes after
+    /// fails.
+    ///
+    /// # Errors
+    /// Those of the disk: the next start recovers then, as after a crash.
+    pub fn close(&self) -> Result<(), StorageError> {
+        let shared = &self.handle.shared;
+        while shared.core.flush_round()? {}
+        let closed = shared.close_checkpoint();
+        shared.core.trash.empty(shared.core.disk());
+        shared.core.shut();
+        self.handle.stop();
+        closed
+    }
+
+    /// Writes a checkpoint now: afterwards recovery needs nothing of what was written before.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn checkpoint(&self) -> Result<(), StorageError> {
+        self.handle.shared.checkpoint()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.handle.shared.core
+    }
+}
+
+impl Shared {
+    /// Called with the list of partitions locked, so that a checkpoint that covers the entry lists the partition.
+    fn make_log(
+        &self,
+        topic: &TopicName,
+        id: TopicPartition,
+        settings: Arc<TopicSettings>,
+    ) -> Result<PartitionLog, StorageError> {
+        let core = &self.core;
+        let dir = topics_dir(&core.config.data_dir).join(layout::partition_dir(topic, id));
+        let made = core.disk().create_dir_all(&dir).map_err(|e| StorageError::io("create", &dir, e));
+        made.and_then(|()| recovery::write_identity(core.disk(), &dir, id, topic)).map_err(|e| core.judge(e))?;
+        let lsn = core.journal(id, &Event::Create(topic.clone()), &[])?;
+        let dir: Arc<Path> = Arc::from(dir);
+        let origin = Origin {
+            id,
+            topic: topic.clone(),
+            dir: Arc::clone(&dir),
+            mode: model::settings::FlushMode::Durable,
+            segments: vec![Arc::new(Segment::new(&dir, 0))],
+            epochs: LeaderEpochs::default(),
+            producers: ProducerStates::default(),
+            log_start: 0,
+            checkpointed: None,
+            settings: Arc::clone(&settings),
+        };
+        let log = PartitionLog::new(Arc::clone(core), origin);
+        core.flush.request(lsn);
+        self.folders_changed.store(true, Ordering::Release);
+        log.update_settings(settings)?;
+        Ok(log)
+    }
+}
+
+impl Handle {
+    fn stop(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            // The last clone may go inside of a listener, which the flusher calls.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.core.shut();
+        self.stop();
+    }
+}
+
+fn lock(disk: &dyn Disk, data_dir: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
+    disk.create_dir_all(data_dir).map_err(|e| StorageError::io("create", data_dir, e))?;
+    let path = data_dir.join("lock");
+    disk.lock(&path).map_err(|e| match e.kind() {
+        ErrorKind::WouldBlock => OpenError::Locked(data_dir.to_owned()),
+        _ => StorageError::io("lock", &path, e).into(),
+    })
+}
