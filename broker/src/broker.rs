@@ -16,6 +16,9 @@ use crate::partitions::{Partitions, Rooms};
 use crate::producer_ids::ProducerIds;
 use crate::timing::Clock;
 
+/// Name of the one listener, in the metadata and in Kafka's settings.
+pub(crate) const LISTENER: &str = "PLAINTEXT";
+
 /// One node.
 #[derive(Debug)]
 pub struct Broker {

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Settings;
 use crate::config::layers::DefaultLayers;
+use crate::crash_point::crash_point;
 use crate::partition::{Leadership, Partition, State};
 
 /// A topic's partitions by index; a hole is a partition that another node leads.
@@ -188,6 +189,7 @@ impl Followed {
                 }
                 continue;
             }
+            crash_point("topic.created");
             match rooms.hot.create(&topic.name, id, Arc::clone(&settings)) {
                 Ok(log) => {
                     apply_settings(&log, &settings);
@@ -210,7 +212,9 @@ impl Followed {
         for id in gone {
             let Some(partition) = self.open.remove(&id) else { continue };
             partition.close(State::Deleted);
+            crash_point("topic.deleted");
             remove_log(rooms.hot, &partition.log);
+            crash_point("topic.log-removed");
             self.settings.remove(&id.topic_id);
             if !changes.deleted.contains(&partition.topic) {
                 changes.deleted.push(partition.topic.clone());

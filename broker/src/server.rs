@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin};
-use crate::broker::Broker;
+use crate::broker::{Broker, LISTENER};
 use crate::config::{Config, HostPort};
 use crate::groups::GroupCoordinator;
 use crate::handlers::fetch::session::FetchSessions;
@@ -174,7 +174,7 @@ async fn open(config: Config, listen: SocketAddr) -> Result<Arc<Broker>, StartEr
         data_dir: config.data_dir.clone(),
         node_id: config.node_id,
         cluster_id_if_new: None,
-        listeners: vec![Listener { name: "PLAINTEXT".to_owned(), host: advertise.host, port: advertise.port }],
+        listeners: vec![Listener { name: LISTENER.to_owned(), host: advertise.host, port: advertise.port }],
         rack: None,
         snapshot_every: SNAPSHOT_EVERY,
     };

@@ -111,7 +111,8 @@ def test_get_offset_shell_and_delete_records(server: AnyServer, tier: str, tmp_p
     assert at("-3") == "77"
     assert at("earliest-local") == ("400" if server.tiered and tier == "cold" else "0")
     if server.tiered:
-        assert at("-5") == ("399" if tier == "cold" else "-1"), "the latest tiered offset is the last archived record's"
+        # The tool leaves out partitions without an answer: nothing is archived of the hot one.
+        assert at("-5") == ("399" if tier == "cold" else ""), "the latest tiered offset is the last archived record's"
     assert at(str(base + 300)) == "77", "the first record at or after that time, though 300 is nearer"
     file = tmp_path / "delete.json"
     file.write_text(json.dumps({"partitions": [{"topic": topic, "partition": 0, "offset": 150}], "version": 1}))
@@ -124,10 +125,10 @@ def test_get_offset_shell_and_delete_records(server: AnyServer, tier: str, tmp_p
 def test_config_command(server: AnyServer) -> None:
     topic = server.create_topic("java-config")
     entity = [*server_args(server), "--entity-type", "topics", "--entity-name", topic]
-    tool("configs", *entity, "--alter", "--add-config", "max.message.bytes=123456,cleanup.policy=[compact,delete]")
+    tool("configs", *entity, "--alter", "--add-config", "max.message.bytes=123456,segment.ms=7000,cleanup.policy=[delete]")
     described = tool("configs", *entity, "--describe", "--all")
     assert re.search(r"max\.message\.bytes=123456 sensitive=false synonyms=\{DYNAMIC_TOPIC_CONFIG:", described), described
-    assert "cleanup.policy=compact,delete" in described
+    assert "cleanup.policy=delete" in described and "segment.ms=7000" in described
     tool("configs", *entity, "--alter", "--delete-config", "max.message.bytes")
     assert "max.message.bytes" not in tool("configs", *entity, "--describe")
 
@@ -182,7 +183,8 @@ def segment_files(server: FirnServer, topic: str) -> list[Path]:
     """The `.log` files of a topic with one partition: those whose folder names the topic or its id."""
     from confluent_kafka import TopicCollection
 
-    described = server.admin().describe_topics(TopicCollection([topic]))[topic].result(20)
+    admin = server.admin()
+    described = admin.describe_topics(TopicCollection([topic]))[topic].result(20)
     names = (topic, str(described.topic_id))
     return sorted(
         file for file in server.data_dir.rglob("*.log") if any(name in part for part in file.parts for name in names)

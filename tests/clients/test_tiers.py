@@ -1,6 +1,7 @@
 """What Firn adds: history settles as Parquet, local copies go, retention and deletion reach into the archive."""
 
 import json
+from fnmatch import fnmatch
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -139,11 +140,11 @@ def test_deleting_records_and_topics_empties_the_bucket(server: FirnServer) -> N
     topic = server.create_topic("emptied", tier="cold", partitions=2)
     produce(server.bootstrap, topic, generated(1000, seed=7, partitions=2), **SMALL)
     server.settle(topic)
-    before = len(data_objects(server, topic))
     admin = server.admin()
     part = TopicPartition(topic, 0, -1)
     assert admin.delete_records([part])[part].result(20).low_watermark == 500
-    wait_until("deleted records' objects to go", lambda: len(data_objects(server, topic)) <= before // 2)
+    wait_until("deleted records' objects to go", lambda: not data_objects(server, topic, "0"))
+    assert data_objects(server, topic, "1")
     assert len(consume(server.bootstrap, topic, partitions=2)) == 500
     admin.delete_topics([topic], operation_timeout=20)[topic].result(20)
     wait_until("a deleted topic's objects to go", lambda: not data_objects(server, topic))
@@ -190,16 +191,18 @@ def test_a_store_of_another_cluster_is_not_touched(server: FirnServer) -> None:
         ours = produce(server.bootstrap, mine, generated(200, seed=10), **SMALL)
         neighbour.settle(topic)
         server.settle(mine)
-        server.admin().delete_topics([mine], operation_timeout=20)[mine].result(20)
+        admin = server.admin()
+        admin.delete_topics([mine], operation_timeout=20)[mine].result(20)
         expect_same(theirs, consume(neighbour.bootstrap, topic))
         assert len(ours) == 200
     finally:
         neighbour.close()
 
 
-def data_objects(server: FirnServer, topic: str) -> list[object]:
-    """All data objects that lie under the topic's name, named by a manifest or not."""
-    return [file for file in server.store.objects(".parquet") if f"/{topic}-" in str(file)]
+def data_objects(server: FirnServer, topic: str, partition: str = "*") -> list[object]:
+    """All data objects that lie under the topic's name, named by a manifest or not; of one partition, if it is named."""
+    pattern = f"*/{topic}-*/{partition}/data/*"
+    return [file for file in server.store.objects(".parquet") if fnmatch(str(file), pattern)]
 
 
 def alter(server: FirnServer, topic: str, name: str, value: str) -> None:

@@ -6,6 +6,7 @@ use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
 use super::topics::{ALL_CLUSTER_OPERATIONS, OPERATIONS_UNKNOWN};
+use crate::broker::LISTENER;
 
 /// "Tell me of the brokers", in contrast to the controllers (KIP-919).
 const ENDPOINT_BROKERS: i8 = 1;
@@ -20,7 +21,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeCluste
     }
     let image = context.broker.metadata.image();
     let entry = |broker: &coordinator::cluster::Broker| {
-        let listener = broker.listener("PLAINTEXT")?;
+        let listener = broker.listener(LISTENER)?;
         Some(DescribeClusterBroker {
             broker_id: broker.id,
             host: Str::from(listener.host.clone()),

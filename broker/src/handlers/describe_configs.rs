@@ -10,7 +10,7 @@ use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
 use super::errors::Refusal;
-use crate::broker::Broker;
+use crate::broker::{Broker, LISTENER};
 use crate::config::layers::{DefaultLayers, Layer, Source};
 use crate::config::{BROKER_SETTINGS, ConfigSource};
 
@@ -89,6 +89,34 @@ fn entry(spec: &'static SettingSpec, layers: Vec<Layer>) -> Option<Entry> {
     Some(Entry { name: spec.name, spec, value, source, layers, is_read_only: false })
 }
 
+/// What the command line says of a broker's place, under Kafka's names.
+const PLACE: [SettingSpec; 4] = [
+    place("advertised.listeners", "Where clients are told to connect to (--advertise)."),
+    place("listeners", "Where clients are served (--listen)."),
+    place("log.dirs", "Folder of the local log (--data-dir)."),
+    place("node.id", "This node's id (--node-id)."),
+];
+
+const fn place(name: &'static str, documentation: &'static str) -> SettingSpec {
+    SettingSpec { name, kind: Kind::Choice(&[]), default: "", synonyms: &[], documentation }
+}
+
+fn place_entries(broker: &Broker) -> impl Iterator<Item = Entry> {
+    let image = broker.metadata.image();
+    let advertised = image.broker(broker.config.node_id).and_then(|own| own.listener(LISTENER).cloned());
+    let listener = |host: &str, port: u16| format!("{LISTENER}://{host}:{port}");
+    let values = [
+        advertised.map(|l| listener(&l.host, l.port)).unwrap_or_default(),
+        listener(&broker.config.listen.host, broker.config.listen.port),
+        broker.config.data_dir.display().to_string(),
+        broker.config.node_id.to_string(),
+    ];
+    PLACE.iter().zip(values).map(|(spec, value)| {
+        let layer = Layer { source: Source::Static, name: spec.name, value: value.clone() };
+        Entry { name: spec.name, spec, value, source: Source::Static, layers: vec![layer], is_read_only: true }
+    })
+}
+
 fn broker_entries(broker: &Broker) -> Vec<Entry> {
     let settings = &broker.config.settings;
     let fixed = BROKER_SETTINGS.iter().map(|spec| {
@@ -97,7 +125,7 @@ fn broker_entries(broker: &Broker) -> Vec<Entry> {
         let layer = Layer { source, name: spec.name, value: value.to_owned() };
         Entry { name: spec.name, spec, value: value.to_owned(), source, layers: vec![layer], is_read_only: true }
     });
-    fixed.chain(topic_defaults(broker)).collect()
+    place_entries(broker).chain(fixed).chain(topic_defaults(broker)).collect()
 }
 
 /// The topic settings as a broker knows them: under Kafka's broker-wide names.

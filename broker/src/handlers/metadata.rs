@@ -12,6 +12,7 @@ use super::RequestContext;
 use super::topics::{
     ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, OPERATIONS_UNKNOWN, create_on_demand, offline_replicas,
 };
+use crate::broker::LISTENER;
 use crate::metadata::ClusterImage;
 
 /// First version in which an empty list means "no topics" instead of "all topics".
@@ -53,7 +54,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: MetadataReques
 
 fn brokers(image: &ClusterImage) -> Vec<MetadataResponseBroker> {
     let entry = |broker: &coordinator::cluster::Broker| {
-        let listener = broker.listener("PLAINTEXT")?;
+        let listener = broker.listener(LISTENER)?;
         Some(MetadataResponseBroker {
             node_id: broker.id,
             host: Str::from(listener.host.clone()),

@@ -248,6 +248,7 @@ impl Partition {
         let (max_age_ms, max_bytes) = (settings.local_retention_ms, settings.local_retention_bytes);
         let limits = hot_tier::RetentionLimits { max_age_ms, max_bytes };
         let wanted = self.log.retention_end(limits, now).max(pointer.log_start);
+        crash_point("archive.evicting");
         let evicted = self.log.evict_below(wanted.min(pointer.archived_end))?;
         if evicted.segments > 0 {
             crash_point("archive.evicted");
@@ -298,7 +299,11 @@ impl Partition {
     /// [`DeleteError`]; the move may still become durable when it was not in time.
     pub(crate) async fn delete_below(&self, offset: Offset, deadline: Instant) -> Result<(), DeleteError> {
         match tokio::time::timeout_at(deadline, self.move_log_start(offset)).await {
-            Ok(moved) => Ok(moved?),
+            Ok(moved) => {
+                moved?;
+                crash_point("delete-records.log-start-moved");
+                Ok(())
+            }
             Err(_) => Err(NotCommitted::TimedOut.into()),
         }
     }

@@ -36,6 +36,8 @@ class FirnServer(Broker):
         self.folder = folder
         self.store = store or folder_store(folder / "store")
         self.settings = {**FAST, **(settings or {})}
+        self.env: dict[str, str] = {}
+        """More of the environment, from the next start on."""
         self._assign_ports()
         self.process: Process | None = None
 
@@ -61,7 +63,7 @@ class FirnServer(Broker):
 
     def spawn(self) -> Process:
         """Starts the process without waiting for anything."""
-        env = {"RUST_BACKTRACE": "1", "NO_COLOR": "1", **self.store.env}
+        env = {"RUST_BACKTRACE": "1", "NO_COLOR": "1", **self.store.env, **self.env}
         self.process = Process(self.args, self.folder / "server.log", env)
         return self.process
 
