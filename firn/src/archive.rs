@@ -1,0 +1,205 @@
+//! `firn archive`: how partitions settle into the archive, from a broker's admin port.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use broker::admin::status::PartitionStatus;
+use clap::{Args, Subcommand};
+use cold_tier::ArchivedSegment;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::client::Endpoint;
+use crate::output::{age, print_json, print_line, size, table, time};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_ADDRESS: &str = "127.0.0.1:9644";
+
+/// Arguments of `firn archive`.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveArgs {
+    #[command(subcommand)]
+    command: ArchiveCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ArchiveCommand {
+    /// Show offsets, sizes and backlog of every partition.
+    Status(StatusArgs),
+    /// List the archived objects of a topic.
+    List(ListArgs),
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// The topic.
+    topic: String,
+    /// Only this partition.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+struct AdminArgs {
+    /// The broker's admin port [default: FIRN_ADMIN, else 127.0.0.1:9644].
+    #[arg(long, env = "FIRN_ADMIN_ADDRESS", value_name = "HOST:PORT")]
+    admin: Option<Endpoint>,
+}
+
+impl AdminArgs {
+    fn address(&self) -> anyhow::Result<Endpoint> {
+        if let Some(address) = &self.admin {
+            return Ok(address.clone());
+        }
+        let listening = std::env::var("FIRN_ADMIN").ok().filter(|text| !text.is_empty());
+        let text = listening.as_deref().unwrap_or(DEFAULT_ADDRESS);
+        text.parse().map_err(|reason| crate::WrongUse(format!("FIRN_ADMIN: {reason}")).into())
+    }
+
+    /// The JSON behind a path.
+    async fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+        let address = self.address()?;
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .no_proxy()
+            .build()
+            .context("cannot make an HTTP client")?;
+        let unreachable = || {
+            format!(
+                "the admin port {address} does not answer; is the server running? Give its --admin or FIRN_ADMIN_ADDRESS"
+            )
+        };
+        let response =
+            client.get(format!("http://{address}{path}")).query(query).send().await.with_context(unreachable)?;
+        let status = response.status();
+        let body: Value = response
+            .json()
+            .await
+            .with_context(|| format!("{address} answered {status} without JSON; is it an admin port of firn?"))?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let reason = body.get("error").and_then(Value::as_str).unwrap_or_default();
+        Err(anyhow!("{reason} ({status})"))
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: ArchiveArgs) -> anyhow::Result<()> {
+    match args.command {
+        ArchiveCommand::Status(args) => status(args).await,
+        ArchiveCommand::List(args) => list(args).await,
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Status {
+    object_store: String,
+    partitions: Vec<PartitionStatus>,
+}
+
+async fn status(args: StatusArgs) -> anyhow::Result<()> {
+    let answer = args.admin.get("/v1/archive/status", &[]).await?;
+    if args.json {
+        return Ok(print_json(&answer)?);
+    }
+    let status: Status = serde_json::from_value(answer).context("the answer is not that of this version of firn")?;
+    print_line(format_args!("object store {}", status.object_store))?;
+    let mut shown = table(&[
+        "topic",
+        ">partition",
+        ">log start",
+        ">local start",
+        ">archived end",
+        ">last stable",
+        ">high watermark",
+        ">log end",
+        ">hot",
+        ">cold",
+        ">objects",
+        ">backlog",
+        ">age",
+        "last error",
+    ]);
+    for p in status.partitions {
+        let backlog = if p.remote_storage_enable { size(p.backlog_bytes) } else { "off".to_owned() };
+        shown.add_row([
+            p.topic,
+            p.partition.to_string(),
+            p.log_start.to_string(),
+            p.local_start.to_string(),
+            p.archived_end.to_string(),
+            p.last_stable.to_string(),
+            p.high_watermark.to_string(),
+            p.log_end.to_string(),
+            size(p.local_bytes),
+            size(p.archived_bytes),
+            p.archived_objects.to_string(),
+            backlog,
+            age(p.backlog_seconds),
+            p.last_error.unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    Ok(print_line(shown)?)
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PartitionObjects {
+    topic: String,
+    partition: i32,
+    objects: Vec<ArchivedSegment>,
+}
+
+async fn list(args: ListArgs) -> anyhow::Result<()> {
+    let mut query = vec![("topic", args.topic)];
+    query.extend(args.partition.map(|partition| ("partition", partition.to_string())));
+    let answer = args.admin.get("/v1/archive/objects", &query).await?;
+    if args.json {
+        return Ok(print_json(&answer)?);
+    }
+    let partitions: Vec<PartitionObjects> =
+        serde_json::from_value(answer).context("the answer is not that of this version of firn")?;
+    let mut shown = table(&[
+        ">partition",
+        ">first offset",
+        ">next offset",
+        ">records",
+        ">size",
+        ">of",
+        "oldest",
+        "newest",
+        "object",
+    ]);
+    for PartitionObjects { partition, objects, .. } in partitions {
+        for object in objects {
+            shown.add_row([
+                partition.to_string(),
+                object.base_offset.to_string(),
+                object.next_offset.to_string(),
+                object.records.to_string(),
+                size(object.bytes),
+                size(object.record_bytes),
+                time(object.min_timestamp),
+                time(object.max_timestamp),
+                object.object,
+            ]);
+        }
+    }
+    Ok(print_line(shown)?)
+}

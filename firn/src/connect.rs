@@ -1,0 +1,39 @@
+//! The arguments by which every command that talks to a cluster finds it.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::client::{Client, Endpoint};
+
+/// How to reach the cluster.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ConnectArgs {
+    /// Brokers to begin with, separated by commas.
+    #[arg(
+        long,
+        env = "FIRN_BOOTSTRAP",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9092",
+        value_delimiter = ','
+    )]
+    pub(crate) bootstrap: Vec<Endpoint>,
+    /// Seconds after which an operation is given up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+}
+
+impl ConnectArgs {
+    /// A client that has not connected yet.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.bootstrap.clone(), Duration::from_secs(self.timeout))
+    }
+}
+
+/// `NAME=VALUE`, for clap.
+pub(crate) fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}

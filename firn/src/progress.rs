@@ -1,0 +1,54 @@
+//! Progress bars on standard error: only on a terminal, and only when the work takes long enough to wonder about.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Work that is done sooner shows no bar.
+const SHOWN_AFTER: Duration = Duration::from_secs(1);
+const FRAMES_PER_SECOND: u8 = 5;
+
+/// A bar that appears after a second.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    started: Instant,
+    is_shown: bool,
+    done: u64,
+}
+
+impl Progress {
+    /// A bar towards `total` records.
+    pub(crate) fn towards(total: u64) -> Self {
+        let template = "{wide_bar} {human_pos}/{human_len} records, {per_sec}, {eta} left";
+        Self::new(ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden()), template)
+    }
+
+    /// A counter of records without a known end.
+    pub(crate) fn counter() -> Self {
+        let template = "{spinner} {human_pos} records, {per_sec}, {elapsed}";
+        Self::new(ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()), template)
+    }
+
+    fn new(bar: ProgressBar, template: &str) -> Self {
+        // The templates are constants of this file: one that does not parse falls back to the plain style.
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        Progress { bar: bar.with_style(style), started: Instant::now(), is_shown: false, done: 0 }
+    }
+
+    /// Adds records that are done.
+    pub(crate) fn add(&mut self, records: u64) {
+        self.done = self.done.saturating_add(records);
+        if !self.is_shown && self.started.elapsed() >= SHOWN_AFTER {
+            self.is_shown = true;
+            // Draws nothing when standard error is no terminal.
+            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(FRAMES_PER_SECOND));
+        }
+        self.bar.set_position(self.done);
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}

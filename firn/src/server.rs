@@ -1,0 +1,165 @@
+//! `firn server`: a broker in this process, until a signal ends it.
+//!
+//! The configuration is composed from file, environment and command line, the last the strongest. Logs go to standard
+//! error. SIGTERM or SIGINT stops: connections finish what they began, the log is flushed, the status is 0. A second
+//! signal ends the process at once; nothing that was acknowledged is lost then either, the next start recovers.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use broker::{Config, ConfigError, HostPort, Overrides, Server};
+use clap::{Args, ValueEnum};
+use model::NodeId;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::settings;
+
+mod environment;
+
+/// Status of a process that a second signal ended.
+const ENDED_BY_SIGNAL: i32 = 130;
+/// What is logged unless FIRN_LOG says otherwise; the Raft library reports every heartbeat's state at `info`.
+const DEFAULT_FILTER: &str = "info,openraft=warn";
+const FILTER_VARIABLE: &str = "FIRN_LOG";
+const FORMAT_VARIABLE: &str = "FIRN_LOG_FORMAT";
+
+/// Arguments of `firn server`.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// A TOML file with the long names of these options and a table [settings] [FIRN_CONFIG].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Id of this node [default: 1, FIRN_NODE_ID].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    node_id: Option<NodeId>,
+    /// Folder of the log and the metadata [default: firn-data, FIRN_DATA_DIR].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where Kafka clients connect to [default: 127.0.0.1:9092, FIRN_LISTEN].
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<HostPort>,
+    /// What clients are told to connect to [default: the listening address, FIRN_ADVERTISE].
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<HostPort>,
+    /// Where metrics, health and the archive's state are served [default: 127.0.0.1:9644, FIRN_ADMIN].
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<HostPort>,
+    /// Where the archive lies: a path, file://, s3://, gs:// or az:// [default: DATA_DIR/archive, FIRN_OBJECT_STORE].
+    #[arg(long, value_name = "URL")]
+    object_store: Option<String>,
+    /// A broker setting or topic default, see `firn settings` [FIRN_SETTING_SEGMENT_BYTES and so on].
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+    /// Form of the log on standard error [default: text, FIRN_LOG_FORMAT].
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// Print all settings and exit, as `firn settings` does.
+    #[arg(long)]
+    help_settings: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
+    if args.help_settings {
+        return settings::run(&settings::SettingsArgs { json: false });
+    }
+    let log_format = log_format(args.log_format)?;
+    let config = compose(args)?;
+    start_logging(log_format)?;
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    info!(
+        version = env!("CARGO_PKG_VERSION"), node_id = config.node_id, data_dir = %config.data_dir.display(),
+        object_store = without_query(&config.object_store_url()), "starting"
+    );
+    let server = tokio::select! {
+        server = Box::pin(Server::start(config)) => server?,
+        name = signals.next() => {
+            info!(signal = name, "stopping before the start was complete");
+            return Ok(());
+        }
+    };
+    let name = signals.next().await;
+    info!(signal = name, "stopping");
+    tokio::select! {
+        () = Box::pin(server.stop()) => Ok(()),
+        name = signals.next() => {
+            warn!(signal = name, "ending at once; the next start recovers the log");
+            std::process::exit(ENDED_BY_SIGNAL)
+        }
+    }
+}
+
+fn compose(args: ServerArgs) -> Result<Config, ConfigError> {
+    let path = args.config.or_else(|| environment::value("FIRN_CONFIG").map(PathBuf::from));
+    let file = path.as_deref().map(Overrides::from_file).transpose()?.unwrap_or_default();
+    let environment = environment::overrides(std::env::vars_os())?;
+    let mut line = Overrides {
+        node_id: args.node_id,
+        data_dir: args.data_dir,
+        listen: args.listen,
+        advertise: args.advertise,
+        admin: args.admin,
+        object_store: args.object_store,
+        ..Overrides::default()
+    };
+    for assignment in &args.settings {
+        line.set(assignment)?;
+    }
+    Config::compose([file, environment, line])
+}
+
+/// A store's URL may carry keys in its query.
+fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
+fn log_format(option: Option<LogFormat>) -> Result<LogFormat, ConfigError> {
+    match (option, environment::value(FORMAT_VARIABLE)) {
+        (Some(format), _) => Ok(format),
+        (None, None) => Ok(LogFormat::Text),
+        (None, Some(name)) => LogFormat::from_str(&name, true).map_err(|_| {
+            let reason = format!("{name:?} is not text or json");
+            ConfigError::Value { place: FORMAT_VARIABLE.to_owned(), reason }
+        }),
+    }
+}
+
+fn start_logging(format: LogFormat) -> Result<(), ConfigError> {
+    let text = environment::value(FILTER_VARIABLE);
+    let filter = EnvFilter::try_new(text.as_deref().unwrap_or(DEFAULT_FILTER))
+        .map_err(|e| ConfigError::Value { place: FILTER_VARIABLE.to_owned(), reason: e.to_string() })?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    Ok(())
+}
+
+/// The two signals that stop us.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
