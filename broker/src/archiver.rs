@@ -90,7 +90,6 @@ async fn sweep_partition(broker: &Broker, partition: &Partition) {
                 crash_point("sweep.deleted");
                 info!(topic = %partition.topic, partition = partition.id.partition, objects = report.deleted, bytes = report.deleted_bytes, "swept orphaned objects");
             }
-            metrics::counter!("firn_swept_objects_total").increment(report.deleted);
         }
         Err(error) => {
             partition.is_unswept.store(true, Ordering::Release);

@@ -23,7 +23,7 @@ use model::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicName, TopicPartition}
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub mod archive;
+mod archive;
 mod lookup;
 mod read;
 

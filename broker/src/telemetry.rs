@@ -54,6 +54,7 @@ fn describe() {
     histogram!("firn_request_seconds", Unit::Seconds, "Time from a request's last byte to its reply's, by API.");
     gauge!("firn_connections", "Open client connections.");
     gauge!("firn_fetch_sessions", "Incremental fetch sessions.");
+    gauge!("firn_group_partitions_loading", "Partitions of __consumer_offsets whose groups are being loaded.");
     gauge!("firn_partitions", "Partitions of this node.");
     counter!("firn_produced_bytes_total", Unit::Bytes, "Bytes of record batches appended for producers.");
     counter!("firn_produced_records_total", "Records appended for producers.");
@@ -67,5 +68,4 @@ fn describe() {
     gauge!("firn_archive_failing_partitions", "Partitions whose last attempt to archive failed, by topic.");
     counter!("firn_archive_failures_total", "Passes of the archiver that failed.");
     counter!("firn_evicted_bytes_total", Unit::Bytes, "Bytes of archived segments dropped from local disk.");
-    counter!("firn_swept_objects_total", "Orphaned objects removed.");
 }

@@ -116,5 +116,6 @@ pub(crate) fn record_gauges(broker: &Broker) {
         metrics::gauge!("firn_archive_backlog_seconds", "topic" => topic.clone()).set(sums.backlog_seconds as f64);
         metrics::gauge!("firn_archive_failing_partitions", "topic" => topic).set(f64::from(sums.failing));
     }
+    metrics::gauge!("firn_group_partitions_loading").set(broker.groups.loading() as f64);
     metrics::gauge!("firn_fetch_sessions").set(broker.fetch_sessions.len() as f64);
 }
