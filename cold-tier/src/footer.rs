@@ -7,7 +7,6 @@ use model::{NO_TIMESTAMP, Offset, TimestampMs};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
-use parquet::schema::types::SchemaDescPtr;
 
 use crate::checksum::crc32c;
 use crate::manifest::ArchivedSegment;
@@ -77,7 +76,6 @@ impl Chunk {
 /// What a reader needs to know of an object.
 #[derive(Debug, Clone)]
 pub(crate) struct Footer {
-    pub(crate) schema: SchemaDescPtr,
     pub(crate) codecs: Box<[parquet::basic::Compression]>,
     pub(crate) with_timestamp_ms: bool,
     pub(crate) chunks: Vec<Chunk>,
@@ -137,13 +135,17 @@ impl Footer {
         let facts: Vec<_> = serde_json::from_str(chunks).map_err(|e| format!("its chunk table is malformed: {e}"))?;
         let facts: Vec<_> = facts.into_iter().map(ChunkFacts::from_tuple).collect();
         let chunks = place(&metadata, facts, data_end)?;
-        let schema = metadata.file_metadata().schema_descr_ptr();
-        let with_timestamp_ms = schema.columns().iter().any(|column| column.name() == schema::TIMESTAMP_MS);
+        let schema = metadata.file_metadata().schema_descr();
+        let mut leaves: Vec<_> = schema.columns().iter().map(|column| column.path().string()).collect();
+        let with_timestamp_ms = leaves.pop_if(|leaf| leaf == schema::TIMESTAMP_MS).is_some();
+        if leaves != schema::LEAVES {
+            return Err(format!("its columns are {leaves:?}"));
+        }
         let codecs = metadata
             .row_groups()
             .first()
             .map_or_else(|| Box::from([]), |group| group.columns().iter().map(|c| c.compression()).collect());
-        Ok(Footer { schema, codecs, with_timestamp_ms, chunks, entries })
+        Ok(Footer { codecs, with_timestamp_ms, chunks, entries })
     }
 
     /// A `firn.*` entry of the footer.

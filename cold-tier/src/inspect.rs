@@ -5,7 +5,7 @@ use model::batch::Batches;
 use model::{Offset, TimestampMs};
 
 use crate::checksum::crc32c;
-use crate::columns;
+use crate::columns::Columns;
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::footer::Footer;
@@ -119,7 +119,8 @@ impl ObjectFile {
             Some(self.bytes.slice(index(range.start)?..index(range.end)?))
         };
         let pages: Option<Vec<_>> = chunk.pages.iter().map(slice).collect();
-        let columns = columns::decode(&self.footer, chunk, &pages.ok_or("the object is cut off")?)?;
+        let mut columns = Columns::default();
+        columns.decode(&self.footer, chunk, &pages.ok_or("the object is cut off")?)?;
         let replayed = replay(&columns, chunk.facts.record_bytes)?;
         debug_assert!(Batches::new(&replayed.bytes).all(|batch| batch.is_ok()));
         Ok(replayed.bytes)

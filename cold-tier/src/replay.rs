@@ -17,8 +17,6 @@ use crate::columns::{Columns, Facts};
 /// Bytes at which a batch ends: large enough that a consumer spends no time on headers, small enough to share a fetch of
 /// `max.partition.fetch.bytes` (1 MiB) without waste.
 pub(crate) const BATCH_TARGET_BYTES: usize = 128 << 10;
-/// Bytes that a record takes at most besides key, value and headers, for a first guess at the buffer's size.
-const RECORD_OVERHEAD_BYTES: usize = 24;
 
 /// Ready-made batches of one chunk.
 #[derive(Debug)]
@@ -48,7 +46,8 @@ impl Replayed {
 /// # Errors
 /// When a column holds what no batch can, for a person.
 pub(crate) fn replay(columns: &Columns, record_bytes: u64) -> Result<Replayed, String> {
-    let guess = usize::try_from(record_bytes).unwrap_or(0) + columns.rows() * RECORD_OVERHEAD_BYTES + 4096;
+    // What a record takes besides its fields is counted in; the batches' headers come on top.
+    let guess = usize::try_from(record_bytes + record_bytes / 64).unwrap_or(0) + 4096;
     let mut out = Vec::with_capacity(guess);
     let mut batches = Vec::new();
     let mut row = 0;
@@ -131,7 +130,7 @@ impl OpenBatch {
         let (key, value, headers) = (columns.key(row), columns.value(row), columns.headers(row));
         let fixed = 1 + varint::len_i64(timestamp_delta) + varint::len_i64(offset_delta);
         let count = signed(headers.len());
-        let header_bytes: usize = headers.clone().map(|(k, v)| sized(Some(k.as_bytes())) + sized(v)).sum();
+        let header_bytes: usize = headers.clone().map(|(k, v)| sized(Some(k)) + sized(v)).sum();
         varint::write_i64(out, signed(fixed + sized(key) + sized(value) + varint::len_i64(count) + header_bytes));
         out.push(0);
         varint::write_i64(out, timestamp_delta);
@@ -140,7 +139,7 @@ impl OpenBatch {
         write_bytes(out, value);
         varint::write_i64(out, count);
         for (key, value) in headers {
-            write_bytes(out, Some(key.as_bytes()));
+            write_bytes(out, Some(key));
             write_bytes(out, value);
         }
         self.last_offset = offset;

@@ -25,6 +25,22 @@ pub(crate) const SEQUENCE: &str = "sequence";
 /// Present only in objects with a timestamp that microseconds cannot hold.
 pub(crate) const TIMESTAMP_MS: &str = "timestamp_ms";
 
+/// Paths of the leaf columns, in order; [`TIMESTAMP_MS`] may follow.
+pub(crate) const LEAVES: [&str; 12] = [
+    PARTITION,
+    OFFSET,
+    TIMESTAMP,
+    KEY,
+    VALUE,
+    "headers.list.element.key",
+    "headers.list.element.value",
+    TIMESTAMP_TYPE,
+    LEADER_EPOCH,
+    PRODUCER_ID,
+    PRODUCER_EPOCH,
+    SEQUENCE,
+];
+
 /// Names of the metadata keys in a Parquet footer.
 pub(crate) mod keys {
     pub(crate) const FORMAT: &str = "firn.format";

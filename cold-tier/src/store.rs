@@ -99,20 +99,32 @@ impl Store {
     /// # Errors
     /// Also when the object is larger, or shorter than the store says.
     pub async fn get(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
-        let get = || {
-            let (inner, path) = (self.inner.clone(), Path::from(key));
-            async move {
-                let result = inner.get_opts(&path, GetOptions::default()).await?;
-                let size = result.meta.size;
-                if size > max_bytes {
-                    return Err(generic(format!("it has {size} bytes, at most {max_bytes} are expected")));
-                }
-                let bytes = result.bytes().await?;
-                check_len(&bytes, size)?;
-                Ok(bytes)
+        let mut tries = 0;
+        loop {
+            match self.get_once(key, max_bytes).await {
+                Err(error) if !error.kind.is_certain() && tries < self.retries => tries += 1,
+                done => return done,
             }
-        };
-        let bytes = self.call("get", key, max_bytes.min(64 << 20), get).await?;
+        }
+    }
+
+    /// The size is known only when the answer begins: the body then has a deadline of its own.
+    async fn get_once(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
+        let path = Path::from(key);
+        let answer = self.inner.get_opts(&path, GetOptions::default());
+        let result = self.once("get", key, self.deadline(0), answer).await?;
+        let size = result.meta.size;
+        if size > max_bytes {
+            let detail = format!("it has {size} bytes, at most {max_bytes} are expected");
+            let (object, kind) = (key.to_owned(), StoreErrorKind::Permanent);
+            return Err(StoreError { operation: "get", object, kind, detail });
+        }
+        let deadline = self.deadline(size);
+        let bytes = match tokio::time::timeout(deadline, result.bytes()).await {
+            Ok(bytes) => bytes.and_then(|bytes| check_len(&bytes, size).map(|()| bytes)),
+            Err(_) => return Err(self.timed_out("get", key, deadline)),
+        }
+        .map_err(|e| self.error("get", key, &e))?;
         received(&bytes);
         Ok(bytes)
     }

@@ -68,7 +68,17 @@ impl ColdTier {
     /// # Errors
     /// [`OpenError`]; a store that breaks a promise is refused by name and reason.
     pub async fn open(config: Config) -> Result<ColdTier, OpenError> {
+        // A bad id must not cost a call to the store.
+        Names::new(&config.cluster_id).ok_or_else(|| OpenError::ClusterId(config.cluster_id.clone()))?;
         let store = open_store(&config).await?;
+        ColdTier::open_with(config, store).await
+    }
+
+    /// As [`Self::open`], over a store that is there already; `config.url` only names it in errors.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(config: Config, store: Arc<dyn ObjectStore>) -> Result<ColdTier, OpenError> {
         let tier = ColdTier::with_store(config, store)?;
         let url = &tier.inner.config.url;
         probe(&tier.inner.store, url, Uuid::new_v4()).await?;
@@ -102,6 +112,12 @@ impl ColdTier {
             config,
         };
         Ok(ColdTier { inner: Arc::new(inner) })
+    }
+
+    /// Where the archive lies, for people: without credentials.
+    #[must_use]
+    pub fn url(&self) -> String {
+        redacted(&self.inner.config.url)
     }
 
     /// What the caches hold now; counts lag behind a little.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use model::PartitionIndex;
 use model::batch::{BatchHeader, Batches, Record, RecordsBuffer, TimestampType};
 
-use crate::columns::{self, Columns};
+use crate::columns::Columns;
 use crate::error::ArchiveError;
 use crate::footer::Footer;
 use crate::replay::{self, Replayed};
@@ -27,10 +27,9 @@ pub(crate) fn verify(
     partition: PartitionIndex,
     pages: &mut PageSource<'_>,
 ) -> Result<(), ArchiveError> {
-    let mut verifier = Verifier { object, footer, partition, pages, chunk: 0, row: 0, columns: None };
+    let mut verifier = Verifier { object, footer, partition, pages, chunk: 0, row: 0, columns: Columns::default() };
     walk.run(&mut verifier)?;
-    let more = verifier.columns.as_ref().is_some_and(|columns| verifier.row < columns.rows());
-    if more || verifier.chunk < footer.chunks.len() {
+    if verifier.row < verifier.columns.rows() || verifier.chunk < footer.chunks.len() {
         let last = footer.chunks.last().map_or(-1, |chunk| chunk.facts.last_offset);
         return Err(verifier.mismatch(last, schema::OFFSET));
     }
@@ -46,18 +45,17 @@ struct Verifier<'a> {
     chunk: usize,
     /// The next row of `columns`.
     row: usize,
-    columns: Option<Columns>,
+    columns: Columns,
 }
 
 impl Visitor for Verifier<'_> {
     fn batch(&mut self, _header: &BatchHeader, _block: Option<&Bytes>) {}
 
     fn record(&mut self, header: &BatchHeader, record: &Record<'_>) -> Result<(), ArchiveError> {
-        while self.columns.as_ref().is_none_or(|columns| self.row == columns.rows()) {
+        while self.row == self.columns.rows() {
             self.next_chunk(record.offset)?;
         }
-        let Some(columns) = &self.columns else { return Ok(()) };
-        match difference(columns, self.row, header, record) {
+        match difference(&self.columns, self.row, header, record) {
             Some(column) => Err(self.mismatch(record.offset, column)),
             None => {
                 self.row += 1;
@@ -76,13 +74,13 @@ impl Verifier<'_> {
         let Some(chunk) = self.footer.chunks.get(self.chunk) else { return Err(self.mismatch(offset, schema::OFFSET)) };
         let pages = (self.pages)(self.chunk)?;
         let unreadable = |reason: String| ArchiveError::Encode { object: self.object.to_owned(), reason };
-        let columns = columns::decode(self.footer, chunk, &pages).map_err(unreadable)?;
-        if columns.partitions.values().iter().any(|&p| p != self.partition) {
+        self.columns.decode(self.footer, chunk, &pages).map_err(unreadable)?;
+        let columns = &self.columns;
+        if !columns.all_of_partition(self.partition) {
             return Err(self.mismatch(chunk.facts.first_offset, schema::PARTITION));
         }
-        let replayed = replay::replay(&columns, chunk.facts.record_bytes).map_err(unreadable)?;
-        check_replay(&columns, &replayed).map_err(|(offset, column)| self.mismatch(offset, column))?;
-        self.columns = Some(columns);
+        let replayed = replay::replay(columns, chunk.facts.record_bytes).map_err(unreadable)?;
+        check_replay(columns, &replayed).map_err(|(offset, column)| self.mismatch(offset, column))?;
         self.row = 0;
         self.chunk += 1;
         Ok(())
@@ -136,5 +134,7 @@ fn difference(columns: &Columns, row: usize, header: &BatchHeader, record: &Reco
 fn same_headers(columns: &Columns, row: usize, record: &Record<'_>) -> bool {
     let stored = columns.headers(row);
     stored.len() == record.headers.len()
-        && stored.zip(record.headers.iter()).all(|(stored, original)| original.is_ok_and(|original| stored == original))
+        && stored
+            .zip(record.headers.iter())
+            .all(|((key, value), original)| original.is_ok_and(|(k, v)| key == k.as_bytes() && value == v))
 }

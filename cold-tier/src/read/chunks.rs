@@ -1,5 +1,6 @@
 //! Fetching and decoding chunks: neighbours in one row group share their requests.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use futures::future::{BoxFuture, Shared};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Place;
-use crate::columns;
+use crate::columns::Columns;
 use crate::error::ReadError;
 use crate::flight::Load;
 use crate::footer::{Chunk, Footer};
@@ -17,6 +18,11 @@ use crate::manifest::ArchivedSegment;
 use crate::replay::{Replayed, replay};
 use crate::tier::{Inner, PERMIT_BYTES};
 use crate::workers::JobError;
+
+thread_local! {
+    /// Buffers and contexts that a decode thread keeps.
+    static COLUMNS: RefCell<Columns> = RefCell::default();
+}
 
 /// An object and the number of a chunk in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -125,7 +131,11 @@ fn decode(
     pages: &[Bytes],
 ) -> Result<Arc<Replayed>, ReadError> {
     let start = std::time::Instant::now();
-    let replayed = columns::decode(footer, chunk, pages).and_then(|columns| replay(&columns, chunk.facts.record_bytes));
+    let replayed = COLUMNS.with_borrow_mut(|columns| {
+        let replayed = columns.decode(footer, chunk, pages).and_then(|()| replay(columns, chunk.facts.record_bytes));
+        columns.shrink();
+        replayed
+    });
     metrics::histogram!("firn_cold_decode_seconds").record(start.elapsed());
     replayed.map(Arc::new).map_err(|reason| ReadError::Corrupt {
         object: segment.object.clone(),

@@ -1,0 +1,255 @@
+//! Speed of the archive on records like JSON of about 1 KiB: `cargo bench -p cold-tier`.
+//!
+//! Prints MB/s (10⁶ record bytes per second) of one core, as CPU time of the whole process: segment to verified object, chunk
+//! to batches, and the whole cold read path; and the bytes that are archived against the same batches as a producer
+//! would compress them with lz4.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cold_tier::inspect::{Inspected, inspect};
+use cold_tier::{ArchiveOptions, ColdFetch, ColdTier, Config, ManifestChange};
+use model::batch::{BatchBuilder, BatchFacts, Compression, NewRecord};
+use model::segment::{EpochStart, SealedSegment};
+use model::{Offset, TopicId, TopicName, TopicPartition};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use uuid::Uuid;
+
+/// What the server runs with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SEGMENT_BYTES: usize = 128 << 20;
+const BATCH_RECORDS: u8 = 16;
+const WORDS: [&str; 24] = [
+    "order",
+    "customer",
+    "invoice",
+    "shipment",
+    "warehouse",
+    "delayed",
+    "confirmed",
+    "berlin",
+    "osaka",
+    "priority",
+    "standard",
+    "express",
+    "returned",
+    "damaged",
+    "partial",
+    "payment",
+    "pending",
+    "captured",
+    "refund",
+    "courier",
+    "pallet",
+    "carton",
+    "signed",
+    "window",
+];
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(run());
+}
+
+async fn run() {
+    let store = Arc::new(InMemory::new());
+    let config = Config { decode_threads: 1, cache_bytes: 1 << 30, ..Config::default() };
+    let tier = ColdTier::with_store(config, store.clone()).unwrap();
+    let (segment, lz4_bytes) = segment();
+    let raw = segment.size_bytes;
+    println!("segment: {:.1} MB, {:.1} MB as lz4 batches", mb(raw), mb(lz4_bytes));
+    primitives(&segment);
+    let only = std::env::var("FIRN_BENCH_CODEC").ok();
+    for codec in [Compression::Zstd, Compression::Lz4, Compression::None] {
+        if only.as_ref().is_some_and(|only| only != codec.name()) {
+            continue;
+        }
+        let (mut best, mut archived) = (Duration::MAX, None);
+        for _ in 0..5 {
+            let options = ArchiveOptions { codec, attempt: Uuid::new_v4(), leader_epoch: 0, now: 0, from: None };
+            let start = cpu_time();
+            archived = Some(tier.archive(std::slice::from_ref(&segment), options).await.unwrap());
+            best = best.min(cpu_time() - start);
+        }
+        let archived = archived.unwrap();
+        println!(
+            "{codec:<5} archive (verified): {:>6.0} MB/s   stored {:.3} of raw, {:.3} of lz4 batches, footer {} bytes",
+            rate(raw, best),
+            archived.bytes as f64 / raw as f64,
+            archived.bytes as f64 / lz4_bytes as f64,
+            archived.footer_bytes,
+        );
+        decode(&store.get(&Path::from(archived.object.as_str())).await.unwrap().bytes().await.unwrap(), raw);
+        replay(&store, archived, raw).await;
+    }
+}
+
+/// What the codec alone takes of the time.
+fn primitives(segment: &SealedSegment) {
+    use std::os::unix::fs::FileExt;
+    let mut raw = vec![0; SEGMENT_BYTES];
+    segment.file.read_exact_at(&mut raw, 0).unwrap();
+    let mut compressor = zstd::bulk::Compressor::new(1).unwrap();
+    let start = cpu_time();
+    let blocks: Vec<Vec<u8>> = raw.chunks(1 << 20).map(|block| compressor.compress(block).unwrap()).collect();
+    let compressing = cpu_time() - start;
+    let mut decompressor = zstd::bulk::Decompressor::new().unwrap();
+    let mut out = vec![0; 1 << 20];
+    let start = cpu_time();
+    for block in &blocks {
+        decompressor.decompress_to_buffer(block, &mut out[..]).unwrap();
+    }
+    let decompressing = cpu_time() - start;
+    let size = SEGMENT_BYTES as u64;
+    println!("zstd-1 alone: {:.0} MB/s in, {:.0} MB/s out", rate(size, compressing), rate(size, decompressing));
+}
+
+/// Chunk → batches, on this thread.
+fn decode(object: &Bytes, raw: u64) {
+    let Inspected::Object(file) = inspect(object.clone()).unwrap() else { return };
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let start = cpu_time();
+        let bytes: usize = (0..file.chunks().len()).map(|chunk| file.batches(chunk).unwrap().len()).sum();
+        assert!(bytes > SEGMENT_BYTES / 2);
+        best = best.min(cpu_time() - start);
+    }
+    println!("      chunk → batches:    {:>6.0} MB/s", rate(raw, best));
+}
+
+/// The whole cold path, sequentially, with read-ahead.
+async fn replay(store: &Arc<InMemory>, archived: cold_tier::ArchivedSegment, raw: u64) {
+    let store: Arc<dyn ObjectStore> = store.clone();
+    let mut best = Duration::MAX;
+    for _ in 0..3 {
+        let config = Config { cache_bytes: 256 << 20, ..Config::default() };
+        let tier = ColdTier::with_store(config, store.clone()).unwrap();
+        let change = ManifestChange {
+            append: vec![archived.clone()],
+            log_start: None,
+            leader_epoch: 0,
+            attempt: Uuid::new_v4(),
+        };
+        let pointer = tier.write_manifest(&partition(), &topic(), None, change).await.unwrap();
+        let start = cpu_time();
+        let (mut from, mut bytes): (Offset, usize) = (0, 0);
+        while from < pointer.archived_end {
+            let request = ColdFetch { from, max_bytes: 1 << 20, upper: Offset::MAX, timeout: Duration::from_secs(10) };
+            let read = tier.read(partition(), &pointer, request).await.unwrap();
+            bytes += read.size_bytes();
+            from = read.next_offset;
+        }
+        assert!(bytes > SEGMENT_BYTES / 2);
+        best = best.min(cpu_time() - start);
+    }
+    println!("      whole cold path:    {:>6.0} MB/s", rate(raw, best));
+}
+
+fn topic() -> TopicName {
+    TopicName::new("bench").unwrap()
+}
+
+fn partition() -> TopicPartition {
+    TopicPartition { topic_id: TopicId(Uuid::from_u128(1)), partition: 0 }
+}
+
+/// A segment of uncompressed 16 KiB batches from eight idempotent producers, and its size with lz4.
+fn segment() -> (SealedSegment, u64) {
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut file = tempfile::tempfile().unwrap();
+    let (mut size, mut lz4, mut offset) = (0_u64, 0_u64, 0_i64);
+    let mut sequences = [0_i32; 8];
+    while size < SEGMENT_BYTES as u64 {
+        let producer = rng.random_range(0..8_usize);
+        let facts = BatchFacts {
+            leader_epoch: 0,
+            producer_id: producer as i64 + 1000,
+            producer_epoch: 0,
+            base_sequence: sequences[producer],
+            ..BatchFacts::default()
+        };
+        let mut plain = BatchBuilder::new(facts);
+        let mut packed = BatchBuilder::new(BatchFacts { compression: Compression::Lz4, ..facts });
+        for i in 0..BATCH_RECORDS {
+            let value = json(&mut rng, offset);
+            let key = format!("k{:07}", rng.random_range(0..1_000_000));
+            let record = NewRecord {
+                offset,
+                timestamp: 1_700_000_000_000 + offset / 3 + i64::from(i),
+                key: Some(key.as_bytes()),
+                value: Some(&value),
+                headers: &[],
+            };
+            plain.append(&record);
+            packed.append(&record);
+            offset += 1;
+        }
+        sequences[producer] += i32::from(BATCH_RECORDS);
+        let batch = plain.finish().unwrap();
+        file.write_all(&batch).unwrap();
+        size += batch.len() as u64;
+        lz4 += packed.finish().unwrap().len() as u64;
+    }
+    let segment = SealedSegment {
+        topic: topic(),
+        partition: partition(),
+        base_offset: 0,
+        next_offset: offset,
+        size_bytes: size,
+        max_timestamp: 1_700_000_000_000 + offset,
+        leader_epoch: 0,
+        epochs: vec![EpochStart { leader_epoch: 0, start_offset: 0 }],
+        aborted: Vec::new(),
+        producers: Bytes::new(),
+        file: Arc::new(file),
+    };
+    (segment, lz4)
+}
+
+/// About 1 KiB, zstd-able to about a quarter.
+fn json(rng: &mut StdRng, offset: i64) -> Vec<u8> {
+    let mut text = format!(
+        r#"{{"event_id":"{:016x}","sequence":{offset},"customer":{{"id":{},"name":"{} {}"}},"amount":{}.{:02},"currency":"EUR","description":""#,
+        rng.random::<u64>(),
+        rng.random_range(0..5_000_000),
+        WORDS[rng.random_range(0..WORDS.len())],
+        WORDS[rng.random_range(0..WORDS.len())],
+        rng.random_range(0..10_000),
+        rng.random_range(0..100),
+    );
+    while text.len() < 990 {
+        if rng.random_range(0..8) == 0 {
+            text.push_str(&format!("{:x} ", rng.random::<u32>()));
+        } else {
+            text.push_str(WORDS[rng.random_range(0..WORDS.len())]);
+            text.push(' ');
+        }
+    }
+    text.push_str(r#""}"#);
+    text.into_bytes()
+}
+
+/// CPU time of this process so far, in steps of 10 ms: the clock of the wall would count what else the machine does.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+fn mb(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn rate(bytes: u64, time: Duration) -> f64 {
+    mb(bytes) / time.as_secs_f64()
+}
