@@ -3,7 +3,7 @@
 //! `FIRN_LISTEN` and the like are the options of the command line; `FIRN_SETTING_SEGMENT_BYTES` is the setting
 //! `segment.bytes`: capitals, and `_` for every other sign. No two settings share such a name, which a test asserts. An
 //! empty variable counts as not set. A variable that starts with `FIRN_` and means nothing is refused, except those that
-//! Kubernetes makes for a service named firn.
+//! Kubernetes makes for a service named firn, and those that start with `FIRN_TEST_`, which belong to the tests.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,6 +15,7 @@ use model::settings::{TOPIC_SETTINGS, nearest};
 
 const PREFIX: &str = "FIRN_";
 const SETTING_PREFIX: &str = "FIRN_SETTING_";
+const TEST_PREFIX: &str = "FIRN_TEST_";
 const OPTIONS: [&str; 6] =
     ["FIRN_NODE_ID", "FIRN_DATA_DIR", "FIRN_LISTEN", "FIRN_ADVERTISE", "FIRN_ADMIN", "FIRN_OBJECT_STORE"];
 /// Read elsewhere in this program.
@@ -34,7 +35,8 @@ pub(super) fn overrides(variables: impl Iterator<Item = (OsString, OsString)>) -
     let mut overrides = Overrides::default();
     for (name, value) in variables {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-        if OTHERS.contains(&name) || is_service_link(name) || value.is_empty() {
+        let is_foreign = is_service_link(name) || name.starts_with(TEST_PREFIX);
+        if OTHERS.contains(&name) || is_foreign || value.is_empty() {
             continue;
         }
         let value = value.into_string().map_err(|_| invalid(name, "it is not UTF-8".to_owned()))?;

@@ -1,7 +1,6 @@
 """The real `firn server` as a child process, and its own command line as an observer."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 from harness.broker import Broker
 from harness.paths import firn_binary, free_port
-from harness.process import Process, wait_until
+from harness.process import Process, clean_environment, wait_until
 from harness.stores import Store, folder_store
 
 # Tests cannot wait for an archiver that looks once a minute.
@@ -145,7 +144,7 @@ class FirnServer(Broker):
         """Runs the `firn` command."""
         run = subprocess.run(  # noqa: S603 - the command under test
             [str(firn_binary()), *args], input=stdin, capture_output=True, timeout=60, check=False,
-            env={**os.environ, "NO_COLOR": "1", **self.store.env},
+            env={**clean_environment(), "NO_COLOR": "1", **self.store.env},
         )  # fmt: skip
         if check and run.returncode != 0:
             raise AssertionError(f"firn {' '.join(args)}: status {run.returncode}\n{run.stderr.decode()}")

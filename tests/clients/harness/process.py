@@ -37,6 +37,11 @@ def wait_until(
         time.sleep(interval_s)
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what configures Firn: a test says all of that itself."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FIRN_")}
+
+
 class Process:
     """One run of a program; both its outputs are appended to `log`."""
 
@@ -50,7 +55,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env={**clean_environment(), **(env or {})},
                 cwd=log.parent,
             )
 
