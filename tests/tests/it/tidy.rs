@@ -55,7 +55,10 @@ fn no_file_is_two_rooms() {
         }
         let text = fs::read_to_string(&path).expect("readable");
         let lines: Vec<&str> = text.lines().collect();
-        let production = lines.iter().position(|line| line.starts_with("#[cfg(test)]")).unwrap_or(lines.len());
+        // `mod tests;` elsewhere in a file only names the tests' own file.
+        let is_inline =
+            |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
+        let production = lines.windows(2).position(is_inline).unwrap_or(lines.len());
         if production > MAX_LINES {
             broken.push(format!("{}: {production} lines of production code", path.display()));
         }
@@ -79,9 +82,9 @@ fn names_say_something() {
 }
 
 #[test]
-fn nothing_is_left_to_do() {
+fn nothing_is_left_to_do_or_switched_off_without_a_reason() {
     let marks =
-        [["to", "do!("].concat(), ["unimple", "mented!("].concat(), ["FIX", "ME"].concat(), ["#[ig", "nore"].concat()];
+        [["to", "do!("].concat(), ["unimple", "mented!("].concat(), ["FIX", "ME"].concat(), ["#[ig", "nore]"].concat()];
     let mut broken = Vec::new();
     for path in rust_files() {
         let text = fs::read_to_string(&path).expect("readable");
