@@ -29,7 +29,7 @@ const FORMAT_VARIABLE: &str = "FIRN_LOG_FORMAT";
 /// Arguments of `firn server`.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
-    /// A TOML file with the long names of these options and a table [settings] [FIRN_CONFIG].
+    /// A TOML file with the long names of these options and a table [settings] [env: FIRN_CONFIG].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Id of this node [default: 1, FIRN_NODE_ID].
