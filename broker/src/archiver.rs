@@ -99,12 +99,22 @@ async fn sweep_partition(broker: &Broker, partition: &Partition) {
 }
 
 /// Removes what a deleted topic left in the archive, then tells the cluster that nothing is left.
+///
+/// An upload that was under way when the topic went may arrive later: the cluster remembers the topic, and its folder is
+/// looked at again, until it was found empty after the grace period.
 async fn purge(broker: &Broker, topic: &DeletedTopic) {
-    if let Err(error) = broker.cold.delete_topic(&topic.name, topic.id).await {
-        warn!(topic = %topic.name, %error, "cannot remove the archive of a deleted topic, it is tried again");
+    let report = match broker.cold.delete_topic(&topic.name, topic.id).await {
+        Ok(report) => report,
+        Err(error) => {
+            warn!(topic = %topic.name, %error, "cannot remove the archive of a deleted topic, it is tried again");
+            return;
+        }
+    };
+    crash_point("purge.deleted");
+    let grace_ms = i64::try_from(broker.config.settings.broker.sweep_grace.as_millis()).unwrap_or(i64::MAX);
+    if report.listed > 0 || broker.clock.now_ms() <= topic.deleted_ms.saturating_add(grace_ms) {
         return;
     }
-    crash_point("purge.deleted");
     match broker.metadata.submit(Command::ArchivePurged { topic_id: topic.id }).await {
         Ok(_) => info!(topic = %topic.name, topic_id = %topic.id, "removed the archive of a deleted topic"),
         Err(error) => warn!(topic = %topic.name, %error, "cannot report that an archive is removed, it is tried again"),

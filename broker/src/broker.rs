@@ -37,13 +37,13 @@ pub struct Broker {
 impl Broker {
     /// Brings partitions and group coordination in step with the cluster's metadata. Cheap when nothing changed.
     pub(crate) fn follow_metadata(&self) {
-        let image = self.metadata.image();
         let rooms =
             Rooms { node_id: self.config.node_id, hot: &self.hot, cold: &self.cold, settings: &self.config.settings };
-        let changes = self.partitions.follow(&image, &rooms);
+        let changes = self.partitions.follow(|| self.metadata.image(), &rooms);
         if !changes.deleted.is_empty() {
             self.groups.forget_topics(changes.deleted.iter().map(|name| Arc::from(name.as_str())));
         }
+        let image = self.metadata.image();
         let Some(topic) = image.topic(GROUP_OFFSETS_TOPIC) else { return };
         self.groups.set_partition_count(topic.partitions);
         for (id, state) in image.partitions_of(topic.id) {

@@ -124,7 +124,14 @@ impl Partition {
         if *self.leadership.load_full() != leadership {
             self.leadership.store(Arc::new(leadership));
         }
-        self.ledger.store(ledger);
+        self.follow_ledger(ledger.as_ref());
+    }
+
+    /// Takes over what the ledger held at some time, unless something newer is known: the archiver and the metadata's
+    /// follower tell it, in no order.
+    pub(crate) fn follow_ledger(&self, told: Option<&Arc<ManifestPointer>>) {
+        let version = |pointer: Option<&Arc<ManifestPointer>>| pointer.map_or(0, |pointer| pointer.version);
+        self.ledger.rcu(|held| if version(told) > version(held.as_ref()) { told.cloned() } else { held.clone() });
     }
 
     /// The archive's last committed manifest.
@@ -195,6 +202,11 @@ impl Partition {
             progress.state = state;
             changes
         });
+    }
+
+    /// True when the topic was deleted.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.progress.borrow().state == State::Deleted
     }
 
     /// Waits until everything below `end` is committed.

@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use crate::config::Settings;
 use crate::config::layers::DefaultLayers;
 use crate::crash_point::crash_point;
+use crate::metadata::ClusterImage;
 use crate::partition::{Leadership, Partition, State};
 
 /// A topic's partitions by index; a hole is a partition that another node leads.
@@ -116,9 +117,11 @@ impl Partitions {
         }
     }
 
-    /// Opens, updates and closes partitions until they are what the metadata says.
-    pub(crate) fn follow(&self, image: &Cluster, rooms: &Rooms<'_>) -> Changes {
+    /// Opens, updates and closes partitions until they are what the metadata says. `newest` gives the newest image: it is
+    /// asked under the lock, because an image older than the last one followed would delete the topics that are new.
+    pub(crate) fn follow(&self, newest: impl FnOnce() -> Arc<ClusterImage>, rooms: &Rooms<'_>) -> Changes {
         let mut followed = self.followed.lock();
+        let image: &Cluster = &newest();
         let mut changes = Changes::default();
         followed.refresh_defaults(image, rooms);
         for topic in image.topics() {
@@ -189,7 +192,9 @@ impl Followed {
                 }
                 continue;
             }
-            crash_point("topic.created");
+            if rooms.hot.partition(id).is_none() {
+                crash_point("topic.created");
+            }
             match rooms.hot.create(&topic.name, id, Arc::clone(&settings)) {
                 Ok(log) => {
                     apply_settings(&log, &settings);

@@ -7,15 +7,15 @@ folder and one store serve all tests of this file, so each start also recovers w
 import contextlib
 import re
 import signal
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import NewTopic
 
 from conftest import new_server
+from harness.broker import COLD, unique
 from harness.firn import FirnServer
 from harness.load import Load, expect_all
 from harness.parquet_rows import pyarrow_rows
@@ -27,7 +27,7 @@ GRACE_MS = 300
 SETTINGS = {"firn.sweep.interval.ms": "100", "firn.sweep.grace.ms": str(GRACE_MS), "firn.archive.interval.ms": "50"}
 PARTITIONS = 2
 # Closed segments are small and many, so that one pass archives and evicts several.
-TINY = {"segment.bytes": "4096", "segment.ms": "300"}
+TINY = {"segment.bytes": "4096", "segment.ms": "150"}
 ORDER = ("log_start", "local_start", "archived_end", "last_stable", "high_watermark", "log_end")
 
 
@@ -108,8 +108,12 @@ def check_all(server: FirnServer, load: Load) -> list[Row]:
 
 
 def topic_objects(server: FirnServer, topic: str) -> list[Path]:
-    """Everything that lies under the topic's name in the store, whatever its id."""
-    return [file for file in server.store.objects() if re.search(rf"/{re.escape(topic)}-[\w-]{{22}}/", str(file))]
+    """Everything that lies under the topic's name in the store, whatever its id.
+
+    Without the staged files (`name#1`) of uploads to a folder that a crash cut off: no listing shows them.
+    """
+    folder = re.compile(rf"/{re.escape(topic)}-[\w-]{{22}}/[^#]+$")
+    return [file for file in server.store.objects() if folder.search(str(file))]
 
 
 def check_no_orphan(server: FirnServer, topic: str) -> None:
@@ -136,13 +140,10 @@ def check_no_orphan(server: FirnServer, topic: str) -> None:
         "archive.manifest-written:1",
         "archive.manifest-written:4",
         "archive.ledger-committed:1",
-        "archive.ledger-committed:4",
         "archive.evicting:3",
         "archive.evicted:1",
-        "archive.evicted:3",
         "sweep.begun:5",
-        "sweep.deleted:1",
-        "sweep.deleted:3",
+        "sweep.deleted:2",
     ],
 )
 def test_a_crash_while_settling_loses_and_doubles_nothing(server: FirnServer, step: str) -> None:
@@ -204,15 +205,14 @@ def test_a_crash_between_a_topics_creation_and_its_folders_still_creates_it(serv
     step = "topic.created:2"
     restart_to_crash(server, step)
     wait_until("the server to serve", server.ready)
-    name = f"created-{time.monotonic_ns()}"
-    creating = threading.Thread(
-        target=lambda: contextlib.suppress(Exception).__enter__()
-        or server.create_topic(name=name, tier="cold", partitions=PARTITIONS, config=TINY),
-        daemon=True,
-    )
-    creating.start()
+    name = unique("created")
+    admin = server.admin()
+    topic = NewTopic(name, num_partitions=PARTITIONS, replication_factor=1, config={**COLD, **TINY})
+    creating = admin.create_topics([topic], operation_timeout=20)
     await_crash(server, step)
-    creating.join(60)
+    # The answer was lost with the server; a second try finds the topic there.
+    with contextlib.suppress(KafkaException):
+        creating[name].result(30)
     load = Load(server.bootstrap, name, PARTITIONS, per_second=6000)
     wait_until("records", lambda: len(load.acknowledged) > 300)
     load.finish()

@@ -136,6 +136,14 @@ def test_total_retention_by_time_reaches_into_the_archive(server: FirnServer) ->
     assert read[-100:] == recent and len(read) <= 200
 
 
+def test_local_copies_go_when_total_retention_has_nothing_to_do(server: FirnServer) -> None:
+    """What may leave the disk only after a checkpoint, or a day later, goes without any new record."""
+    topic = server.create_topic("local-retention", tier="cold", config={"retention.bytes": "100000000"})
+    written = produce(server.bootstrap, topic, generated(300, seed=11), **SMALL)
+    server.settle(topic)
+    expect_same(written, consume(server.bootstrap, topic))
+
+
 def test_deleting_records_and_topics_empties_the_bucket(server: FirnServer) -> None:
     topic = server.create_topic("emptied", tier="cold", partitions=2)
     produce(server.bootstrap, topic, generated(1000, seed=7, partitions=2), **SMALL)

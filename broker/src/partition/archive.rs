@@ -74,6 +74,9 @@ pub(crate) enum SettleError {
     /// The ledger could not be asked.
     #[error("the archive ledger did not answer: {0}")]
     Ledger(#[from] SubmitError),
+    /// The topic is gone.
+    #[error("the topic was deleted")]
+    Deleted,
     /// The ledger holds something else than what the commit would replace.
     #[error("another commit came first: {0}")]
     Overtaken(String),
@@ -134,6 +137,8 @@ impl Partition {
         let mut health = self.archive.lock();
         match outcome {
             Ok(()) => *health = ArchiveHealth { waiting: mem::take(&mut health.waiting), ..ArchiveHealth::default() },
+            // Nothing is left to be archived, and nobody to be told.
+            Err(_) if self.is_deleted() => {}
             Err(error) => {
                 let pause = MIN_PAUSE.saturating_mul(2_u32.saturating_pow(health.failures)).min(MAX_PAUSE);
                 health.failures = health.failures.saturating_add(1);
@@ -179,6 +184,9 @@ impl Partition {
         let mut from = self.ledger().map(|pointer| pointer.archived_end);
         let mut append = Vec::new();
         for segment in segments {
+            if self.is_deleted() {
+                return Err(SettleError::Deleted);
+            }
             let from = from.take().filter(|end| *end > segment.base_offset);
             let options = ArchiveOptions { codec, leader_epoch, attempt: Uuid::new_v4(), now, from };
             append.push(self.cold.archive(&[segment], options).await?);
@@ -228,7 +236,7 @@ impl Partition {
         crash_point("archive.ledger-committed");
         let image = metadata.image();
         let held = image.archive(self.id).cloned();
-        self.ledger.store(held.clone());
+        self.follow_ledger(held.as_ref());
         // The manifest that was replaced, or the one that lost, is an orphan from now on.
         self.is_unswept.store(true, Ordering::Release);
         match reply {
@@ -277,7 +285,7 @@ impl Partition {
         // Never past what consumers could have read.
         let log_start = log_start.min(self.high_watermark());
         if log_start <= self.log_start() {
-            return Ok(());
+            return self.evict(now);
         }
         info!(topic = %self.topic, partition = self.id.partition, log_start, "retention moves the log start");
         self.move_log_start(log_start).await.map_err(SettleError::LogStart)?;
