@@ -21,7 +21,7 @@ pub(crate) const LISTENER: &str = "PLAINTEXT";
 
 /// One node.
 #[derive(Debug)]
-pub struct Broker {
+pub(crate) struct Broker {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) metadata: Metadata,

@@ -15,8 +15,8 @@ use tracing::error;
 
 use crate::broker::Broker;
 
-pub mod errors;
-pub mod topics;
+pub(crate) mod errors;
+pub(crate) mod topics;
 
 mod alter_configs;
 mod api_versions;
@@ -40,22 +40,22 @@ mod produce;
 
 /// A client's connection, as handlers see it.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// Where the client is.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
 }
 
 /// What a handler knows besides the request itself.
 #[derive(Debug, Clone, Copy)]
-pub struct RequestContext<'a> {
+pub(crate) struct RequestContext<'a> {
     /// The broker.
-    pub broker: &'a Arc<Broker>,
+    pub(crate) broker: &'a Arc<Broker>,
     /// The connection that the request came on.
-    pub connection: &'a Connection,
+    pub(crate) connection: &'a Connection,
     /// Version of the request.
-    pub version: i16,
+    pub(crate) version: i16,
     /// How the client calls itself, or empty.
-    pub client_id: &'a str,
+    pub(crate) client_id: &'a str,
 }
 
 /// A reply on its way to the client.

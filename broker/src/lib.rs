@@ -10,9 +10,9 @@
 pub mod config;
 pub mod server;
 
-pub mod broker;
+mod broker;
 mod groups;
-pub mod handlers;
+mod handlers;
 pub mod metadata;
 mod net;
 mod partition;
