@@ -107,6 +107,7 @@ impl Inner {
             let fetched = fetch.await?;
             let pages = fetched.pages.get(chunk - run.start).cloned().unwrap_or_default();
             let Place { segment, footer, .. } = place;
+            let (object, offset) = (segment.object.clone(), footer.chunks[chunk].facts.first_offset);
             let decoding = inner.decoders.run(move || {
                 let decoded = decode(&segment, &footer, &footer.chunks[chunk], &pages);
                 // The memory reservation ends with the last chunk of the run.
@@ -116,9 +117,7 @@ impl Inner {
             match decoding.await {
                 Ok(decoded) => decoded,
                 Err(JobError::Closed) => Err(ReadError::Closed),
-                Err(JobError::Panicked(reason)) => {
-                    Err(ReadError::Corrupt { object: String::new(), offset: -1, reason })
-                }
+                Err(JobError::Panicked(reason)) => Err(ReadError::Corrupt { object, offset, reason }),
             }
         })
     }

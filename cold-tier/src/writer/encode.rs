@@ -294,7 +294,7 @@ fn properties(codec: Compression) -> Result<WriterProperties, ParquetError> {
     };
     let path = |name: &str| ColumnPath::from(name);
     let mut builder = WriterProperties::builder()
-        .set_created_by(concat!("firn ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_created_by(concat!("firn version ", env!("CARGO_PKG_VERSION"), " (build 1)").to_owned())
         .set_compression(codec)
         .set_dictionary_enabled(false)
         .set_write_batch_size(1 << 30)

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use model::batch::{BatchError, BatchHeader, BatchView, Compression, HEADER_LEN, Record, RecordsBuffer};
 use model::segment::{AbortedTransaction, SealedSegment};
 use model::{Offset, ProducerId};
@@ -15,6 +15,8 @@ use crate::error::ArchiveError;
 
 /// Bytes read from a segment at a time; a larger batch is read whole.
 const WINDOW_BYTES: usize = 4 << 20;
+/// Windows whose memory is kept for the next.
+const MAX_RETIRED: usize = 3;
 /// Largest decompressed batch: the protocol's lengths are 32 bits wide, and the door has checked the topic's own limit.
 const MAX_DECOMPRESSED_BYTES: usize = i32::MAX as usize;
 
@@ -164,11 +166,13 @@ struct Reader<'a> {
     window: Bytes,
     /// Position in `window` of the next batch.
     at: usize,
+    /// Earlier windows: their memory is used again once nobody refers to them.
+    retired: Vec<Bytes>,
 }
 
 impl<'a> Reader<'a> {
     fn new(segment: &'a SealedSegment) -> Self {
-        Reader { segment, position: 0, window: Bytes::new(), at: 0 }
+        Reader { segment, position: 0, window: Bytes::new(), at: 0, retired: Vec::new() }
     }
 
     /// The next batch and the window that it lies in.
@@ -203,15 +207,34 @@ impl<'a> Reader<'a> {
         let kept = self.window.slice(self.at..);
         let unread = usize::try_from(self.segment.size_bytes - self.position).unwrap_or(usize::MAX);
         let len = (kept.len() + unread).min(needed.max(WINDOW_BYTES));
-        let mut window = Vec::with_capacity(len);
-        window.extend_from_slice(&kept);
-        window.resize(len, 0);
-        let fresh = &mut window[kept.len()..];
+        let mut window = self.blank(len);
+        let (head, fresh) = window.split_at_mut(kept.len());
+        head.copy_from_slice(&kept);
         self.segment.file.read_exact_at(fresh, self.position).map_err(|e| self.unreadable(&e))?;
         self.position += fresh.len() as u64;
-        self.window = Bytes::from(window);
+        drop(kept);
+        let old = std::mem::replace(&mut self.window, window.freeze());
+        if self.retired.len() < MAX_RETIRED && old.len() <= WINDOW_BYTES {
+            self.retired.push(old);
+        }
         self.at = 0;
         Ok(())
+    }
+
+    /// `len` bytes of any content, in a retired window's memory where one is free.
+    fn blank(&mut self, len: usize) -> BytesMut {
+        let mut window = BytesMut::new();
+        for _ in 0..self.retired.len() {
+            match self.retired.remove(0).try_into_mut() {
+                Ok(free) => {
+                    window = free;
+                    break;
+                }
+                Err(in_use) => self.retired.push(in_use),
+            }
+        }
+        window.resize(len, 0);
+        window
     }
 
     fn damaged(&self, error: &BatchError) -> ArchiveError {
