@@ -146,8 +146,8 @@ impl Core {
         if self.journal.wants_spare() {
             self.housekeeping.raise();
         }
-        if let Event::Bypassed(_, len) = event {
-            self.bypassed.fetch_add(*len, Ordering::Relaxed);
+        if let Event::Bypassed(_, digest) = event {
+            self.bypassed.fetch_add(digest.len, Ordering::Relaxed);
         }
         Ok(lsn)
     }

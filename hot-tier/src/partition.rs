@@ -68,6 +68,10 @@ pub struct PartitionLog {
     /// Something changed since the last checkpoint.
     dirty: AtomicBool,
     removed: AtomicBool,
+    /// Names of files went since the last checkpoint. They must not come back: a snapshot would tell of another past.
+    names_changed: AtomicBool,
+    /// The folder's name is known to be durable.
+    named: AtomicBool,
     /// The partition's part of the last checkpoint.
     checkpointed: Mutex<Bytes>,
 }
@@ -131,6 +135,8 @@ impl PartitionLog {
             generation: AtomicU64::new(0),
             dirty: AtomicBool::new(origin.checkpointed.is_none()),
             removed: AtomicBool::new(false),
+            names_changed: AtomicBool::new(true),
+            named: AtomicBool::new(false),
             checkpointed: Mutex::new(origin.checkpointed.unwrap_or_default()),
         }
     }
@@ -338,8 +344,20 @@ impl PartitionLog {
         file.sync_data().map_err(|e| segment.io("flush", e))?;
         if !was_named {
             self.core.disk().sync_dir(&self.dir).map_err(|e| StorageError::io("flush", &self.dir, e))?;
+            self.sync_name()?;
         }
         segment.note_synced(size);
+        Ok(())
+    }
+
+    /// Makes the name of the partition's folder durable, once: a synced file in a folder that is lost is lost too.
+    fn sync_name(&self) -> Result<(), StorageError> {
+        if !self.named.load(Ordering::Acquire)
+            && let Some(above) = self.dir.parent()
+        {
+            self.core.disk().sync_dir(above).map_err(|e| StorageError::io("flush", above, e))?;
+            self.named.store(true, Ordering::Release);
+        }
         Ok(())
     }
 

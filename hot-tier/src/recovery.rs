@@ -64,7 +64,7 @@ pub(crate) struct Recovered {
     pub(crate) core: Arc<Core>,
     pub(crate) partitions: Vec<Arc<PartitionLog>>,
     pub(crate) report: RecoveryReport,
-    /// Journal positions were skipped: the next checkpoint must come before anything is written.
+    /// There is no checkpoint to build on, or journal positions were skipped: one must come before anything is written.
     pub(crate) checkpoint_first: bool,
 }
 
@@ -89,6 +89,7 @@ pub(crate) fn recover(setting: Setting) -> Result<Recovered, StorageError> {
     for dir in [&topics, &journal] {
         disk.create_dir_all(dir).map_err(|e| StorageError::io("create", dir, e))?;
     }
+    sync_names(&*disk, &config.data_dir)?;
     let mut report = RecoveryReport::default();
     let checkpoint = read_checkpoint(&*disk, &config.data_dir, &mut report)?;
     let was_clean = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.clean);
@@ -100,7 +101,7 @@ pub(crate) fn recover(setting: Setting) -> Result<Recovered, StorageError> {
     report.damage.append(&mut tail.damage);
     report.entries = plans.entries;
     let found = tail.found(plans.past_lsn);
-    let checkpoint_first = found.end_lsn > tail.end_lsn();
+    let checkpoint_first = !has_checkpoint || found.end_lsn > tail.end_lsn();
     let journal = Journal::new(Arc::clone(&disk), journal, &config, found);
     let core = Arc::new(Core::new(Parts { config, disk, journal, on_flush, drive }, now_ms));
     core.end_checkpoint(from.unwrap_or(0));
@@ -112,6 +113,19 @@ pub(crate) fn recover(setting: Setting) -> Result<Recovered, StorageError> {
     report.partitions = partitions.len();
     report.clean = was_clean && report.entries == 0 && report.damage.is_empty();
     Ok(Recovered { core, partitions, report, checkpoint_first })
+}
+
+/// Makes the folders' own names durable: what is synced in a folder that a power cut takes away is lost all the same.
+fn sync_names(disk: &dyn Disk, data_dir: &Path) -> Result<(), StorageError> {
+    disk.sync_dir(data_dir).map_err(|e| StorageError::io("flush", data_dir, e))?;
+    let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    for above in absolute.ancestors().skip(1) {
+        // Folders of others may refuse; then they were there before us.
+        if let Err(e) = disk.sync_dir(above) {
+            tracing::debug!(dir = %above.display(), error = %e, "cannot flush a folder above the data folder");
+        }
+    }
+    Ok(())
 }
 
 fn read_checkpoint(
@@ -236,6 +250,7 @@ impl Finder<'_> {
             write_identity(self.core.disk(), &dir, id, &topic)?;
         }
         self.discard_deleted(&dir, &names);
+        self.retire_snapshots(&plan, &dir, &names)?;
         let dir: Arc<Path> = Arc::from(dir);
         let mut rebuild = self.base(&mut plan, &dir, &names)?;
         rebuild.run(&plan, self.tail)?;
@@ -245,6 +260,26 @@ impl Finder<'_> {
         rebuild.drop_below(plan.local_start.unwrap_or(0).max(rebuild.log_start));
         rebuild.retire_strangers(&names)?;
         self.finish(id, topic, plan, rebuild).map(Some)
+    }
+
+    /// Snapshots of a past that a reset or a truncation took back: their removal may have been lost in a power cut.
+    fn retire_snapshots(&self, plan: &Plan, dir: &Path, names: &[String]) -> Result<(), StorageError> {
+        let valid_to = match (plan.reset, plan.base_cut) {
+            (Some(_), _) => Offset::MIN,
+            (None, Some(cut)) => cut.offset,
+            (None, None) => return Ok(()),
+        };
+        for name in names {
+            let stale = layout::parse_file_name(name)
+                .is_some_and(|(offset, kind)| kind == layout::FileKind::Snapshot && offset > valid_to);
+            if stale {
+                let path = dir.join(name);
+                let deleted = layout::deleted(&path);
+                self.core.disk().rename(&path, &deleted).map_err(|e| StorageError::io("retire", &path, e))?;
+                self.core.trash.add(deleted);
+            }
+        }
+        Ok(())
     }
 
     fn discard_deleted(&self, dir: &Path, names: &[String]) {
@@ -262,7 +297,9 @@ impl Finder<'_> {
     ) -> Result<Arc<PartitionLog>, StorageError> {
         self.report.damage.append(&mut rebuild.damage);
         for segment in &rebuild.segments[..rebuild.segments.len() - 1] {
-            segment.close_at(0, segment.next());
+            // Those that closed since the checkpoint must stay until the next one: the journal has entries for them.
+            let is_covered = segment.base() < rebuild.touched_from;
+            segment.close_at(if is_covered { 0 } else { self.core.journal.end_lsn() }, segment.next());
         }
         let is_untouched = !plan.touched && plan.base.is_some() && !rebuild.was_cut;
         let end = rebuild.end();

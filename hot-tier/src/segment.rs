@@ -110,8 +110,15 @@ impl Segment {
     /// A segment whose files are there.
     pub(crate) fn existing(dir: &Arc<Path>, facts: SegmentFacts) -> Self {
         let segment = Self::build(dir, facts, SideIndex::stored, SideIndex::stored);
-        segment.named.store(true, Ordering::Relaxed);
+        // The file of an empty segment may never have been made.
+        segment.named.store(facts.size > 0, Ordering::Relaxed);
         segment
+    }
+
+    /// Nothing is known to be durable of it.
+    pub(crate) fn note_unsynced(&self) {
+        self.synced.store(0, Ordering::Release);
+        self.named.store(false, Ordering::Release);
     }
 
     fn build(
@@ -210,10 +217,6 @@ impl Segment {
     pub(crate) fn note_synced(&self, size: u64) {
         self.synced.fetch_max(size, Ordering::AcqRel);
         self.named.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn note_dirty_from(&self, size: u64) {
-        self.synced.fetch_min(size, Ordering::AcqRel);
     }
 
     /// The segment grows no more: the journal says so at `lsn`, and the next one begins at `next`.

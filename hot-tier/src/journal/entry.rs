@@ -16,7 +16,7 @@
 //!
 //! Bodies (big-endian; a *point* is segment base, position in it, offset: 8 bytes each):
 //! 1 append: segment base, position, first offset, next offset, then the batches ·
-//! 2 bypassed append: the same with the batches' length (8) in their place, the bytes are in the segment ·
+//! 2 bypassed append: the same with the batches' length (8) and CRC-32C (4) in their place, they are in the segment ·
 //! 3 truncate: point · 4 log start: offset · 5 local start: offset · 6 roll: base of the new segment ·
 //! 7 flush mode: 1 (0 durable, 1 replicated), point · 8 create: the topic's name · 9 remove: nothing ·
 //! 10 reset: offset · 11 leader epoch: epoch (4), start offset
@@ -52,13 +52,23 @@ pub(crate) struct Extent {
     pub(crate) next: Offset,
 }
 
+/// What the bytes of an append must be. Intact batches with fitting offsets are not enough: bytes that were truncated at
+/// the same place may still lie there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digest {
+    /// How many.
+    pub(crate) len: u64,
+    /// CRC-32C of all.
+    pub(crate) crc: u32,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     /// Batches, which follow the event in the entry.
     Append(Extent),
-    /// Batches of so many bytes, which only the segment has.
-    Bypassed(Extent, u64),
+    /// Batches which only the segment has.
+    Bypassed(Extent, Digest),
     Truncate(LogPoint),
     LogStart(Offset),
     LocalStart(Offset),
@@ -95,9 +105,10 @@ impl Event {
         };
         match self {
             Event::Append(extent) => put_extent(out, extent),
-            Event::Bypassed(extent, len) => {
+            Event::Bypassed(extent, digest) => {
                 put_extent(out, extent);
-                out.put_u64(*len);
+                out.put_u64(digest.len);
+                out.put_u32(digest.crc);
             }
             Event::Truncate(point) => put_point(out, point),
             Event::LogStart(offset) | Event::LocalStart(offset) | Event::Roll(offset) | Event::Reset(offset) => {
@@ -121,7 +132,10 @@ impl Event {
         let mut fields = Fields::new(body);
         let event = match kind {
             1 => Event::Append(read_extent(&mut fields)?),
-            2 => Event::Bypassed(read_extent(&mut fields)?, fields.u64()?),
+            2 => {
+                let extent = read_extent(&mut fields)?;
+                Event::Bypassed(extent, Digest { len: fields.u64()?, crc: fields.u32()? })
+            }
             3 => Event::Truncate(read_point(&mut fields)?),
             4 => Event::LogStart(fields.i64()?),
             5 => Event::LocalStart(fields.i64()?),
@@ -279,7 +293,8 @@ mod tests {
     fn events() -> impl Strategy<Value = Event> {
         prop_oneof![
             extents().prop_map(Event::Append),
-            (extents(), any::<u64>()).prop_map(|(extent, len)| Event::Bypassed(extent, len)),
+            (extents(), any::<u64>(), any::<u32>())
+                .prop_map(|(extent, len, crc)| Event::Bypassed(extent, Digest { len, crc })),
             points().prop_map(Event::Truncate),
             any::<i64>().prop_map(Event::LogStart),
             any::<i64>().prop_map(Event::LocalStart),

@@ -90,29 +90,20 @@ impl Tail {
         };
         self.from_lsn = from;
         let mut lsn = from;
-        let Some(mut current) = self.load_containing(lsn)? else {
-            self.end_lsn = lsn;
-            return Ok(());
-        };
-        loop {
-            if let Some((entry, position)) = current.entry(lsn) {
+        let mut current = self.find(lsn)?;
+        while let Some(file) = &current {
+            if let Some((entry, position)) = file.entry(lsn) {
                 lsn += entry.len as u64;
-                let place =
-                    Place { slot: current.slot, position: position + entry.batches_at as u64, len: entry.batches_len };
+                let position = position + entry.batches_at as u64;
+                let place = Place { slot: file.slot, position, len: entry.batches_len };
                 visit(entry, place);
-            } else if let Some(next) =
-                self.slots.iter().position(|slot| slot.start_lsn == lsn && slot.start_lsn > current.start_lsn)
-            {
-                current = self.load(next)?;
-            } else if let Some(resume) = self.end_of_damage(&current, lsn)? {
+            } else if let Some(next) = self.find(lsn)? {
+                current = Some(next);
+            } else {
+                let Some(resume) = self.end_of_damage(file, lsn)? else { break };
                 self.damage.push(format!("the journal is damaged from position {lsn} to {resume}"));
                 lsn = resume;
-                if lsn >= current.end_lsn() || current.entry(lsn).is_none() {
-                    let Some(next) = self.load_containing(lsn)? else { break };
-                    current = next;
-                }
-            } else {
-                break;
+                current = self.find(lsn)?;
             }
         }
         self.end_lsn = lsn;
@@ -169,9 +160,17 @@ impl Tail {
         Ok(Loaded { slot: index, start_lsn: slot.start_lsn, bytes })
     }
 
-    fn load_containing(&self, lsn: u64) -> Result<Option<Loaded>, StorageError> {
-        let after = self.slots.partition_point(|slot| slot.start_lsn <= lsn);
-        after.checked_sub(1).map(|index| self.load(index)).transpose()
+    /// The file that has an intact entry at `lsn`. Several files may claim the position: one that was begun right before
+    /// a power cut took its first entry has the same start as the one that was begun after it.
+    fn find(&self, lsn: u64) -> Result<Option<Loaded>, StorageError> {
+        let covers = |slot: &Slot| (slot.start_lsn..slot.start_lsn.saturating_add(slot.capacity())).contains(&lsn);
+        for index in (0..self.slots.len()).rev().filter(|index| covers(&self.slots[*index])) {
+            let loaded = self.load(index)?;
+            if loaded.entry(lsn).is_some() {
+                return Ok(Some(loaded));
+            }
+        }
+        Ok(None)
     }
 
     /// Where the first intact entry behind `bad` is, when any entry behind it knows that `bad` was durable.

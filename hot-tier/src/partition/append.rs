@@ -17,8 +17,9 @@ use model::{LeaderEpoch, Offset, TimestampMs};
 
 use super::{PartitionLog, Writer};
 use crate::error::{AppendError, StorageError};
+use crate::fields::crc32c;
 use crate::flush_queue::Pending;
-use crate::journal::entry::{Event, Extent};
+use crate::journal::entry::{Digest, Event, Extent};
 use crate::producer_state::Verdict;
 use crate::segment::Segment;
 
@@ -214,7 +215,7 @@ impl PartitionLog {
         let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
             return Err(AppendError::Empty(self.id));
         };
-        let len = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         self.roll_for(writer, first.base_offset..last.next_offset(), len, now_ms)?;
         let active = self.active();
         let extent = Extent {
@@ -251,7 +252,10 @@ impl PartitionLog {
         let bypass = len >= self.core.config.flush_bypass_bytes;
         match mode {
             FlushMode::Replicated => self.core.check(),
-            FlushMode::Durable if bypass => self.core.journal(self.id, &Event::Bypassed(extent, len), &[]).map(drop),
+            FlushMode::Durable if bypass => {
+                let digest = Digest { len, crc: crc32c(pieces.iter().copied()) };
+                self.core.journal(self.id, &Event::Bypassed(extent, digest), &[]).map(drop)
+            }
             FlushMode::Durable => self.core.journal(self.id, &Event::Append(extent), pieces).map(drop),
         }
     }

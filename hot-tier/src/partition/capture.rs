@@ -21,6 +21,7 @@ pub(crate) struct Captured {
     pub(crate) state: Bytes,
     dirty: Vec<Arc<Segment>>,
     history: Option<History>,
+    names_changed: bool,
 }
 
 impl PartitionLog {
@@ -51,12 +52,16 @@ impl PartitionLog {
             epochs,
         });
         let dirty = segments.iter().filter(|segment| segment.is_dirty()).cloned().collect();
-        Some(Captured { state: state.encode(), dirty, history })
+        let names_changed = self.names_changed.swap(false, Ordering::AcqRel);
+        Some(Captured { state: state.encode(), dirty, history, names_changed })
     }
 
     /// Makes everything durable that the captured state speaks of.
     pub(crate) fn sync_captured(&self, captured: &Captured) -> Result<(), StorageError> {
         captured.dirty.iter().try_for_each(|segment| self.sync_segment(segment))?;
+        if captured.names_changed {
+            self.core.disk().sync_dir(&self.dir).map_err(|e| StorageError::io("flush", &self.dir, e))?;
+        }
         if let Some(history) = &captured.history {
             let path = self.dir.join(HISTORY);
             let written = replace_file(self.core.disk(), &path, &history.encode(), Durability::Rebuildable);
@@ -75,6 +80,7 @@ impl PartitionLog {
     /// The checkpoint was not written: the state must be captured again.
     pub(crate) fn give_back(&self) {
         self.writer.lock().history_stale = true;
+        self.names_changed.store(true, Ordering::Release);
         self.mark_dirty();
     }
 

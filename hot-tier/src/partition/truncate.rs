@@ -34,6 +34,12 @@ impl PartitionLog {
             return Ok(offset);
         }
         let point = self.cut_point(offset)?;
+        let log_start = self.log_start();
+        if point.offset < log_start {
+            // The batch that spans `offset` begins below the log start: nothing that anyone may see is left.
+            self.reset_locked(&mut writer, log_start)?;
+            return Ok(log_start);
+        }
         let lsn = self.core.journal(self.id, &Event::Truncate(point), &[])?;
         self.core.wait_durable(lsn)?;
         self.cut(&mut writer, point).inspect_err(|e| self.core.fail(e))?;
@@ -103,7 +109,7 @@ impl PartitionLog {
         }
         segment.slots().iter().for_each(|slot| slot.close());
         let shortened = Segment::existing(&self.dir, facts);
-        shortened.note_dirty_from(0);
+        shortened.note_unsynced();
         shortened.rebuild_indexes(files, self.settings.load().index_interval_bytes)?;
         Ok(shortened)
     }
@@ -139,6 +145,7 @@ impl PartitionLog {
 
     /// Takes the names of a segment's files and of its snapshot away; they are unlinked in the background.
     pub(super) fn retire(&self, segment: &Segment) -> Result<(), StorageError> {
+        self.names_changed.store(true, Ordering::Release);
         let snapshot = crate::open_files::FileSlot::new(
             &self.dir,
             crate::layout::file_name(segment.base(), crate::layout::FileKind::Snapshot),

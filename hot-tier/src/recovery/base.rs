@@ -156,7 +156,10 @@ impl Rebuild<'_> {
                 }
                 facts.next = next;
             }
-            self.segments.push(Arc::new(Segment::existing(&self.dir, facts)));
+            let segment = Arc::new(Segment::existing(&self.dir, facts));
+            segment.note_unsynced();
+            self.unsynced.push(Arc::clone(&segment));
+            self.segments.push(segment);
         }
         let Some(first) = first else {
             self.begin_at(self.log_start);
@@ -201,12 +204,12 @@ impl Rebuild<'_> {
 fn forget_evicted(plan: &mut Plan, first: Option<Offset>) {
     let Some(first) = first else { return };
     plan.steps.retain(|step| match step {
-        Step::Append(extent, _) | Step::Bypassed(extent, _) => extent.segment_base >= first,
+        Step::Append(extent, _) | Step::Bypassed(extent, ..) => extent.segment_base >= first,
         _ => true,
     });
     if plan.base_cut.is_some_and(|cut| cut.segment_base < first) {
         plan.base_cut = plan.steps.iter().find_map(|step| match step {
-            Step::Append(extent, _) | Step::Bypassed(extent, _) => {
+            Step::Append(extent, _) | Step::Bypassed(extent, ..) => {
                 Some(LogPoint { segment_base: extent.segment_base, position: extent.position, offset: extent.first })
             }
             Step::Mode(FlushMode::Replicated, _)

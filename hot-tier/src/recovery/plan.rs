@@ -10,7 +10,7 @@ use model::settings::FlushMode;
 use model::{LeaderEpoch, Offset, TopicName, TopicPartition};
 
 use crate::checkpoint::{Checkpoint, PartitionCheckpoint};
-use crate::journal::entry::{Entry, Event, Extent, LogPoint};
+use crate::journal::entry::{Digest, Entry, Event, Extent, LogPoint};
 use crate::journal::replay::Place;
 
 /// What must be done again, in order.
@@ -18,8 +18,9 @@ use crate::journal::replay::Place;
 pub(super) enum Step {
     /// Batches that the journal has.
     Append(Extent, Place),
-    /// Batches of so many bytes that only the segment has.
-    Bypassed(Extent, u64),
+    /// Batches of so many bytes that only the segment has; with their checksum unless a truncation cut them since, for
+    /// which they had to be durable.
+    Bypassed(Extent, u64, Option<u32>),
     Roll(Offset),
     Epoch(LeaderEpoch, Offset),
     /// From this point on the log is flushed by the other mode.
@@ -33,7 +34,7 @@ pub(super) struct Plan {
     pub(super) base: Option<PartitionCheckpoint>,
     /// The base counts up to here only.
     pub(super) base_cut: Option<LogPoint>,
-    /// The base does not count: the log begins anew here.
+    /// The log begins anew here, whatever base or files say.
     pub(super) reset: Option<Offset>,
     pub(super) steps: Vec<Step>,
     pub(super) log_start: Option<Offset>,
@@ -84,16 +85,19 @@ impl Plan {
                 self.make_way(extent);
                 self.steps.push(Step::Append(extent, place));
             }
-            Event::Bypassed(extent, len) => {
+            Event::Bypassed(extent, Digest { len, crc }) => {
                 self.make_way(extent);
-                self.steps.push(Step::Bypassed(extent, len));
+                self.steps.push(Step::Bypassed(extent, len, Some(crc)));
             }
             Event::Truncate(point) => self.truncate(point),
             Event::LogStart(offset) => self.log_start = self.log_start.max(Some(offset)),
             Event::LocalStart(offset) => self.local_start = self.local_start.max(Some(offset)),
             Event::Roll(base) => self.steps.push(Step::Roll(base)),
             Event::Mode(mode, point) => self.steps.push(Step::Mode(mode, point)),
-            Event::Create(topic) => self.topic = Some(topic),
+            Event::Create(topic) => {
+                self.topic = Some(topic);
+                self.reset = Some(0);
+            }
             Event::Remove => self.removed = true,
             Event::Reset(offset) => {
                 let topic = self.topic.take();
@@ -121,7 +125,7 @@ impl Plan {
         let point = LogPoint { segment_base: extent.segment_base, position: extent.position, offset: extent.first };
         let end = self.steps.iter().rev().find_map(|step| match step {
             Step::Append(before, place) => Some((before.segment_base, before.position + place.len as u64)),
-            Step::Bypassed(before, len) => Some((before.segment_base, before.position + len)),
+            Step::Bypassed(before, len, _) => Some((before.segment_base, before.position + len)),
             _ => None,
         });
         let base_end = self.base.as_ref().and_then(|base| base.segments.last()).map(|last| (last.base, last.size));
@@ -135,7 +139,7 @@ impl Plan {
     fn truncate(&mut self, point: LogPoint) {
         let at = (point.segment_base, point.position);
         self.steps.retain(|step| match step {
-            Step::Append(extent, _) | Step::Bypassed(extent, _) => (extent.segment_base, extent.position) < at,
+            Step::Append(extent, _) | Step::Bypassed(extent, ..) => (extent.segment_base, extent.position) < at,
             Step::Roll(base) => *base <= point.segment_base,
             Step::Epoch(_, start) => *start < point.offset,
             // A mode stays in force also when the log is cut below the point where it began.
@@ -150,10 +154,11 @@ impl Plan {
                         extent.next = point.offset;
                     }
                 }
-                Step::Bypassed(extent, len) if extent.segment_base == point.segment_base => {
+                Step::Bypassed(extent, len, crc) if extent.segment_base == point.segment_base => {
                     let kept = point.position - extent.position;
                     if kept < *len {
                         *len = kept;
+                        *crc = None;
                         extent.next = point.offset;
                     }
                 }

@@ -1,7 +1,7 @@
 //! Second pass: one partition's log from its base, its steps and its files.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Rebuild<'_> {
         for step in &plan.steps {
             let goes_on = match step {
                 Step::Append(extent, place) => self.append(*extent, *place, tail)?,
-                Step::Bypassed(extent, len) => self.bypassed(*extent, *len)?,
+                Step::Bypassed(extent, len, crc) => self.bypassed(*extent, *len, *crc)?,
                 Step::Roll(base) => self.roll(*base)?,
                 Step::Epoch(epoch, start) => {
                     self.epochs.begin(*epoch, *start);
@@ -109,11 +109,16 @@ impl Rebuild<'_> {
     }
 
     /// A large append: its bytes must be in the segment, or it was never acknowledged.
-    fn bypassed(&mut self, extent: Extent, len: u64) -> Result<bool, StorageError> {
+    fn bypassed(&mut self, extent: Extent, len: u64, crc: Option<u32>) -> Result<bool, StorageError> {
         if self.is_behind(extent, len) {
             return Ok(true);
         }
         if !self.reach(extent)? {
+            return Ok(false);
+        }
+        if let Some(crc) = crc
+            && self.checksum(extent.position..extent.position + len)? != Some(crc)
+        {
             return Ok(false);
         }
         let target = LogPoint { position: extent.position + len, offset: extent.next, ..self.end() };
@@ -126,6 +131,29 @@ impl Rebuild<'_> {
         let active = Arc::clone(self.active());
         self.unsynced.push(active);
         Ok(true)
+    }
+
+    /// CRC-32C of a range of the active segment's file; `None` when the file is shorter.
+    fn checksum(&self, range: Range<u64>) -> Result<Option<u32>, StorageError> {
+        const STEP: u64 = 1 << 20;
+        let active = self.active();
+        let file = match active.open_log(&self.core.files) {
+            Err(e) if e.is_not_found() => return Ok(None),
+            file => file?,
+        };
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+        let mut position = range.start;
+        let mut bytes = Vec::new();
+        while position < range.end {
+            let step = usize::try_from((range.end - position).min(STEP)).unwrap_or(0);
+            bytes.clear();
+            if file.read_into(&mut bytes, step, position).map_err(|e| active.io("read", e))? < step {
+                return Ok(None);
+            }
+            digest.update(&bytes);
+            position += step as u64;
+        }
+        Ok(u32::try_from(digest.finalize()).ok())
     }
 
     /// True when the base has these bytes already.
@@ -258,6 +286,8 @@ impl Rebuild<'_> {
         }
         facts.next = facts.next.max(point.offset.min(old.next()));
         let segment = Segment::existing(&self.dir, facts);
+        // Its bytes may come from the journal a moment ago.
+        segment.note_unsynced();
         segment.rebuild_indexes(&self.core.files, INDEX_INTERVAL_BYTES)?;
         self.segments.push(Arc::new(segment));
         self.epochs.truncate_to(point.offset);
@@ -265,9 +295,12 @@ impl Rebuild<'_> {
         Ok(())
     }
 
-    /// Drops whole segments that the log start or an eviction has passed.
+    /// Drops whole segments that the log start or an eviction has passed; not those that the journal has entries for: the
+    /// next recovery may need them again.
     pub(super) fn drop_below(&mut self, offset: Offset) {
-        let going = self.segments.windows(2).take_while(|pair| pair[1].base() <= offset).count();
+        let needed_from = self.touched_from;
+        let goes = |pair: &&[Arc<Segment>]| pair[1].base() <= offset && pair[0].base() < needed_from;
+        let going = self.segments.windows(2).take_while(goes).count();
         self.segments.drain(..going);
     }
 

@@ -102,11 +102,13 @@ pub(super) struct Make {
     pub(super) value_len: usize,
     pub(super) timestamp: i64,
     pub(super) producer: Option<(i64, i16, i32)>,
+    /// Makes values differ.
+    pub(super) salt: u8,
 }
 
 impl Default for Make {
     fn default() -> Self {
-        Make { records: 1, value_len: 20, timestamp: NOW, producer: None }
+        Make { records: 1, value_len: 20, timestamp: NOW, producer: None, salt: 0 }
     }
 }
 
@@ -116,7 +118,7 @@ impl Make {
         let (producer_id, producer_epoch, base_sequence) = self.producer.unwrap_or((-1, -1, -1));
         let facts = BatchFacts { leader_epoch, producer_id, producer_epoch, base_sequence, ..BatchFacts::default() };
         let mut builder = BatchBuilder::new(facts);
-        let value: Vec<u8> = (0..self.value_len).map(|i| (i % 251) as u8 ^ (base & 0x7f) as u8).collect();
+        let value: Vec<u8> = (0..=250_u8).cycle().take(self.value_len).map(|byte| byte ^ self.salt).collect();
         for i in 0..self.records {
             let timestamp = self.timestamp + i;
             builder.append(&NewRecord { offset: base + i, timestamp, key: None, value: Some(&value), headers: &[] });

@@ -208,7 +208,7 @@ fn retention_names_the_offset_up_to_which_segments_may_go() {
     let limits = RetentionLimits { max_bytes: Some(1500), max_age_ms: None };
     let end = log.retention_end(limits, NOW);
     let left: u64 = log.segments().iter().filter(|s| s.base_offset >= end).map(|s| s.size_bytes).sum();
-    assert!(left >= 1500 && left < 1500 + 1024, "{left}");
+    assert!((1500..1500 + 1024).contains(&left), "{left}");
     assert_eq!(log.retention_end(RetentionLimits::default(), NOW), 0);
 }
 
