@@ -43,6 +43,8 @@ struct Followed {
     settings: HashMap<TopicId, (SettingsMap, Arc<TopicSettings>)>,
     defaults: Option<(SettingsMap, Option<SettingsMap>)>,
     strays: HashSet<TopicPartition>,
+    /// The image that everything else here follows; none while a partition could not be opened.
+    image: Option<Arc<ClusterImage>>,
 }
 
 /// All partitions of this node.
@@ -121,7 +123,13 @@ impl Partitions {
     /// asked under the lock, because an image older than the last one followed would delete the topics that are new.
     pub(crate) fn follow(&self, newest: impl FnOnce() -> Arc<ClusterImage>, rooms: &Rooms<'_>) -> Changes {
         let mut followed = self.followed.lock();
-        let image: &Cluster = &newest();
+        let newest = newest();
+        // Most images only tell of the archive or of producer ids. A partition's own archiver knows its ledger first.
+        if followed.image.as_ref().is_some_and(|last| newest.shares_layout_with(last)) {
+            return Changes::default();
+        }
+        followed.image = Some(Arc::clone(&newest));
+        let image: &Cluster = &newest;
         let mut changes = Changes::default();
         followed.refresh_defaults(image, rooms);
         for topic in image.topics() {
@@ -205,6 +213,7 @@ impl Followed {
                     self.open.insert(id, Arc::new(partition));
                 }
                 Err(error) => {
+                    self.image = None;
                     error!(topic = %topic.name, partition = id.partition, %error, "cannot open the partition's log; it is not served");
                 }
             }

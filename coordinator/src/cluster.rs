@@ -234,6 +234,18 @@ impl Cluster {
         self.deleted_topics.get(&id).map(Arc::as_ref)
     }
 
+    /// True when nothing but the archive ledger, producer ids and remembered answers can differ between two images: topics,
+    /// partitions, brokers and settings are shared. Cheap; images that are merely equal may count as different.
+    #[must_use]
+    pub fn shares_layout_with(&self, other: &Cluster) -> bool {
+        self.topics.is_same(&other.topics)
+            && self.partitions.is_same(&other.partitions)
+            && self.deleted_topics.is_same(&other.deleted_topics)
+            && self.brokers.is_same(&other.brokers)
+            && self.broker_configs.is_same(&other.broker_configs)
+            && Arc::ptr_eq(&self.cluster_configs, &other.cluster_configs)
+    }
+
     /// Producer ids below this were handed out.
     #[must_use]
     pub fn next_producer_id(&self) -> ProducerId {

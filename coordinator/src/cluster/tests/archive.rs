@@ -88,3 +88,13 @@ fn the_ledger_of_a_deleted_topic_stays_until_it_is_purged() {
     assert_eq!((scene.state.archive(id), scene.state.deleted_topics().count()), (None, 0));
     assert_eq!(scene.submit(&purged.into()).records, []);
 }
+
+#[test]
+fn a_commit_leaves_the_layout_shared_and_a_new_topic_does_not() {
+    let mut scene = scene();
+    let before = scene.state.clone();
+    commit(&mut scene, 0, 0, pointer(1, 0, 100));
+    assert!(scene.state.shares_layout_with(&before));
+    scene.create(placed("b", 1, 1)).unwrap();
+    assert!(!scene.state.shares_layout_with(&before));
+}
