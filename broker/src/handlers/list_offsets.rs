@@ -79,7 +79,7 @@ async fn look_up(
         match error {
             LookupError::Hot(_) => ErrorCode::KafkaStorageError,
             // Retriable: the object store may answer the next time.
-            LookupError::Cold(_) => ErrorCode::LeaderNotAvailable,
+            LookupError::Cold(_) | LookupError::Slow(_) => ErrorCode::LeaderNotAvailable,
         }
     })
 }

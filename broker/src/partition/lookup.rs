@@ -1,5 +1,8 @@
 //! Finding offsets: by timestamp, by leader epoch, and the points that the protocol has names for.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use cold_tier::ColdTier;
 use model::archive::ManifestPointer;
 use model::{LeaderEpoch, NO_LEADER_EPOCH, NO_TIMESTAMP, Offset, TimestampMs};
@@ -27,6 +30,9 @@ pub(crate) enum LookupError {
     /// The object store.
     #[error("cannot search the archive: {0}")]
     Cold(#[from] cold_tier::ReadError),
+    /// The object store is slow. What was read so far is kept: asking again goes on from there.
+    #[error("the archive did not answer within {0:?}")]
+    Slow(Duration),
 }
 
 impl Leadership {
@@ -67,7 +73,7 @@ impl Partition {
     /// [`LookupError`] when a tier cannot be searched.
     pub(crate) async fn offset_at(&self, timestamp: TimestampMs) -> Result<Option<Point>, LookupError> {
         if let Some((cold, pointer)) = self.archive_below_local() {
-            let found = cold.offset_for_timestamp(&pointer, timestamp).await?;
+            let found = self.in_time(cold.offset_for_timestamp(&pointer, timestamp)).await?;
             let found = found.filter(|p| p.offset < self.log.local_start());
             if let Some(p) = found {
                 return Ok(Some(Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch }));
@@ -88,7 +94,7 @@ impl Partition {
         if hot.is_some_and(|p| p.timestamp > pointer.max_timestamp) {
             return Ok(hot);
         }
-        let cold = cold.max_timestamp(&pointer).await?;
+        let cold = self.in_time(cold.max_timestamp(&pointer)).await?;
         let cold = cold.map(|p| Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch });
         // Of equal timestamps the earlier record counts, and the archive's are earlier.
         Ok(match (cold, hot) {
@@ -110,15 +116,25 @@ impl Partition {
         }
         match self.archive_below_local() {
             Some((cold, pointer)) => {
-                let found = cold.end_offset_for_epoch(&pointer, epoch).await?;
+                let found = self.in_time(cold.end_offset_for_epoch(&pointer, epoch)).await?;
                 Ok(found.unwrap_or(hot))
             }
             None => Ok(hot),
         }
     }
 
+    async fn in_time<T>(
+        &self,
+        search: impl Future<Output = Result<T, cold_tier::ReadError>>,
+    ) -> Result<T, LookupError> {
+        match tokio::time::timeout(self.cold_timeout, search).await {
+            Ok(found) => Ok(found?),
+            Err(_) => Err(LookupError::Slow(self.cold_timeout)),
+        }
+    }
+
     /// The archive, when it holds offsets that the local disk does not.
-    fn archive_below_local(&self) -> Option<(&ColdTier, std::sync::Arc<ManifestPointer>)> {
+    fn archive_below_local(&self) -> Option<(&ColdTier, Arc<ManifestPointer>)> {
         let pointer = self.ledger()?;
         (self.log_start() < self.log.local_start()).then_some((&self.cold, pointer))
     }
