@@ -22,8 +22,11 @@ use crate::broker::Broker;
 use crate::config::HostPort;
 
 mod connection;
+mod memory;
 mod reader;
 mod writer;
+
+use memory::RequestMemory;
 
 /// Requests of one connection that may be started before the first is answered.
 const MAX_IN_FLIGHT: usize = 64;
@@ -45,7 +48,7 @@ pub(crate) async fn bind(address: &HostPort) -> std::io::Result<TcpListener> {
 pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let slots = Arc::new(Semaphore::new(broker.config.settings.broker.max_connections));
-    let memory = connection::RequestMemory::new(broker.config.settings.broker.request_memory_bytes);
+    let memory = RequestMemory::new(broker.config.settings.broker.request_memory_bytes);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -83,7 +86,7 @@ async fn run_one(
     broker: Arc<Broker>,
     stream: TcpStream,
     peer: SocketAddr,
-    memory: connection::RequestMemory,
+    memory: RequestMemory,
     stop: CancellationToken,
 ) {
     metrics::gauge!("firn_connections").increment(1.0);

@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::connection::RequestMemory;
+use super::memory::RequestMemory;
 
 /// What is read at least at once.
 const READ_CHUNK_BYTES: usize = 16 << 10;
