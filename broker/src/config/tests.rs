@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn from_toml(text: &str) -> Overrides {
@@ -65,5 +67,41 @@ fn a_wrong_key_is_named_with_its_nearest() {
 fn addresses_without_a_port_are_refused() {
     for text in ["localhost", ":9092", "host:x", "host:70000"] {
         assert!(text.parse::<HostPort>().is_err(), "{text}");
+    }
+}
+
+/// A piece of a configuration file, right or wrong.
+fn piece() -> impl Strategy<Value = String> {
+    let words: &[&str] = &[
+        "listen",
+        "node-id",
+        "settings",
+        "segment.bytes",
+        "[settings]",
+        "[a.b]",
+        "=",
+        "\n",
+        "\"x:1\"",
+        "-1",
+        "true",
+        "[1, 2]",
+        "1e9",
+    ];
+    prop_oneof![proptest::sample::select(words).prop_map(str::to_owned), ".{0,6}"]
+}
+
+proptest! {
+    #[test]
+    fn no_text_in_a_file_makes_the_configuration_panic(pieces in proptest::collection::vec(piece(), 0..12)) {
+        if let Ok(overrides) = Overrides::from_toml(&pieces.join(" "), "firn.toml") {
+            let _ = Config::compose([overrides]);
+        }
+    }
+
+    #[test]
+    fn no_value_of_a_setting_makes_the_configuration_panic(index in 0..BROKER_SETTINGS.len(), value in ".{0,12}|-?[0-9]{1,25}") {
+        let mut overrides = Overrides::default();
+        overrides.settings.insert(BROKER_SETTINGS[index].name.to_owned(), value);
+        let _ = Config::compose([overrides]);
     }
 }

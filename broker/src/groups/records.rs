@@ -201,3 +201,29 @@ fn owned(text: &Str) -> Arc<str> {
 fn optional(text: Option<&Arc<str>>) -> Option<Str> {
     text.map(|text| Str::from(&**text))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Two bytes of a type or version, then anything.
+    fn versioned() -> impl Strategy<Value = Bytes> {
+        (0_i16..6, proptest::collection::vec(any::<u8>(), 0..200))
+            .prop_map(|(version, body)| [&version.to_be_bytes()[..], &body].concat().into())
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_in_the_offsets_topic_panic_and_what_is_understood_is_written_as_the_same(
+            key in versioned(),
+            value in proptest::option::of(versioned()),
+        ) {
+            if let Ok(record) = decode(key, value) {
+                let (key, value) = encode(&record).unwrap();
+                prop_assert_eq!(decode(key, value).unwrap(), record);
+            }
+        }
+    }
+}
