@@ -17,6 +17,9 @@ use crate::open_files::OpenFiles;
 
 /// Told of a partition's flushed end by the flusher thread, outside of all locks. Calls for one partition come in order,
 /// but the log may have been truncated since: read [`crate::PartitionLog::flushed_end`] for what holds now.
+///
+/// It must be quick, for all acknowledgements wait for it, and may call nothing of a partition that changes it or takes
+/// its lock (`producers`, `sealed_segments`): such a call may be waiting for the flusher. Offsets and reads are free.
 pub type FlushListener = Arc<dyn Fn(TopicPartition, Offset) + Send + Sync>;
 
 /// Who runs flushes and checkpoints.

@@ -6,8 +6,10 @@
 //!    slots to be used again    │  replayed at recovery  │ being flushed │
 //! ```
 //!
-//! - The journal is a chain of files of fixed size ([`slot`]); positions count entry bytes and never repeat. An entry that
-//!   does not fit opens the next file, whose header names the position where it begins.
+//! - The journal is a chain of files of fixed size ([`slot`]). An entry that does not fit opens the next file, whose header
+//!   names the position where it begins and the one where the file before ended.
+//! - Positions count entry bytes and never repeat: each start of the process leaves out as many as the one before could
+//!   have used. So what a power cut voided can never be taken for what was written later.
 //! - Entries are written under one lock, in order; a write goes to the page cache. [`Journal::sync`] makes all of them
 //!   durable. If the tail is torn in a power cut, everything behind the tear is void: none of it was acknowledged.
 //! - A checkpoint that covers everything below a position frees the files below it. When all files are in use, appends
@@ -58,6 +60,8 @@ struct State {
     next_index: u32,
     /// Bytes of entries in the last file.
     filled: u64,
+    /// Where the entries before the next file end.
+    after_lsn: u64,
     end_lsn: u64,
     durable_lsn: u64,
     /// Files with bytes that no sync has covered.
@@ -82,8 +86,9 @@ impl Journal {
             free,
             next_index,
             filled: u64::MAX,
-            end_lsn: found.end_lsn,
-            durable_lsn: found.end_lsn,
+            after_lsn: found.chain_end_lsn,
+            end_lsn: found.past_lsn + (slots_max as u64 + 2) * slot_bytes,
+            durable_lsn: found.chain_end_lsn,
             unsynced: Vec::new(),
             spare_wanted: false,
             broken: false,
@@ -161,6 +166,7 @@ impl Journal {
         }
         state.filled += len as u64;
         state.end_lsn += len as u64;
+        state.after_lsn = state.end_lsn;
         if state.unsynced.is_empty() {
             state.unsynced.push(Arc::clone(&slot.file));
         }
@@ -181,7 +187,7 @@ impl Journal {
                 slot
             }
         };
-        if let Err(e) = slot.begin(state.end_lsn) {
+        if let Err(e) = slot.begin(state.end_lsn, state.after_lsn) {
             state.broken = true;
             return Err(StorageError::io("begin the journal file", &slot.path, e));
         }
@@ -267,8 +273,10 @@ pub(crate) struct FoundSlots {
     /// Files with entries that the checkpoint does not cover, oldest first. The journal goes on in another file.
     pub(crate) used: VecDeque<Slot>,
     pub(crate) free: Vec<Slot>,
-    /// Where the journal goes on.
-    pub(crate) end_lsn: u64,
+    /// Behind the last entry that counts.
+    pub(crate) chain_end_lsn: u64,
+    /// No position from here on was ever written in a file that is known.
+    pub(crate) past_lsn: u64,
 }
 
 fn slot_bytes(config: &Config) -> u64 {

@@ -7,10 +7,10 @@
 //!                                            flushed end moves ──▶ the broker is told ──▶ acknowledgements
 //! ```
 //!
-//! Reading order: [`tier`] is the face and owns all partitions, [`partition`] is one log, [`segment`] one of its files.
-//! [`journal`], [`flush_queue`] and [`core`] make appends durable together; [`checkpoint`] bounds what [`recovery`] has to
-//! do. [`producer_state`] and [`leader_epochs`] are what a log remembers beside its records. [`disk`] is the seam to the
-//! operating system, [`layout`] says where files lie; `docs/formats/hot-tier.md` describes every byte.
+//! Reading order: `tier` is the face and owns all partitions, `partition` is one log, `segment` one of its files.
+//! `journal`, `flush_queue` and `core` make appends durable together; `checkpoint` bounds what `recovery` has to
+//! do. `producer_state` and `leader_epochs` are what a log remembers beside its records. `disk` is the seam to the
+//! operating system, `layout` says where files lie; `docs/formats/hot-tier.md` describes every byte.
 //!
 //! Everything here blocks on file I/O and nothing here is asynchronous. Appends and reads touch the page cache only;
 //! operations that wait for a flush say so.

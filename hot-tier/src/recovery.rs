@@ -64,7 +64,7 @@ pub(crate) struct Recovered {
     pub(crate) core: Arc<Core>,
     pub(crate) partitions: Vec<Arc<PartitionLog>>,
     pub(crate) report: RecoveryReport,
-    /// There is no checkpoint to build on, or journal positions were skipped: one must come before anything is written.
+    /// There is no checkpoint to build on: one must come before anything is written.
     pub(crate) checkpoint_first: bool,
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn recover(setting: Setting) -> Result<Recovered, StorageError> {
     report.damage.append(&mut tail.damage);
     report.entries = plans.entries;
     let found = tail.found(plans.past_lsn);
-    let checkpoint_first = !has_checkpoint || found.end_lsn > tail.end_lsn();
+    let checkpoint_first = !has_checkpoint;
     let journal = Journal::new(Arc::clone(&disk), journal, &config, found);
     let core = Arc::new(Core::new(Parts { config, disk, journal, on_flush, drive }, now_ms));
     core.end_checkpoint(from.unwrap_or(0));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use model::settings::TopicSettings;
+use model::settings::{FlushMode, TopicSettings};
 use model::{TimestampMs, TopicName, TopicPartition};
 use parking_lot::{Mutex, RwLock};
 
@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::core::{Core, Drive, FlushListener};
 use crate::disk::{Disk, DiskLock, LocalDisk};
 use crate::error::{OpenError, StorageError, TierFailure};
-use crate::journal::entry::Event;
+use crate::journal::entry::{Event, LogPoint};
 use crate::layout;
 use crate::leader_epochs::LeaderEpochs;
 use crate::partition::{Origin, PartitionLog};
@@ -213,25 +213,28 @@ impl Shared {
         let dir = topics_dir(&core.config.data_dir).join(layout::partition_dir(topic, id));
         let made = core.disk().create_dir_all(&dir).map_err(|e| StorageError::io("create", &dir, e));
         made.and_then(|()| recovery::write_identity(core.disk(), &dir, id, topic)).map_err(|e| core.judge(e))?;
-        let lsn = core.journal(id, &Event::Create(topic.clone()), &[])?;
+        let mut lsn = core.journal(id, &Event::Create(topic.clone()), &[])?;
+        if settings.flush != FlushMode::Durable {
+            let start = LogPoint { segment_base: 0, position: 0, offset: 0 };
+            lsn = core.journal(id, &Event::Mode(settings.flush, start), &[])?;
+        }
         let dir: Arc<Path> = Arc::from(dir);
         let origin = Origin {
             id,
             topic: topic.clone(),
             dir: Arc::clone(&dir),
-            mode: model::settings::FlushMode::Durable,
+            mode: settings.flush,
             segments: vec![Arc::new(Segment::new(&dir, 0))],
             epochs: LeaderEpochs::default(),
             producers: ProducerStates::default(),
             log_start: 0,
             checkpointed: None,
-            settings: Arc::clone(&settings),
+            settings,
         };
-        let log = PartitionLog::new(Arc::clone(core), origin);
+        // Nobody waits here: a listener that looks up a partition would wait for us.
         core.flush.request(lsn);
         self.folders_changed.store(true, Ordering::Release);
-        log.update_settings(settings)?;
-        Ok(log)
+        Ok(PartitionLog::new(Arc::clone(core), origin))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading the journal at start.
 //!
 //! Entries are read from the checkpoint's position on. Where the next one is not intact there are three cases:
-//! 1. Another file begins at this very position: the chain goes on there.
+//! 1. Another file begins behind this very position, with an intact entry: the chain goes on there.
 //! 2. A later entry says that this position was durable when it was written: the entry is *damaged* (a disk that lies, a
 //!    flipped bit). It is skipped and reported; the entries behind it still count.
 //! 3. Otherwise this is the torn tail of a power cut, and everything from here on is void.
@@ -31,11 +31,12 @@ pub(crate) struct Place {
 pub(crate) struct Tail {
     /// Files with an intact header, by their first position.
     slots: Vec<Slot>,
+    /// Which of them were replayed.
+    used: Vec<bool>,
     free: Vec<Slot>,
     /// What was wrong, for the recovery report.
     pub(crate) damage: Vec<String>,
     end_lsn: u64,
-    from_lsn: u64,
 }
 
 /// One file in memory.
@@ -68,11 +69,11 @@ impl Tail {
         let entries = disk.list(dir).map_err(|e| StorageError::io("list", dir, e))?;
         let (mut slots, mut free) = (Vec::new(), Vec::new());
         for index in entries.iter().filter_map(|entry| parse_slot_name(&entry.name)) {
-            let (slot, start_lsn) = Slot::open(disk, dir, index)?;
-            if start_lsn.is_some() && slot.bytes <= SLOT_BYTES_MAX { slots.push(slot) } else { free.push(slot) }
+            let (slot, is_used) = Slot::open(disk, dir, index)?;
+            if is_used && slot.bytes <= SLOT_BYTES_MAX { slots.push(slot) } else { free.push(slot) }
         }
         slots.sort_by_key(|slot| slot.start_lsn);
-        Ok(Tail { slots, free, damage: Vec::new(), end_lsn: 0, from_lsn: 0 })
+        Ok(Tail { used: vec![false; slots.len()], slots, free, damage: Vec::new(), end_lsn: 0 })
     }
 
     /// Shows `visit` every entry from `from` on, in order; without `from`, those of the newest unbroken chain.
@@ -88,22 +89,25 @@ impl Tail {
             Some(lsn) => lsn,
             None => self.newest_chain()?,
         };
-        self.from_lsn = from;
         let mut lsn = from;
-        let mut current = self.find(lsn)?;
-        while let Some(file) = &current {
-            if let Some((entry, position)) = file.entry(lsn) {
+        let mut current = self.containing(lsn)?;
+        loop {
+            let file = current.as_ref();
+            if let Some((file, (entry, position))) = file.and_then(|file| Some((file, file.entry(lsn)?))) {
                 lsn += entry.len as u64;
                 let position = position + entry.batches_at as u64;
                 let place = Place { slot: file.slot, position, len: entry.batches_len };
+                self.used[file.slot] = true;
                 visit(entry, place);
-            } else if let Some(next) = self.find(lsn)? {
+            } else if let Some(next) = self.following(lsn)? {
+                lsn = next.start_lsn;
                 current = Some(next);
-            } else {
-                let Some(resume) = self.end_of_damage(file, lsn)? else { break };
+            } else if let Some((resume, slot)) = self.end_of_damage(file, lsn)? {
                 self.damage.push(format!("the journal is damaged from position {lsn} to {resume}"));
                 lsn = resume;
-                current = self.find(lsn)?;
+                current = Some(self.load(slot)?);
+            } else {
+                break;
             }
         }
         self.end_lsn = lsn;
@@ -127,29 +131,29 @@ impl Tail {
     /// # Errors
     /// Those of the sync.
     pub(crate) fn sync(&self) -> Result<(), StorageError> {
-        for slot in self.slots.iter().filter(|slot| self.is_used(slot)) {
+        for (slot, _) in self.slots.iter().zip(&self.used).filter(|(_, used)| **used) {
             slot.file.sync_data().map_err(|e| StorageError::io("flush", &slot.path, e))?;
         }
         Ok(())
     }
 
-    /// The files, for the journal to go on with. `past` is a position below which nothing may be written again.
+    /// The files, for the journal to go on with. `past` is a position that a checkpoint has seen.
     pub(crate) fn found(&self, past: u64) -> FoundSlots {
-        let (used, spent): (Vec<&Slot>, Vec<&Slot>) = self.slots.iter().partition(|slot| self.is_used(slot));
-        FoundSlots {
-            used: used.into_iter().cloned().collect::<VecDeque<_>>(),
-            free: spent.into_iter().chain(&self.free).cloned().collect(),
-            end_lsn: self.end_lsn.max(past),
+        let mut found = FoundSlots {
+            used: VecDeque::new(),
+            free: self.free.clone(),
+            chain_end_lsn: self.end_lsn,
+            past_lsn: self.end_lsn.max(past),
+        };
+        for (slot, is_used) in self.slots.iter().zip(&self.used) {
+            found.past_lsn = found.past_lsn.max(slot.start_lsn.saturating_add(slot.bytes));
+            if *is_used {
+                found.used.push_back(slot.clone());
+            } else {
+                found.free.push(slot.clone());
+            }
         }
-    }
-
-    /// Position behind the last entry that counts.
-    pub(crate) fn end_lsn(&self) -> u64 {
-        self.end_lsn
-    }
-
-    fn is_used(&self, slot: &Slot) -> bool {
-        slot.start_lsn < self.end_lsn && slot.start_lsn.saturating_add(slot.capacity()) > self.from_lsn
+        found
     }
 
     fn load(&self, index: usize) -> Result<Loaded, StorageError> {
@@ -160,44 +164,64 @@ impl Tail {
         Ok(Loaded { slot: index, start_lsn: slot.start_lsn, bytes })
     }
 
-    /// The file that has an intact entry at `lsn`. Several files may claim the position: one that was begun right before
-    /// a power cut took its first entry has the same start as the one that was begun after it.
-    fn find(&self, lsn: u64) -> Result<Option<Loaded>, StorageError> {
+    /// The file that has an intact entry at `lsn`.
+    fn containing(&self, lsn: u64) -> Result<Option<Loaded>, StorageError> {
         let covers = |slot: &Slot| (slot.start_lsn..slot.start_lsn.saturating_add(slot.capacity())).contains(&lsn);
-        for index in (0..self.slots.len()).rev().filter(|index| covers(&self.slots[*index])) {
+        self.first_intact(covers, |_| lsn)
+    }
+
+    /// The file that goes on where the entries before `lsn` end. Several may say so: one that was begun right before a
+    /// power cut took its first entry, and the one that was begun after it.
+    fn following(&self, lsn: u64) -> Result<Option<Loaded>, StorageError> {
+        self.first_intact(|slot| slot.after_lsn == lsn && slot.start_lsn >= lsn, |slot| slot.start_lsn)
+    }
+
+    fn first_intact(
+        &self,
+        wanted: impl Fn(&Slot) -> bool,
+        lsn: impl Fn(&Slot) -> u64,
+    ) -> Result<Option<Loaded>, StorageError> {
+        for (index, slot) in self.slots.iter().enumerate().filter(|(_, slot)| wanted(slot)) {
             let loaded = self.load(index)?;
-            if loaded.entry(lsn).is_some() {
+            if loaded.entry(lsn(slot)).is_some() {
                 return Ok(Some(loaded));
             }
         }
         Ok(None)
     }
 
-    /// Where the first intact entry behind `bad` is, when any entry behind it knows that `bad` was durable.
-    fn end_of_damage(&self, current: &Loaded, bad: u64) -> Result<Option<u64>, StorageError> {
+    /// Where the first intact entry behind `bad` is and in which file, when any entry behind knows that `bad` was
+    /// durable.
+    fn end_of_damage(&self, current: Option<&Loaded>, bad: u64) -> Result<Option<(u64, usize)>, StorageError> {
         let mut resume = None;
-        let mut lsn = bad + 8;
-        let mut loaded = None;
-        let mut later = self.slots.iter().enumerate().skip(current.slot + 1);
-        loop {
-            let file = loaded.as_ref().unwrap_or(current);
-            while lsn < file.end_lsn() {
-                let Some((entry, _)) = file.entry(lsn) else {
-                    lsn += 8;
-                    continue;
-                };
-                resume = resume.or(Some(lsn));
-                if entry.stamp.durable_lsn > bad {
-                    return Ok(resume);
-                }
-                lsn += entry.len as u64;
-            }
-            let Some((index, slot)) = later.next() else { return Ok(None) };
-            if slot.start_lsn > bad {
-                lsn = slot.start_lsn;
-                loaded = Some(self.load(index)?);
+        if let Some(file) = current
+            && self.is_known_durable(file, bad + 8, bad, &mut resume)
+        {
+            return Ok(resume);
+        }
+        for index in 0..self.slots.len() {
+            let start_lsn = self.slots[index].start_lsn;
+            if start_lsn > bad && self.is_known_durable(&self.load(index)?, start_lsn, bad, &mut resume) {
+                return Ok(resume);
             }
         }
+        Ok(None)
+    }
+
+    /// True when an entry of the file, from `lsn` on, knows that `bad` was durable. Notes the first intact entry.
+    fn is_known_durable(&self, file: &Loaded, mut lsn: u64, bad: u64, resume: &mut Option<(u64, usize)>) -> bool {
+        while lsn < file.end_lsn() {
+            let Some((entry, _)) = file.entry(lsn) else {
+                lsn += 8;
+                continue;
+            };
+            resume.get_or_insert((lsn, file.slot));
+            if entry.stamp.durable_lsn > bad {
+                return true;
+            }
+            lsn += entry.len as u64;
+        }
+        false
     }
 
     /// First position of the newest files that follow each other without a break.
@@ -206,7 +230,10 @@ impl Tail {
         let mut end = None;
         for index in 0..self.slots.len() {
             let loaded = self.load(index)?;
-            if end != Some(loaded.start_lsn) {
+            if loaded.entry(loaded.start_lsn).is_none() {
+                continue;
+            }
+            if end != Some(self.slots[index].after_lsn) {
                 start = loaded.start_lsn;
             }
             let mut lsn = loaded.start_lsn;

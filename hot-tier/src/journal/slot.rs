@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!    0  4  magic "FJH1"
-//!    4  4  CRC-32C of the next 16 bytes
+//!    4  4  CRC-32C of the next 24 bytes
 //!    8  8  journal position (LSN) of the first entry
-//!   16  8  length of the file in bytes
+//!   16  8  journal position behind the last entry of the file before
+//!   24  8  length of the file in bytes
 //! 4096  …  entries
 //! ```
 //!
@@ -25,6 +26,7 @@ pub(crate) const SLOT_HEADER_LEN: u64 = 4096;
 
 const MAGIC: u32 = u32::from_be_bytes(*b"FJH1");
 const ZEROS_STEP: usize = 1 << 20;
+const HEADER_LEN: usize = 32;
 
 /// One file of the journal.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub(crate) struct Slot {
     pub(crate) bytes: u64,
     /// Position of its first entry; meaningless while the file is free.
     pub(crate) start_lsn: u64,
+    /// Position behind the last entry of the file before it. The same, unless a restart lies between.
+    pub(crate) after_lsn: u64,
 }
 
 pub(crate) fn slot_name(index: u32) -> String {
@@ -60,32 +64,34 @@ impl Slot {
             let _ = disk.remove_file(&path);
             return Err(wrap(e));
         }
-        Ok(Slot { index, path, file, bytes, start_lsn: 0 })
+        Ok(Slot { index, path, file, bytes, start_lsn: 0, after_lsn: 0 })
     }
 
-    /// Opens a file that is there. `start_lsn` is `None` when it is free.
-    pub(crate) fn open(disk: &dyn Disk, dir: &Path, index: u32) -> Result<(Self, Option<u64>), StorageError> {
+    /// Opens a file that is there; true when it is in use.
+    pub(crate) fn open(disk: &dyn Disk, dir: &Path, index: u32) -> Result<(Self, bool), StorageError> {
         let path = dir.join(slot_name(index));
         let wrap = |e| StorageError::io("open the journal file", &path, e);
         let file = disk.open(&path, Open::Existing).map_err(wrap)?;
         let bytes = file.len().map_err(wrap)?;
         let mut header = Vec::new();
-        file.read_into(&mut header, 24, 0).map_err(wrap)?;
-        let start_lsn = parse_header(&header, bytes);
-        Ok((Slot { index, path, file, bytes, start_lsn: start_lsn.unwrap_or(0) }, start_lsn))
+        file.read_into(&mut header, HEADER_LEN, 0).map_err(wrap)?;
+        let lsns = parse_header(&header, bytes);
+        let (start_lsn, after_lsn) = lsns.unwrap_or_default();
+        Ok((Slot { index, path, file, bytes, start_lsn, after_lsn }, lsns.is_some()))
     }
 
-    /// Takes the file into use from `start_lsn` on; not synced.
-    pub(crate) fn begin(&mut self, start_lsn: u64) -> io::Result<()> {
-        let mut body = Vec::with_capacity(16);
+    /// Takes the file into use from `start_lsn` on, behind entries that end at `after_lsn`; not synced.
+    pub(crate) fn begin(&mut self, start_lsn: u64, after_lsn: u64) -> io::Result<()> {
+        let mut body = Vec::with_capacity(HEADER_LEN);
         body.put_u64(start_lsn);
+        body.put_u64(after_lsn);
         body.put_u64(self.bytes);
-        let mut header = Vec::with_capacity(24);
+        let mut header = Vec::with_capacity(HEADER_LEN);
         header.put_u32(MAGIC);
         header.put_u32(crc32c([&body[..]]));
         header.put_slice(&body);
         self.file.write_at(&[IoSlice::new(&header)], 0)?;
-        self.start_lsn = start_lsn;
+        (self.start_lsn, self.after_lsn) = (start_lsn, after_lsn);
         Ok(())
     }
 
@@ -95,13 +101,13 @@ impl Slot {
     }
 }
 
-fn parse_header(header: &[u8], file_len: u64) -> Option<u64> {
+fn parse_header(header: &[u8], file_len: u64) -> Option<(u64, u64)> {
     let mut fields = Fields::new(header);
     if fields.u32()? != MAGIC || fields.u32()? != crc32c([fields.rest()]) {
         return None;
     }
-    let start_lsn = fields.u64()?;
-    (fields.u64()? == file_len).then_some(start_lsn)
+    let lsns = (fields.u64()?, fields.u64()?);
+    (fields.u64()? == file_len).then_some(lsns)
 }
 
 fn fill_with_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {

@@ -79,22 +79,18 @@ impl PartitionLog {
             self.retire(segment)?;
         }
         let mut segments = old[..keep].to_vec();
-        segments.push(Arc::new(self.shortened(&old[keep], point)?));
+        segments.push(Arc::new(self.shortened(&old[keep], point, writer.mode)?));
         self.segments.store(Arc::new(segments));
         self.epochs.write().truncate_to(point.offset);
         writer.producers = self.producers_at(point.offset)?;
         writer.history_stale = true;
         self.mark_dirty();
-        if writer.mode == FlushMode::Replicated {
-            // Recovery takes what it finds in the files of such a topic: what is gone must stay gone.
-            self.sync_dirty_segments()?;
-            self.core.disk().sync_dir(&self.dir).map_err(|e| StorageError::io("flush", &self.dir, e))?;
-        }
+        self.sync_retired(writer.mode)?;
         Ok(())
     }
 
     /// The same segment up to `point`, with its file cut there.
-    fn shortened(&self, segment: &Segment, point: LogPoint) -> Result<Segment, StorageError> {
+    fn shortened(&self, segment: &Segment, point: LogPoint, mode: FlushMode) -> Result<Segment, StorageError> {
         let files = &self.core.files;
         let mut facts = SegmentFacts::empty(segment.base());
         let old = segment.facts();
@@ -105,7 +101,12 @@ impl PartitionLog {
         facts.last_append_ms = old.last_append_ms;
         facts.next = point.offset;
         if segment.size() > 0 {
-            segment.open_log(files)?.set_len(point.position).map_err(|e| segment.io("cut", e))?;
+            let file = segment.open_log(files)?;
+            file.set_len(point.position).map_err(|e| segment.io("cut", e))?;
+            if mode == FlushMode::Replicated {
+                // Recovery takes what it finds in the files of such a topic: what is gone must stay gone.
+                file.sync_data().map_err(|e| segment.io("flush", e))?;
+            }
         }
         segment.slots().iter().for_each(|slot| slot.close());
         let shortened = Segment::existing(&self.dir, facts);
@@ -126,6 +127,7 @@ impl PartitionLog {
         for segment in old.iter() {
             self.retire(segment)?;
         }
+        self.sync_retired(writer.mode)?;
         self.segments.store(Arc::new(vec![Arc::new(Segment::new(&self.dir, offset))]));
         self.log_start.store(offset, Ordering::Release);
         self.log_end.store(offset, Ordering::Release);
@@ -135,6 +137,14 @@ impl PartitionLog {
         writer.history_stale = true;
         self.mark_dirty();
         Ok(())
+    }
+
+    /// Recovery takes what it finds in the folder of a replicated topic: names that are gone must stay gone.
+    fn sync_retired(&self, mode: FlushMode) -> Result<(), StorageError> {
+        if mode == FlushMode::Durable {
+            return Ok(());
+        }
+        self.core.disk().sync_dir(&self.dir).map_err(|e| StorageError::io("flush", &self.dir, e))
     }
 
     /// Readers that start or end while the guard lives look again.

@@ -181,11 +181,18 @@ impl Rebuild<'_> {
         if base < self.active().base() || (base == self.active().base() && self.active().size() == 0) {
             return Ok(true);
         }
-        if self.mode == FlushMode::Replicated {
-            // The segment before it was never journaled: all that is in its file counts.
+        if self.end().offset < base {
+            // Batches before it are in the file only: they were never journaled, or the journal is damaged.
             self.scan_active(None)?;
         }
-        if base < self.end().offset {
+        let (active, end) = (self.active().base(), self.end().offset);
+        // A leader's gap that is too wide for one segment is the only one that a new segment may leave.
+        let is_gap = end < base && base - active > i64::from(i32::MAX);
+        if end != base && !is_gap {
+            if self.mode == FlushMode::Durable {
+                self.damage
+                    .push(format!("{}: records {end} to {base} are lost, and all behind them", self.dir.display()));
+            }
             return Ok(false);
         }
         self.begin_segment(base);

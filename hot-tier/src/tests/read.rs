@@ -3,7 +3,7 @@
 use model::batch::Compression;
 use model::settings::TopicSettings;
 
-use super::fixture::{Fixture, Make, NOW, append, batch, contents, file, settings, shape};
+use super::fixture::{Fixture, Make, NOW, append, contents, file, settings, shape};
 use crate::{ReadError, ReadLimits, TimestampedOffset};
 
 fn limits(max_bytes: usize) -> ReadLimits {
@@ -209,10 +209,29 @@ fn readers_never_block_or_see_half_an_append() {
             let value_len = if i % 100 == 0 { 10_000 } else { 50 };
             log.append_leader(vec![Make { value_len, ..Make::default() }.batch()], 0, NOW).unwrap();
         }
-        let _ = batch();
     });
     while log.flushed_end() < 2000 {
         std::thread::yield_now();
     }
     tier.close().unwrap();
+}
+
+#[test]
+fn appends_wait_while_the_journal_is_full_and_go_on_when_it_is_freed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = crate::Config {
+        data_dir: folder.path().to_owned(),
+        journal_bytes: crate::Config::MIN_JOURNAL_BYTES,
+        flush_bypass_bytes: 4 << 10,
+        ..crate::Config::default()
+    };
+    let tier = crate::HotTier::open(config, NOW, std::sync::Arc::new(|_, _| {})).unwrap();
+    let log = tier.create(&super::fixture::topic(), super::fixture::id(1), std::sync::Arc::new(settings())).unwrap();
+    for _ in 0..1000 {
+        log.append_leader(vec![Make { value_len: 1000, ..Make::default() }.batch()], 0, NOW).unwrap();
+    }
+    let slots = std::fs::read_dir(folder.path().join("journal")).unwrap().count();
+    assert!(slots <= 10, "{slots} files");
+    tier.close().unwrap();
+    assert_eq!(log.flushed_end(), 1000);
 }
