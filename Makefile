@@ -18,6 +18,7 @@ PROFILE ?= dev
 BINARY := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/firn
 # make test PYTEST_ARGS="-k kill" narrows the client tests.
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # Test processes at a time.
 JOBS ?= 2
 
@@ -37,7 +38,7 @@ check: ## format, lints, the code's own rules, documentation, licences
 	cargo test --package firn-tests
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	@scripts/setup-check.sh
-	$(UV) tool run --quiet ruff@$(RUFF_VERSION) check --quiet demo tests/clients && $(UV) tool run --quiet ruff@$(RUFF_VERSION) format --check --quiet demo tests/clients
+	$(UV) tool run --quiet ruff@$(RUFF_VERSION) check --quiet demo tests/clients bench && $(UV) tool run --quiet ruff@$(RUFF_VERSION) format --check --quiet demo tests/clients bench
 	PATH="$(FIRN_TEST_CACHE)/bin:$$PATH" cargo deny --log-level error check bans licenses sources
 
 test: ## install what the tests need, run every test
@@ -54,8 +55,10 @@ test-clients: ## only the tests with outside clients, against the built server
 	FIRN_BIN=$${FIRN_BIN:-$(abspath $(TARGET))/debug/firn} timeout --kill-after=10 1500 \
 		$(PYTHON) -m pytest tests/clients -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=8 $(PYTEST_ARGS)
 
-bench: ## rates and ratios on this machine, as a table
-	cargo bench --workspace --benches
+bench: ## rates and ratios on this machine, as a table (BENCH_ARGS="produce --rounds 3" narrows it)
+	@scripts/setup-demo.sh
+	@cargo build --release --package firn
+	@$(PYTHON) bench/bench.py $(BENCH_ARGS)
 
 fuzz: ## random input for the decoders, until interrupted
 	while true; do PROPTEST_CASES=200000 cargo test --release --package protocol --package model --package cold-tier; done
