@@ -166,6 +166,10 @@ impl Plan {
                 _ => {}
             }
         }
+        // Only recovery truncates below a log start: the move went beyond records that turned out void, and was void with
+        // them. It must not hide the records that came in their place.
+        self.log_start = self.log_start.map(|start| start.min(point.offset));
+        self.local_start = self.local_start.map(|start| start.min(point.offset));
         let is_lower = |cut: LogPoint| at < (cut.segment_base, cut.position);
         if self.base_cut.is_none_or(is_lower) {
             self.base_cut = Some(point);
