@@ -60,8 +60,8 @@ bench: ## rates and ratios on this machine, as a table (BENCH_ARGS="produce --ro
 	@cargo build --release --package firn
 	@$(PYTHON) bench/bench.py $(BENCH_ARGS)
 
-fuzz: ## random input for the decoders, until interrupted
-	while true; do PROPTEST_CASES=200000 cargo test --release --package protocol --package model --package cold-tier; done
+fuzz: ## random input for the decoders, until one fails (FUZZ_SECONDS=60: each so long, once)
+	@scripts/fuzz.sh
 
 clean: ## remove what was built and the demo's data (the cache of outside programs stays)
 	cargo clean
