@@ -83,9 +83,13 @@ impl fmt::Display for Compression {
 /// A reusable place for decompressed records, with a limit on its size.
 #[derive(Debug, Default)]
 pub struct RecordsBuffer {
+    /// Grows by doubling up to one byte over the limit; only the front is filled.
     bytes: Vec<u8>,
     limit_bytes: usize,
 }
+
+/// First size of a buffer.
+const FIRST_BYTES: usize = 16 << 10;
 
 impl RecordsBuffer {
     /// An empty buffer that will hold at most `limit_bytes`.
@@ -107,7 +111,7 @@ impl RecordsBuffer {
 
     /// Gives back memory above `capacity_bytes`.
     pub fn shrink_to(&mut self, capacity_bytes: usize) {
-        self.bytes.clear();
+        self.bytes.truncate(capacity_bytes);
         self.bytes.shrink_to(capacity_bytes);
     }
 
@@ -116,32 +120,58 @@ impl RecordsBuffer {
     /// # Errors
     /// [`BatchError::Decompress`] when the block is damaged, [`BatchError::TooLarge`] when it exceeds the limit.
     pub(super) fn fill(&mut self, codec: Compression, block: &[u8]) -> Result<&[u8], BatchError> {
-        self.bytes.clear();
-        match codec {
-            Compression::None => self.bytes.extend_from_slice(block),
+        let len = match codec {
+            Compression::None => self.copy(block)?,
             Compression::Gzip => self.read_all(codec, flate2::read::MultiGzDecoder::new(block))?,
             Compression::Snappy => self.fill_snappy(block)?,
             Compression::Lz4 => self.read_all(codec, lz4_flex::frame::FrameDecoder::new(block))?,
             Compression::Zstd => self.fill_zstd(block)?,
-        }
-        Ok(&self.bytes)
-    }
-
-    fn read_all(&mut self, codec: Compression, from: impl Read) -> Result<(), BatchError> {
-        let limit = self.limit_bytes as u64;
-        from.take(limit + 1)
-            .read_to_end(&mut self.bytes)
-            .map_err(|e| BatchError::Decompress { codec, reason: e.to_string() })?;
-        if self.bytes.len() > self.limit_bytes { Err(self.too_large()) } else { Ok(()) }
+        };
+        Ok(&self.bytes[..len])
     }
 
     fn too_large(&self) -> BatchError {
         BatchError::TooLarge { limit: self.limit_bytes }
     }
 
-    fn fill_snappy(&mut self, block: &[u8]) -> Result<(), BatchError> {
-        let Some(mut rest) = block.strip_prefix(&XERIAL_HEADER[..8]) else { return self.append_raw_snappy(block) };
+    /// Room behind the first `filled` bytes, at least one byte: doubles, but never passes the limit by more than that
+    /// byte, by which a larger content shows itself.
+    fn room(&mut self, filled: usize) -> Result<&mut [u8], BatchError> {
+        if filled > self.limit_bytes {
+            return Err(self.too_large());
+        }
+        if filled == self.bytes.len() {
+            let grown = filled.saturating_mul(2).max(FIRST_BYTES).min(self.limit_bytes.saturating_add(1));
+            self.bytes.resize(grown, 0);
+        }
+        Ok(&mut self.bytes[filled..])
+    }
+
+    fn copy(&mut self, block: &[u8]) -> Result<usize, BatchError> {
+        if block.len() > self.limit_bytes {
+            return Err(self.too_large());
+        }
+        self.bytes.clear();
+        self.bytes.extend_from_slice(block);
+        Ok(block.len())
+    }
+
+    fn read_all(&mut self, codec: Compression, mut from: impl Read) -> Result<usize, BatchError> {
+        let mut filled = 0;
+        loop {
+            match from.read(self.room(filled)?) {
+                Ok(0) => return Ok(filled),
+                Ok(read) => filled += read,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(BatchError::Decompress { codec, reason: e.to_string() }),
+            }
+        }
+    }
+
+    fn fill_snappy(&mut self, block: &[u8]) -> Result<usize, BatchError> {
+        let Some(mut rest) = block.strip_prefix(&XERIAL_HEADER[..8]) else { return self.append_raw_snappy(0, block) };
         rest = rest.get(8..).ok_or_else(|| snappy_error("the stream header is cut off"))?;
+        let mut filled = 0;
         while !rest.is_empty() {
             let (len, tail) = rest.split_first_chunk::<4>().ok_or_else(|| snappy_error("a block length is cut off"))?;
             let len = u32::from_be_bytes(*len) as usize;
@@ -149,69 +179,67 @@ impl RecordsBuffer {
                 return Err(snappy_error("a block is cut off"));
             }
             let (raw, next) = tail.split_at(len);
-            self.append_raw_snappy(raw)?;
+            filled = self.append_raw_snappy(filled, raw)?;
             rest = next;
         }
-        Ok(())
+        Ok(filled)
     }
 
-    fn append_raw_snappy(&mut self, raw: &[u8]) -> Result<(), BatchError> {
+    /// Decompresses one block behind the first `filled` bytes; answers how many are filled then.
+    fn append_raw_snappy(&mut self, filled: usize, raw: &[u8]) -> Result<usize, BatchError> {
         let len = snap::raw::decompress_len(raw).map_err(|e| snappy_error(&e.to_string()))?;
-        let start = self.bytes.len();
-        if len > self.limit_bytes - start {
+        if len > self.limit_bytes.saturating_sub(filled) {
             return Err(self.too_large());
         }
         // Snappy expands 64-fold at most: a larger claim is a lie, and no memory is given for it.
         if len > raw.len().saturating_mul(64) {
             return Err(snappy_error("the block claims more than its bytes can hold"));
         }
-        self.bytes.resize(start + len, 0);
-        let written = snap::raw::Decoder::new()
-            .decompress(raw, &mut self.bytes[start..])
-            .map_err(|e| snappy_error(&e.to_string()))?;
-        self.bytes.truncate(start + written);
-        Ok(())
+        if self.bytes.len() < filled + len {
+            self.bytes.resize(filled + len, 0);
+        }
+        let out = &mut self.bytes[filled..filled + len];
+        let written = snap::raw::Decoder::new().decompress(raw, out).map_err(|e| snappy_error(&e.to_string()))?;
+        Ok(filled + written)
     }
 
-    fn fill_zstd(&mut self, block: &[u8]) -> Result<(), BatchError> {
+    fn fill_zstd(&mut self, block: &[u8]) -> Result<usize, BatchError> {
         ZSTD.with_borrow_mut(|slot| {
-            let error = |e: std::io::Error| BatchError::Decompress { codec: Compression::Zstd, reason: e.to_string() };
             let decoder = match slot {
                 Some(decoder) => decoder,
-                None => slot.insert(ZstdDecoder::new().map_err(error)?),
+                None => slot.insert(ZstdDecoder::new().map_err(|e| zstd_error(&e))?),
             };
-            decoder.reinit().map_err(error)?;
+            decoder.reinit().map_err(|e| zstd_error(&e))?;
             self.run_zstd(decoder, block)
         })
     }
 
-    fn run_zstd(&mut self, decoder: &mut ZstdDecoder<'_>, block: &[u8]) -> Result<(), BatchError> {
-        let error = |reason: String| BatchError::Decompress { codec: Compression::Zstd, reason };
+    fn run_zstd(&mut self, decoder: &mut ZstdDecoder<'_>, block: &[u8]) -> Result<usize, BatchError> {
         let mut input = InBuffer::around(block);
         let mut filled = 0;
         loop {
-            if self.bytes.len() == filled {
-                if filled > self.limit_bytes {
-                    return Err(self.too_large());
-                }
-                let grown = (filled * 2).max(block.len().saturating_mul(4)).max(16 << 10).min(self.limit_bytes + 1);
-                self.bytes.resize(grown, 0);
-            }
-            let mut output = OutBuffer::around(&mut self.bytes[filled..]);
-            let hint = decoder.run(&mut input, &mut output).map_err(|e| error(e.to_string()))?;
+            let room = self.room(filled)?;
+            let room_bytes = room.len();
+            let mut output = OutBuffer::around(room);
+            let hint = decoder.run(&mut input, &mut output).map_err(|e| zstd_error(&e))?;
             let written = output.pos();
             filled += written;
-            let input_done = input.pos() == block.len();
-            if input_done && (hint == 0 || (written == 0 && filled < self.bytes.len())) {
-                self.bytes.truncate(filled);
-                return if hint == 0 { self.within_limit() } else { Err(error("the frame is cut off".into())) };
+            if input.pos() < block.len() {
+                continue;
+            }
+            if hint == 0 {
+                return if filled > self.limit_bytes { Err(self.too_large()) } else { Ok(filled) };
+            }
+            if written == 0 && room_bytes > 0 {
+                let reason = "the frame is cut off".to_owned();
+                return Err(BatchError::Decompress { codec: Compression::Zstd, reason });
             }
         }
     }
+}
 
-    fn within_limit(&self) -> Result<(), BatchError> {
-        if self.bytes.len() > self.limit_bytes { Err(self.too_large()) } else { Ok(()) }
-    }
+fn zstd_error(error: &std::io::Error) -> BatchError {
+    BatchError::Decompress { codec: Compression::Zstd, reason: error.to_string() }
 }
 
 thread_local! {
