@@ -142,6 +142,8 @@ impl RecordsBuffer {
         }
         if filled == self.bytes.len() {
             let grown = filled.saturating_mul(2).max(FIRST_BYTES).min(self.limit_bytes.saturating_add(1));
+            // Without this, the vector would double once more for the last byte.
+            self.bytes.reserve_exact(grown - filled);
             self.bytes.resize(grown, 0);
         }
         Ok(&mut self.bytes[filled..])
