@@ -56,7 +56,7 @@ test-clients: ## only the tests with outside clients, against the built server
 		$(PYTHON) -m pytest tests/clients -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=8 $(PYTEST_ARGS)
 
 bench: ## rates and ratios on this machine, as a table (BENCH_ARGS="produce --rounds 3" narrows it)
-	@scripts/setup-demo.sh
+	@scripts/setup-bench.sh
 	@cargo build --release --package firn
 	@$(PYTHON) bench/bench.py $(BENCH_ARGS)
 

@@ -1,76 +1,38 @@
-"""librdkafka as a producer and as a consumer, set for throughput."""
+"""The client that every broker is measured with: bench/client, a process of its own on librdkafka."""
 
-import time
-
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+import json
+import subprocess
+from typing import Any
 
 from harness.broker import Broker
-from records import records
+from harness.paths import CACHE
 
+CLIENT = CACHE / "bin" / "firn-bench-client"
+KEY_BYTES = 8
+VALUE_BYTES = 1024
 # Batches just below the 1,048,588 bytes that topics take by default (max.message.bytes).
-BATCH_BYTES = 1 << 20
-_PRODUCER = {
-    "acks": "all",
-    "enable.idempotence": True,
-    "max.in.flight.requests.per.connection": 5,
-    "linger.ms": 50,
-    "batch.size": BATCH_BYTES,
-    "message.max.bytes": BATCH_BYTES,
-    "batch.num.messages": 1_000_000,
-    "queue.buffering.max.messages": 1_000_000,
-    "queue.buffering.max.kbytes": 65_536,
-}
-_CONSUMER = {
-    "group.id": "bench",
-    "enable.auto.commit": False,
-    "fetch.message.max.bytes": 8 << 20,
-    "fetch.max.bytes": 64 << 20,
-    "fetch.wait.max.ms": 100,
-    "queued.max.messages.kbytes": 131_072,
-    "queued.min.messages": 1_000_000,
-}
-STALLED_S = 60
+_THROUGHPUT = ["--linger-ms", "50", "--batch-bytes", str(1_000_000)]
 
 
-def produce(server: Broker, topic: str, count: int, codec: str = "none") -> None:
-    """Writes `count` records into partition 0; returns when the last one is acknowledged."""
-    failures: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            failures.append(error)
-
-    producer = Producer(
-        {"bootstrap.servers": server.bootstrap, **_PRODUCER, "compression.type": codec,
-         "delivery.report.only.error": True, "on_delivery": delivered}
-    )  # fmt: skip
-    for part in records(count):
-        waiting = part
-        while waiting:
-            taken = producer.produce_batch(topic, waiting, partition=0)
-            # When the queue is full, the rest goes once acknowledgements have made room.
-            waiting = [record for record in waiting if record.pop("_error", None)] if taken < len(waiting) else []
-            producer.poll(0.02 if waiting else 0)
-    left = producer.flush(STALLED_S)
-    if failures or left:
-        raise RuntimeError(f"{left} records were never acknowledged, {len(failures)} failed: {failures[:1]}")
+def size_bytes(count: int, value_bytes: int = VALUE_BYTES) -> int:
+    """Bytes of keys and values of so many records."""
+    return count * (KEY_BYTES + value_bytes)
 
 
-def consume(server: Broker, topic: str, count: int) -> None:
-    """Reads partition 0 from offset 0 until `count` records came; they must be the offsets 0, 1, 2, …"""
-    consumer = Consumer({"bootstrap.servers": server.bootstrap, **_CONSUMER})
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    read = 0
-    last = time.monotonic()
-    while read < count:
-        messages = consumer.consume(10_000, timeout=0.1)
-        if not messages:
-            if time.monotonic() - last > STALLED_S:
-                raise RuntimeError(f"nothing came for {STALLED_S} s after {read} of {count} records")
-            continue
-        last = time.monotonic()
-        read += len(messages)
-        error = messages[0].error() or messages[-1].error()
-        if error is not None or messages[-1].offset() != read - 1:
-            raise RuntimeError(f"expected offset {read - 1}, got {messages[-1].offset()}: {error}")
-    consumer.close()
+def run(server: Broker, command: str, topic: str, *args: object, timeout_s: float = 900) -> dict[str, Any]:
+    """Runs one sub-command of the client to its end; its figures."""
+    line = [str(CLIENT), command, "--bootstrap", server.bootstrap, "--topic", topic, *map(str, args)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=timeout_s, check=False)  # noqa: S603
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(line)}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout)
+
+
+def produce(server: Broker, topic: str, count: int, codec: str = "none") -> dict[str, Any]:
+    """Writes `count` records into partition 0, acks=all; ends when the last one is acknowledged."""
+    return run(server, "produce", topic, "--records", count, "--codec", codec, *_THROUGHPUT)
+
+
+def consume(server: Broker, topic: str, count: int) -> dict[str, Any]:
+    """Reads `count` records of partition 0 from offset 0; they must be the offsets 0, 1, 2, …"""
+    return run(server, "consume", topic, "--records", count)

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from clients import consume, produce
+from clients import consume, produce, size_bytes
 from harness.firn import FirnServer
-from measure import MB, Row, median, timed
-from records import size_bytes
+from measure import MB, Row, cpu_s, median, timed
 
 _HOT = {"segment.bytes": str(128 << 20), "remote.storage.enable": "false"}
 _COLD = {"segment.bytes": str(128 << 20), "segment.ms": "2000", "local.retention.bytes": "1", "local.retention.ms": "100"}
@@ -32,10 +31,10 @@ def rows(folder: Path, count: int, rounds: int) -> list[Row]:
                 # Nothing that the server remembers may help; the files are in the page cache for both.
                 server.restart()
                 assert server.process is not None
-                with timed(server.process.pid) as span:
-                    consume(server, topic, count)
-                figures |= {f"{name}_s": span.wall_s, f"{name}_server_cpu_s": span.server_cpu_s,
-                            f"{name}_client_cpu_s": span.client_cpu_s}  # fmt: skip
+                before = cpu_s(server.process.pid)
+                read = consume(server, topic, count)
+                figures |= {f"{name}_s": read["seconds"], f"{name}_server_cpu_s": cpu_s(server.process.pid) - before,
+                            f"{name}_client_cpu_s": read["client_cpu_s"]}  # fmt: skip
             raw.append(figures)
     finally:
         server.close()

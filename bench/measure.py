@@ -50,26 +50,19 @@ class Span:
     """How long something took."""
 
     wall_s: float = 0.0
-    server_cpu_s: float = 0.0
-    client_cpu_s: float = 0.0
 
 
 @contextmanager
-def timed(server_pid: int | None = None) -> Iterator[Span]:
-    """Times its block; with a process id, also that process's CPU time and our own."""
+def timed() -> Iterator[Span]:
+    """Times its block."""
     span = Span()
-    server, client = cpu_s(server_pid), time.process_time()
     start = time.perf_counter()
     yield span
     span.wall_s = time.perf_counter() - start
-    span.server_cpu_s = cpu_s(server_pid) - server
-    span.client_cpu_s = time.process_time() - client
 
 
-def cpu_s(pid: int | None) -> float:
+def cpu_s(pid: int) -> float:
     """CPU seconds, user and system, that a process has used so far."""
-    if pid is None:
-        return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 

@@ -1,11 +1,11 @@
 """Rows of writing: acknowledged records that are on the disk, against `dd` of the same bytes on the same disk."""
 
+import os
 from pathlib import Path
 
-from clients import produce
+from clients import produce, size_bytes
 from harness.firn import FirnServer
-from measure import MB, Row, dd, median, timed
-from records import records, size_bytes
+from measure import MB, Row, cpu_s, dd, median
 
 # Nothing but writing: the topic stays on local disk.
 _TOPIC = {"segment.bytes": str(128 << 20), "remote.storage.enable": "false"}
@@ -13,12 +13,11 @@ _TOPIC = {"segment.bytes": str(128 << 20), "remote.storage.enable": "false"}
 
 def rows(folder: Path, count: int, rounds: int) -> list[Row]:
     """`rounds` times: dd, then the producer, then dd again; a round's ratio is against the mean of its two dds."""
+    total = size_bytes(count)
     source = folder / "source"
     with source.open("wb") as file:
-        for part in records(count):
-            for record in part:
-                file.write(record["key"] + record["value"])
-    total = size_bytes(count)
+        for _ in range(total // MB):
+            file.write(os.urandom(MB))
     server = FirnServer(folder / "produce")
     server.start()
     assert server.process is not None
@@ -28,13 +27,14 @@ def rows(folder: Path, count: int, rounds: int) -> list[Row]:
         before = dd(source, folder / "dd-first")
         for number in range(rounds):
             topic = server.create_topic("durable", config=_TOPIC)
-            with timed(server.process.pid) as span:
-                produce(server, topic, count)
+            server_cpu_before = cpu_s(server.process.pid)
+            figures = produce(server, topic, count)
+            server_cpu_s = cpu_s(server.process.pid) - server_cpu_before
             after = dd(source, folder / f"dd-{number}")
             disk_s = (before + after) / 2
-            raw.append({"produce_s": span.wall_s, "dd_before_s": before, "dd_after_s": after,
-                        "ratio": disk_s / span.wall_s, "server_cpu_s": span.server_cpu_s,
-                        "client_cpu_s": span.client_cpu_s})  # fmt: skip
+            raw.append({"produce_s": figures["seconds"], "dd_before_s": before, "dd_after_s": after,
+                        "ratio": disk_s / figures["seconds"], "server_cpu_s": server_cpu_s,
+                        "client_cpu_s": figures["client_cpu_s"]})  # fmt: skip
             before = after
     finally:
         server.close()
