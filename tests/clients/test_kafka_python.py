@@ -1,9 +1,12 @@
-"""kafka-python's own integration tests, from its source package; the excluded ones are named with their reason."""
+"""kafka-python's own integration tests, from its source package; the excluded ones are named with their reason.
+
+They run with two races of the client closed that leave a consumer silent with any broker: `harness.kafka_python_races`.
+"""
 
 import os
-import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,26 +43,16 @@ def test_kafka_python(server: AnyServer, file: str) -> None:
         "KAFKA_URI": f"kafka://{server.bootstrap}",
         "KAFKA_VERSION": "4.3",  # the newest that this release knows
         "KAFKA_ROOT": str(KAFKA_PYTHON),  # it only has to be a folder
-        "PYTHONPATH": str(KAFKA_PYTHON),
+        "PYTHONPATH": os.pathsep.join((str(KAFKA_PYTHON), str(Path(__file__).parent))),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
         env.pop(name, None)
-    run = run_pytest([f"test/integration/{file}", *skips], env)
-    failed = re.findall(r"^FAILED (test/integration/\S+)", run.stdout, re.MULTILINE)
-    if len(failed) == 1:
-        # Known and open (docs/roadmap.md): on a busy machine, about one consumer in a hundred stops asking although every
-        # request of it was answered. One test may therefore be run again, once, and says so.
-        print(f"run again: {failed[0]}\n{run.stdout[-3000:]}")
-        run = run_pytest(failed, env)
-    assert run.returncode == 0, f"{run.stdout[-8000:]}\n{run.stderr[-2000:]}"
-    assert " passed" in run.stdout
-
-
-def run_pytest(args: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Runs tests of the unpacked source package."""
-    return subprocess.run(  # noqa: S603 - the client under test
+    run = subprocess.run(  # noqa: S603 - the client under test
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-W", "ignore",
-         "--log-level=WARNING", "--timeout=60", "--tb=short", *args],
+         "-p", "harness.kafka_python_races", "--log-level=WARNING", "--timeout=60", "--tb=short",
+         f"test/integration/{file}", *skips],
         cwd=KAFKA_PYTHON, env=env, capture_output=True, timeout=170, check=False, text=True,
     )  # fmt: skip
+    assert run.returncode == 0, f"{run.stdout[-8000:]}\n{run.stderr[-2000:]}"
+    assert " passed" in run.stdout
