@@ -48,8 +48,8 @@ def write(bootstrap: str, records: list[Departure]) -> Ledger:
     """Step 1: all records through librdkafka, acknowledged by `acks=all`, idempotent."""
     ledger = Ledger()
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "log_level": 2, "log.connection.close": False, "acks": "all", "enable.idempotence": True, "linger.ms": 20,
-         "batch.size": 512 << 10, "queue.buffering.max.messages": 200_000}
+        {"bootstrap.servers": bootstrap, "log_level": 2, "log.connection.close": False, "acks": "all",
+         "enable.idempotence": True, "linger.ms": 20, "batch.size": 512 << 10, "queue.buffering.max.messages": 200_000}
     )  # fmt: skip
     progress = screen.Progress(COUNT, "records")
     size = sum(len(record.value) + len(record.key) for record in records)
@@ -111,8 +111,9 @@ def replay(bootstrap: str, ledger: Ledger, local_start: list[int]) -> tuple[Ledg
     """Step 3: a new consumer reads every partition from offset 0; returns what came and how much of it from Parquet."""
     read, cold = Ledger(), 0
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "log_level": 2, "log.connection.close": False, "group.id": "replay", "enable.auto.commit": False,
-         "check.crcs": True, "enable.partition.eof": True, "auto.offset.reset": "error", "fetch.message.max.bytes": 4 << 20}
+        {"bootstrap.servers": bootstrap, "log_level": 2, "log.connection.close": False, "group.id": "replay",
+         "enable.auto.commit": False, "check.crcs": True, "enable.partition.eof": True, "auto.offset.reset": "error",
+         "fetch.message.max.bytes": 4 << 20}
     )  # fmt: skip
     consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
     progress, open_partitions = screen.Progress(COUNT, "records"), set(range(PARTITIONS))
