@@ -52,7 +52,8 @@ fn plain_type(kind: &FieldType) -> String {
         FieldType::Bool => "bool".to_owned(),
         FieldType::Number(name) => (*name).to_owned(),
         FieldType::String => "Str".to_owned(),
-        FieldType::Bytes | FieldType::Records => "Bytes".to_owned(),
+        FieldType::Bytes => "Bytes".to_owned(),
+        FieldType::Records => "Records".to_owned(),
         FieldType::Uuid => "Uuid".to_owned(),
         FieldType::Struct(name) => name.clone(),
         FieldType::Array(element) => format!("Vec<{}>", plain_type(element)),
@@ -183,7 +184,8 @@ impl<'a> Context<'a> {
             FieldType::Number(name) => format!("r.{name}({label:?})"),
             FieldType::Uuid => format!("r.uuid({label:?})"),
             FieldType::String => format!("r.{nullable}string({flexible}, {label:?})"),
-            FieldType::Bytes | FieldType::Records => format!("r.{nullable}bytes({flexible}, {label:?})"),
+            FieldType::Bytes => format!("r.{nullable}bytes({flexible}, {label:?})"),
+            FieldType::Records => format!("r.records({flexible}, {label:?})"),
             FieldType::Struct(name) => format!("{name}::decode(r, version)"),
             FieldType::Array(element) => {
                 let smallest = smallest_size(self.message, element)?;
@@ -227,7 +229,8 @@ impl<'a> Context<'a> {
             FieldType::Number(name) => format!("w.{name}({value});"),
             FieldType::Uuid => format!("w.uuid({value});"),
             FieldType::String => format!("w.string({flexible}, {label:?}, {reference})?;"),
-            FieldType::Bytes | FieldType::Records => format!("w.bytes({flexible}, {label:?}, {reference})?;"),
+            FieldType::Bytes => format!("w.bytes({flexible}, {label:?}, {reference})?;"),
+            FieldType::Records => format!("w.records({flexible}, {label:?}, Some({reference}))?;"),
             FieldType::Struct(_) => format!("{value}.encode(w, version)?;"),
             FieldType::Array(element) => format!(
                 "w.array_length({flexible}, {label:?}, {value}.len())?; for element in {reference} {{ {} }}",

@@ -7,6 +7,7 @@
 //!
 //! No clock, no sockets, no state beyond one frame.
 
+mod records;
 mod text;
 
 mod error;
@@ -29,5 +30,6 @@ pub use error::{DecodeError, DecodeProblem, EncodeError, EncodeProblem};
 pub use error_code::ErrorCode;
 pub use message::{AnyMessage, AnyRequest, DecodeAny, Message, MessageInfo, MessageKind, Request, decode_any_request};
 pub use reader::Reader;
+pub use records::Records;
 pub use text::Str;
 pub use writer::{Frame, RECORDS_BY_REFERENCE_MIN_BYTES, TagSection, Writer};

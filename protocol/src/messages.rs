@@ -16,6 +16,7 @@ mod prelude {
     pub(super) use crate::error::{DecodeError, EncodeError};
     pub(super) use crate::message::{Message, MessageInfo, MessageKind, Request, decode_boxed};
     pub(super) use crate::reader::Reader;
+    pub(super) use crate::records::Records;
     pub(super) use crate::text::Str;
     pub(super) use crate::writer::Writer;
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::error::{DecodeError, DecodeProblem};
+use crate::records::Records;
 use crate::text::Str;
 
 /// What an array may reserve before its first element was read; it grows from there as elements decode.
@@ -124,6 +125,11 @@ impl Reader {
             None => Ok(None),
             Some(length) => self.take(length, field).map(Some),
         }
+    }
+
+    /// Reads record batches or null; they share the memory of the frame.
+    pub fn records(&mut self, flexible: bool, field: &'static str) -> Result<Option<Records>, DecodeError> {
+        Ok(self.nullable_bytes(flexible, field)?.map(Records::from))
     }
 
     /// Reads an array that may not be null, see [`Reader::nullable_array`].

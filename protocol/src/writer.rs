@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::error::{EncodeError, EncodeProblem};
 use crate::reader::MAX_STRING_BYTES;
+use crate::records::Records;
 use crate::text::Str;
 
 /// From this size on, records are referenced instead of copied: below, one more segment costs more than the copy.
@@ -202,16 +203,21 @@ impl Writer {
     }
 
     /// Writes record batches or null. From [`RECORDS_BY_REFERENCE_MIN_BYTES`] on they are not copied.
-    pub fn records(&mut self, flexible: bool, field: &'static str, value: Option<&Bytes>) -> Result<(), EncodeError> {
-        match value {
-            Some(value) if value.len() >= RECORDS_BY_REFERENCE_MIN_BYTES && self.open_tags == 0 => {
-                self.array_length(flexible, field, value.len())?;
-                self.references.push((self.buffer.len(), value.clone()));
-                self.referenced_bytes += value.len();
-                Ok(())
+    pub fn records(&mut self, flexible: bool, field: &'static str, value: Option<&Records>) -> Result<(), EncodeError> {
+        let Some(records) = value else {
+            self.null_array(flexible);
+            return Ok(());
+        };
+        self.array_length(flexible, field, records.len())?;
+        for slice in records.slices() {
+            if slice.len() >= RECORDS_BY_REFERENCE_MIN_BYTES && self.open_tags == 0 {
+                self.references.push((self.buffer.len(), slice.clone()));
+                self.referenced_bytes += slice.len();
+            } else {
+                self.buffer.extend_from_slice(slice);
             }
-            other => self.nullable_bytes(flexible, field, other),
         }
+        Ok(())
     }
 
     /// Writes the count of an array's elements, or the length of bytes.

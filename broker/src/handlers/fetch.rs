@@ -12,7 +12,7 @@ use model::TopicId;
 use protocol::messages::fetch_request::{FetchPartition, ForgottenTopic};
 use protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use protocol::messages::{FetchRequest, FetchResponse};
-use protocol::{ErrorCode, Str};
+use protocol::{ErrorCode, Records, Str};
 use tokio::time::Instant;
 
 use self::read::{Outcome, PartitionToRead, read_all};
@@ -170,7 +170,7 @@ fn partition_data(partition_index: i32, outcome: Outcome, told: Option<Told>) ->
         last_stable_offset: high_watermark,
         log_start_offset: log_start,
         aborted_transactions: None,
-        records: Some(outcome.into_records()),
+        records: Some(Records::from(outcome.into_records())),
         ..PartitionData::default()
     }
 }

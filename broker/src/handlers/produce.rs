@@ -129,7 +129,7 @@ fn append(
     if acks == -1 && leadership.isr.len() < settings.min_insync_replicas as usize {
         return Err((ErrorCode::NotEnoughReplicas, None));
     }
-    let records = data.records.unwrap_or_default();
+    let records = data.records.unwrap_or_default().into_bytes();
     let batch = validate_produced(records, &limits(&settings, now)).map_err(|e| refusal(&partition, &e))?;
     if batch.is_transactional() {
         return Err((ErrorCode::InvalidRecord, Some("transactions are not supported yet".to_owned())));

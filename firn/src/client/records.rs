@@ -7,7 +7,7 @@ use protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use protocol::messages::fetch_response::PartitionData;
 use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use protocol::messages::{FetchRequest, InitProducerIdRequest, ProduceRequest};
-use protocol::{ErrorCode, Str};
+use protocol::{ErrorCode, Records, Str};
 use tokio::time::{Duration, Instant};
 
 use super::cluster::IfMissing;
@@ -87,7 +87,7 @@ impl Client {
         for (endpoint, partitions) in view.by_leader(topic, batches.keys().copied())? {
             let part = |index: i32| PartitionProduceData {
                 index,
-                records: batches.get(&index).cloned(),
+                records: batches.get(&index).cloned().map(Records::from),
                 ..PartitionProduceData::default()
             };
             let data = TopicProduceData {

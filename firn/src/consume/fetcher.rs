@@ -140,7 +140,7 @@ impl LeaderTask {
         let (Some(range), Some(records)) = (self.ranges.get(&partition).copied(), data.records) else {
             return Ok(false);
         };
-        let Some((records, next)) = whole_batches(&records) else { return Ok(false) };
+        let Some((records, next)) = whole_batches(&records.into_bytes()) else { return Ok(false) };
         if next <= range.start {
             return Ok(false);
         }

@@ -9,18 +9,19 @@ const F: &str = "Test.Field";
 fn large_records_are_referenced_and_small_ones_copied() {
     let (small, large) = (Bytes::from(vec![1; 10]), Bytes::from(vec![2; RECORDS_BY_REFERENCE_MIN_BYTES]));
     let mut w = Writer::new();
-    w.records(false, F, Some(&small)).unwrap();
-    w.records(true, F, Some(&large)).unwrap();
+    w.records(false, F, Some(&small.clone().into())).unwrap();
+    w.records(true, F, Some(&vec![large.clone(), small.clone(), large.clone()].into())).unwrap();
     w.i8(7);
     let frame = w.finish();
-    assert_eq!(frame.segments.len(), 3);
+    assert_eq!(frame.segments.len(), 5);
     assert_eq!(frame.segments[1].as_ptr(), large.as_ptr());
+    assert_eq!(frame.segments[3].as_ptr(), large.as_ptr());
     assert_eq!(frame.len, frame.segments.iter().map(Bytes::len).sum::<usize>());
     let bytes = frame.clone().into_bytes();
     assert_eq!(bytes[..4], (u32::try_from(frame.len).unwrap() - 4).to_be_bytes());
     let mut r = Reader::new(bytes.slice(4..));
-    assert_eq!(r.bytes(false, F), Ok(small));
-    assert_eq!(r.bytes(true, F), Ok(large));
+    assert_eq!(r.bytes(false, F), Ok(small.clone()));
+    assert_eq!(r.bytes(true, F), Ok([&large[..], &small, &large].concat().into()));
     assert_eq!(r.i8(F), Ok(7));
 }
 

@@ -69,7 +69,7 @@ fn produce_of_four_versions_has_the_records_that_kafka_wrote() {
         assert_eq!((request.acks, request.timeout_ms), (0x102, 0x10003));
         let partition = &request.topic_data[0].partition_data[0];
         let records = partition.records.as_ref().unwrap();
-        assert_eq!((records.len(), records[16]), (76, 2), "a batch of format 2");
+        assert_eq!((records.len(), records.slices()[0][16]), (76, 2), "a batch of format 2");
         assert_eq!(request.topic_data[0].name.is_empty(), version == 13);
     }
 }

@@ -173,7 +173,7 @@ fn write_and_read(asker: &mut Asker) {
             name: name_if(version < 13),
             topic_id: id_if(version >= 13, id),
             partition_data: vec![produce::PartitionProduceData {
-                records: Some(batch()),
+                records: Some(batch().into()),
                 ..produce::PartitionProduceData::default()
             }],
             ..produce::TopicProduceData::default()

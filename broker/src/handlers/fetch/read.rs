@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::join_all;
 use protocol::ErrorCode;
 use tokio::time::Instant;
@@ -46,18 +46,9 @@ impl Outcome {
         Some(Told { high_watermark: partition.high_watermark(), log_start: partition.log_start() })
     }
 
-    /// The records as one piece: only reads that join several chunks of the archive are copied.
-    pub(super) fn into_records(self) -> Bytes {
-        let mut pieces = self.read.records;
-        match pieces.len() {
-            0 => Bytes::new(),
-            1 => pieces.swap_remove(0),
-            _ => {
-                let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-                pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
-                joined.freeze()
-            }
-        }
+    /// The records, from where they lie.
+    pub(super) fn into_records(self) -> Vec<Bytes> {
+        self.read.records
     }
 }
 
