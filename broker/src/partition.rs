@@ -145,9 +145,10 @@ impl Partition {
         self.ledger().map_or(local, |pointer| pointer.log_start.max(local))
     }
 
-    /// First offset that is not archived; the log start when nothing is.
+    /// First offset that is not archived; the log start when nothing is, or when it has passed what is.
     pub(crate) fn archived_end(&self) -> Offset {
-        self.ledger().map_or_else(|| self.log_start(), |pointer| pointer.archived_end)
+        let log_start = self.log_start();
+        self.ledger().map_or(log_start, |pointer| pointer.archived_end.max(log_start))
     }
 
     /// First offset that is on the local disk.

@@ -64,6 +64,19 @@ def test_the_offsets_of_both_tiers_are_in_order_and_told(server: FirnServer) -> 
         assert list_offset(wire, hot, requests.LATEST_TIERED).offset == -1
 
 
+def test_deleting_more_than_is_archived_keeps_the_offsets_in_order(server: FirnServer) -> None:
+    topic = server.create_topic("told-deleted", tier="cold", config={"segment.ms": "3600000"})
+    produce(server.bootstrap, topic, generated(1000, seed=3), **SMALL)
+    server.wait_archived(topic, share=0.7)
+    admin, part = server.admin(), TopicPartition(topic, 0, 999)
+    assert admin.delete_records([part])[part].result(20).low_watermark == 999
+    (row,) = server.archive_status([topic])
+    assert row["log_start"] == row["local_start"] == row["archived_end"] == 999
+    produce(server.bootstrap, topic, generated(1000, seed=4), **SMALL)
+    server.wait_archived(topic, share=0.7)
+    assert [record.offset for record in consume(server.bootstrap, topic)] == list(range(999, 2000))
+
+
 def test_the_command_shows_status_and_objects(server: FirnServer) -> None:
     topic = server.create_topic("shown", tier="cold")
     produce(server.bootstrap, topic, generated(300, seed=4), **SMALL)
