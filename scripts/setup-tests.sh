@@ -67,6 +67,8 @@ main() {
   flock 9 # two runs at once share one cache
   prepare_python
   need kcat kcat
+  need mkfs.ext4 e2fsprogs
+  need xfs_io xfsprogs
   run_step versitygw "$VERSITYGW_VERSION" install_versitygw
   run_step kafka-tools "$(sha256sum <"$REPO/tests/clients/java/pom.xml")" install_jars
   run_step kafka-python "$KAFKA_PYTHON_VERSION $(sha256sum <"$REPO/tests/clients/kafka_python_service.py")" install_kafka_python_tests

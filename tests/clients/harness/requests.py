@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kafka.protocol.consumer import FetchRequest, ListOffsetsRequest
+from kafka.protocol.consumer import FetchRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest
 from kafka.protocol.producer import ProduceRequest
 
 from harness.wire import Wire, topic_id
@@ -83,3 +83,13 @@ def fetch_one(wire: Wire, topic: str, offset: int, *, partition: int = 0, **opti
     answer = wire.ask(fetch_request({topic_id(wire, topic): {partition: offset}}, **options))
     assert answer.error_code == NONE, answer
     return answer.responses[0].partitions[0]
+
+
+def end_of_epoch(wire: Wire, topic: str, epoch: int, *, partition: int = 0, version: int = 4) -> tuple[int, int]:
+    """OffsetForLeaderEpoch: the largest epoch that is at most `epoch`, and where it ends."""
+    topics = OffsetForLeaderEpochRequest.OffsetForLeaderTopic
+    parts = [topics.OffsetForLeaderPartition(partition=partition, current_leader_epoch=-1, leader_epoch=epoch)]
+    request = OffsetForLeaderEpochRequest[version](replica_id=-1, topics=[topics(topic=topic, partitions=parts)])
+    answer = wire.ask(request).topics[0].partitions[0]
+    assert answer.error_code == NONE, answer
+    return answer.leader_epoch, answer.end_offset
