@@ -9,6 +9,7 @@ pub mod open;
 
 mod credentials;
 pub(crate) mod probe;
+pub(crate) mod staged;
 mod upload;
 
 use std::fmt;

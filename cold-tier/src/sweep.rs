@@ -9,19 +9,23 @@
 //!   what lies at or above it, and the ledger's fencing refuses it once the archive has moved on;
 //! - a manifest belongs to a version that the ledger has passed, for the same reason.
 //!
+//! A folder store also loses the staged files of interrupted uploads, which listings hide, after the same grace period.
+//!
 //! So a stale pointer, a stalled archiver or a slow clock leave garbage, and never a hole.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use futures::StreamExt;
 use model::archive::ManifestPointer;
 use model::{TimestampMs, TopicName, TopicPartition};
 use object_store::ObjectMeta;
 
-use crate::error::{ArchiveError, ReadError, StoreError};
+use crate::error::{ArchiveError, ReadError, StoreError, StoreErrorKind};
 use crate::manifest::ArchivedSegment;
 use crate::names::{Named, parse};
+use crate::store::staged;
 use crate::tier::{ColdTier, Inner};
 
 /// What a sweep or a deletion did.
@@ -71,7 +75,9 @@ impl ColdTier {
             }
         };
         let folder = self.inner.names.partition(topic, partition);
-        Ok(self.inner.delete_where(&folder, verdict).await?)
+        let mut report = self.inner.delete_where(&folder, verdict).await?;
+        self.inner.sweep_staged(&folder, self.inner.config.sweep_grace, &mut report).await?;
+        Ok(report)
     }
 
     /// Deletes every object of a topic that the ledger no longer knows. The topic's id is in the names, so a topic
@@ -82,7 +88,9 @@ impl ColdTier {
     pub async fn delete_topic(&self, topic: &TopicName, topic_id: model::TopicId) -> Result<SweepReport, ArchiveError> {
         let partition = TopicPartition { topic_id, partition: 0 };
         let folder = self.inner.names.topic(topic, partition);
-        Ok(self.inner.delete_where(&folder, |_| Verdict::Delete).await?)
+        let mut report = self.inner.delete_where(&folder, |_| Verdict::Delete).await?;
+        self.inner.sweep_staged(&folder, Duration::ZERO, &mut report).await?;
+        Ok(report)
     }
 }
 
@@ -109,6 +117,25 @@ impl Inner {
         };
         self.manifests.each(live, i64::MIN, |_| true, visit).await?;
         Ok(names)
+    }
+
+    /// Removes what interrupted uploads left of a folder store, below `folder`.
+    async fn sweep_staged(&self, folder: &str, grace: Duration, report: &mut SweepReport) -> Result<(), StoreError> {
+        let Some(root) = &self.root else { return Ok(()) };
+        let below = folder.split('/').fold(root.clone(), |path, part| path.join(part));
+        let swept = tokio::task::spawn_blocking(move || staged::sweep(&below, grace)).await;
+        let found = swept.map_err(std::io::Error::other).and_then(|found| found).map_err(|error| StoreError {
+            operation: "sweep",
+            object: folder.to_owned(),
+            kind: StoreErrorKind::Uncertain,
+            detail: error.to_string(),
+        })?;
+        report.listed += found.waiting + found.deleted;
+        report.waiting += found.waiting;
+        report.deleted += found.deleted;
+        report.deleted_bytes += found.deleted_bytes;
+        metrics::counter!("firn_archive_swept_objects_total").increment(found.deleted);
+        Ok(())
     }
 
     async fn delete_where(

@@ -1,5 +1,6 @@
 //! The archive as one value: the store, the caches and the threads.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use object_store::{ObjectStore, PutPayload};
@@ -16,7 +17,7 @@ use crate::read::ahead::Streams;
 use crate::read::chunks::ChunkKey;
 use crate::replay::Replayed;
 use crate::store::Store;
-use crate::store::open::{open_store, redacted};
+use crate::store::open::{local_root, open_store, redacted};
 use crate::store::probe::probe;
 use crate::workers::Workers;
 
@@ -33,6 +34,8 @@ pub struct ColdTier {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) store: Store,
+    /// Where the objects lie when the store is a folder.
+    pub(crate) root: Option<PathBuf>,
     pub(crate) names: Names,
     pub(crate) manifests: Manifests,
     pub(crate) footers: Flight<String, Arc<Footer>>,
@@ -71,7 +74,8 @@ impl ColdTier {
         // A bad id must not cost a call to the store.
         Names::new(&config.cluster_id).ok_or_else(|| OpenError::ClusterId(config.cluster_id.clone()))?;
         let store = open_store(&config).await?;
-        ColdTier::open_with(config, store).await
+        let root = local_root(&config.url);
+        ColdTier::build(config, store, root)?.checked().await
     }
 
     /// As [`Self::open`], over a store that is there already; `config.url` only names it in errors.
@@ -79,19 +83,27 @@ impl ColdTier {
     /// # Errors
     /// As [`Self::open`].
     pub async fn open_with(config: Config, store: Arc<dyn ObjectStore>) -> Result<ColdTier, OpenError> {
-        let tier = ColdTier::with_store(config, store)?;
-        let url = &tier.inner.config.url;
-        probe(&tier.inner.store, url, Uuid::new_v4()).await?;
+        ColdTier::with_store(config, store)?.checked().await
+    }
+
+    /// Probes the store and leaves the marker.
+    async fn checked(self) -> Result<ColdTier, OpenError> {
+        let url = &self.inner.config.url;
+        probe(&self.inner.store, url, Uuid::new_v4()).await?;
         let unreachable = |source| OpenError::Unreachable { url: redacted(url), source };
-        tier.leave_marker().await.map_err(unreachable)?;
-        Ok(tier)
+        self.leave_marker().await.map_err(unreachable)?;
+        Ok(self)
     }
 
     /// An archive over `store`, unprobed.
     ///
     /// # Errors
     /// [`OpenError::ClusterId`] and [`OpenError::Threads`].
-    pub fn with_store(mut config: Config, store: Arc<dyn ObjectStore>) -> Result<ColdTier, OpenError> {
+    pub fn with_store(config: Config, store: Arc<dyn ObjectStore>) -> Result<ColdTier, OpenError> {
+        ColdTier::build(config, store, None)
+    }
+
+    fn build(mut config: Config, store: Arc<dyn ObjectStore>, root: Option<PathBuf>) -> Result<ColdTier, OpenError> {
         config.upload_part_bytes = config.upload_part_bytes.max(MIN_PART_BYTES);
         let names = Names::new(&config.cluster_id).ok_or_else(|| OpenError::ClusterId(config.cluster_id.clone()))?;
         let threads = |e: std::io::Error| OpenError::Threads(e.to_string());
@@ -108,6 +120,7 @@ impl ColdTier {
             in_flight: Arc::new(Semaphore::new(in_flight_permits as usize)),
             in_flight_permits,
             store,
+            root,
             names,
             config,
         };

@@ -3,8 +3,8 @@
 //! `object_store`'s `LocalFileSystem` (0.13.2, read in its source) writes a staged file, links or renames it into place,
 //! and syncs neither file nor folder. Here a put answers only after the file's data and every folder from it up to the
 //! root are on stable storage. A crash before that leaves either nothing, a complete object that nobody names (the sweep
-//! takes it), or a staged file `name#n` that listings hide and that may leak until somebody deletes it by hand. Deletes
-//! are not synced: an object that comes back is an orphan, and swept again.
+//! takes it), or a staged file `name#n` that listings hide, which the sweep takes, too ([`super::staged`]). Deletes are not
+//! synced: an object that comes back is an orphan, and swept again.
 
 use std::fmt;
 use std::fs::File;

@@ -62,6 +62,14 @@ pub async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, OpenErr
     built.map_err(refuse)
 }
 
+/// The folder of a store that is one.
+pub(crate) fn local_root(url: &str) -> Option<PathBuf> {
+    match parse_url(url) {
+        None => Some(PathBuf::from(url)),
+        Some(url) => file_path(&url).filter(|_| url.scheme() == "file"),
+    }
+}
+
 /// `None` for a bare path.
 fn parse_url(text: &str) -> Option<Url> {
     if text.contains("://") { Url::parse(text).ok() } else { None }

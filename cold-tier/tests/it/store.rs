@@ -1,7 +1,8 @@
 //! Opening stores, the probe, and one conformance suite over every kind of store that needs no network.
 
-use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, fs};
 
 use async_trait::async_trait;
 use cold_tier::store::durable::DurableLocal;
@@ -60,6 +61,33 @@ async fn a_folder_opens_by_url_and_by_bare_path_and_keeps_its_archive() {
     let names = names(&DurableLocal::new(&path).unwrap()).await;
     assert_eq!(names.len(), 3, "{names:?}: a marker, an object, a manifest, and nothing of the probes");
     assert!(names.contains(&"firn-cluster-test.json".to_owned()));
+}
+
+#[tokio::test]
+async fn the_sweep_of_a_folder_takes_what_interrupted_uploads_staged() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let folder = tempfile::tempdir().unwrap();
+    let at = |sweep_grace| Config { url: format!("file://{}", folder.path().display()), sweep_grace, ..config() };
+    let tier = ColdTier::open(at(HOUR)).await.unwrap();
+    let built = simple(0, 100, 100);
+    let pointer = archive_all(&tier, std::slice::from_ref(&built)).await;
+    let store = DurableLocal::new(folder.path()).unwrap();
+    let kept = names(&store).await;
+    let object = kept.iter().find(|name| name.ends_with(".parquet")).unwrap();
+    let staged = folder.path().join(format!("{object}#1"));
+    fs::write(&staged, b"half an object").unwrap();
+    assert_eq!(names(&store).await, kept, "a listing does not show it");
+    let report = tier.sweep_partition(&topic(), partition(), Some(&pointer), i64::MAX).await.unwrap();
+    assert_eq!((report.deleted, report.waiting), (0, 1), "its upload may be under way");
+    assert!(staged.exists());
+    let tier = ColdTier::open(at(Duration::ZERO)).await.unwrap();
+    let report = tier.sweep_partition(&topic(), partition(), Some(&pointer), i64::MAX).await.unwrap();
+    assert_eq!((report.deleted, report.deleted_bytes, report.waiting), (1, 14, 0));
+    assert!(!staged.exists());
+    assert_eq!(names(&store).await, kept);
+    fs::write(&staged, b"again").unwrap();
+    tier.delete_topic(&topic(), partition().topic_id).await.unwrap();
+    assert!(!staged.parent().unwrap().exists(), "a deleted topic leaves neither files nor their folder");
 }
 
 #[tokio::test]
