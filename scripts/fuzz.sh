@@ -9,7 +9,7 @@ set -euo pipefail
 # shellcheck source=scripts/test-cache.sh
 . "$(dirname "${BASH_SOURCE[0]}")/test-cache.sh"
 
-TARGETS=(request batch manifest object coordinator_record)
+TARGETS=(request batch manifest object coordinator_record journal_entry checkpoint history producer_snapshot)
 MAX_INPUT_BYTES=65536
 MAX_MEMORY_MB=2048
 MAX_SECONDS_PER_INPUT=10

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cold_tier::{ArchiveOptions, ColdTier, Config, ManifestChange};
 use futures::StreamExt;
-use model::batch::{BatchBuilder, BatchFacts, Compression, NewRecord};
+use hot_tier::HotTier;
+use model::batch::{BatchBuilder, BatchFacts, Compression, NewRecord, ValidatedBatch};
 use model::segment::{EpochStart, SealedSegment};
+use model::settings::TopicSettings;
 use model::{TopicId, TopicName, TopicPartition};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -34,7 +36,7 @@ async fn main() -> Result<(), Error> {
     for codec in CODECS {
         archive(codec).await?;
     }
-    Ok(())
+    hot_tier_files()
 }
 
 fn write(target: &str, name: &str, bytes: &[u8]) -> Result<(), Error> {
@@ -80,6 +82,32 @@ fn batch(compression: Compression, count: i64) -> Result<Bytes, Error> {
         });
     }
     Ok(builder.finish()?)
+}
+
+/// The files of a small log.
+fn hot_tier_files() -> Result<(), Error> {
+    /// Bytes of a journal file before its first entry.
+    const FIRST_ENTRY: usize = 4096;
+    let folder = tempfile::tempdir()?;
+    let config = hot_tier::Config { data_dir: folder.path().to_owned(), ..hot_tier::Config::default() };
+    let tier = HotTier::open(config, NOW, Arc::new(|_, _| {}))?;
+    let id = TopicPartition { topic_id: TopicId(Uuid::from_u128(1)), partition: 0 };
+    let log = tier.create(&TopicName::new("seeds")?, id, Arc::new(TopicSettings::default()))?;
+    for epoch in 0..3 {
+        let facts = BatchFacts { producer_id: 7, producer_epoch: 1, base_sequence: epoch, ..BatchFacts::default() };
+        let mut builder = BatchBuilder::new(facts);
+        builder.append(&NewRecord { offset: 0, timestamp: NOW, key: None, value: Some(b"value"), headers: &[] });
+        log.append_leader(vec![ValidatedBatch::from_own(builder.finish()?)?], epoch, NOW)?;
+        log.roll()?;
+    }
+    tier.checkpoint()?;
+    let journal = fs::read(folder.path().join("journal/slot-0000"))?;
+    write("journal_entry", "first", &journal[FIRST_ENTRY..FIRST_ENTRY + 2048])?;
+    write("checkpoint", "small", &fs::read(folder.path().join("checkpoint"))?)?;
+    write("history", "small", &fs::read(log.dir().join("history"))?)?;
+    write("producer_snapshot", "small", &fs::read(log.dir().join("00000000000000000001.snapshot"))?)?;
+    tier.close()?;
+    Ok(())
 }
 
 /// An archived object and its manifest.

@@ -38,6 +38,8 @@ mod fields;
 mod layout;
 mod open_files;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

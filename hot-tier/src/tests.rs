@@ -2,6 +2,7 @@
 
 mod append;
 mod damage;
+mod decoders;
 mod fixture;
 mod lifecycle;
 mod power_cut;
