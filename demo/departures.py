@@ -195,7 +195,7 @@ def run(firn: Path, flights: Path, folder: Path, *, once: bool) -> int:
     screen.line(f"data    {_shown(folder / 'data')}    object store  {_shown(broker.archive)}")
     keep = False
     try:
-        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2, "log.connection.close": False})
         topic = NewTopic(TOPIC, PARTITIONS, 1, config=TOPIC_CONFIG)
         admin.create_topics([topic], operation_timeout=20)[TOPIC].result(20)
         screen.step("1 Write", f"{COUNT:,} JSON records, confluent-kafka {confluent_kafka.version()}, acks=all, idempotent")
