@@ -24,7 +24,7 @@ pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
     while pause(&stop, broker.config.settings.broker.archive_interval).await {
         while passes.try_join_next().is_some() {}
         for partition in broker.partitions.all() {
-            if !partition.needs_settling(broker.clock.now_ms()) {
+            if !partition.needs_settling(broker.clock.settled_ms()) {
                 continue;
             }
             let Ok(turn) = Arc::clone(&partition.background).try_lock_owned() else { continue };
@@ -32,7 +32,7 @@ pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
             passes.spawn(async move {
                 let Ok(_slot) = slots.acquire_owned().await else { return };
                 if !stop.is_cancelled() {
-                    partition.settle(&broker.metadata, broker.clock.now_ms()).await;
+                    partition.settle(&broker.metadata, broker.clock.settled_ms()).await;
                 }
                 drop(turn);
             });
@@ -50,7 +50,7 @@ pub(crate) async fn retain(broker: Arc<Broker>, stop: CancellationToken) {
                 () = stop.cancelled() => return,
                 turn = partition.background.lock() => turn,
             };
-            let now = broker.clock.now_ms();
+            let now = broker.clock.settled_ms();
             if let Err(error) = partition.retain(&broker.metadata, now).await {
                 warn!(topic = %partition.topic, partition = partition.id.partition, %error, "retention failed and is tried again");
             }
@@ -81,7 +81,11 @@ async fn sweep_partition(broker: &Broker, partition: &Partition) {
     partition.is_unswept.store(false, Ordering::Release);
     let pointer = partition.ledger();
     crash_point("sweep.begun");
-    match broker.cold.sweep_partition(&partition.topic, partition.id, pointer.as_deref(), broker.clock.now_ms()).await {
+    match broker
+        .cold
+        .sweep_partition(&partition.topic, partition.id, pointer.as_deref(), broker.clock.settled_ms())
+        .await
+    {
         Ok(report) => {
             if report.waiting > 0 {
                 partition.is_unswept.store(true, Ordering::Release);
@@ -112,7 +116,7 @@ async fn purge(broker: &Broker, topic: &DeletedTopic) {
     };
     crash_point("purge.deleted");
     let grace_ms = i64::try_from(broker.config.settings.broker.sweep_grace.as_millis()).unwrap_or(i64::MAX);
-    if report.listed > 0 || broker.clock.now_ms() <= topic.deleted_ms.saturating_add(grace_ms) {
+    if report.listed > 0 || broker.clock.settled_ms() <= topic.deleted_ms.saturating_add(grace_ms) {
         return;
     }
     match broker.metadata.submit(Command::ArchivePurged { topic_id: topic.id }).await {

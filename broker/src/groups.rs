@@ -66,7 +66,7 @@ impl GroupCoordinator {
             return;
         }
         debug!(partition, "taking over the groups of a partition of {GROUP_OFFSETS_TOPIC}");
-        shards.insert(partition, Shard::start(partition, log, self.settings.clone(), self.clock));
+        shards.insert(partition, Shard::start(partition, log, self.settings.clone(), self.clock.clone()));
     }
 
     /// This node no longer leads the partition: whoever waits is sent to look for the new coordinator.

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use cold_tier::ColdTier;
-use hot_tier::{Appended, PartitionLog};
+use hot_tier::{AppendTime, Appended, PartitionLog};
 use model::archive::ManifestPointer;
 use model::batch::ValidatedBatch;
-use model::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicName, TopicPartition};
+use model::{LeaderEpoch, NodeId, Offset, TopicName, TopicPartition};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -178,7 +178,7 @@ impl Partition {
     pub(crate) fn append(
         &self,
         batches: Vec<ValidatedBatch>,
-        now: TimestampMs,
+        now: AppendTime,
     ) -> Result<Appended, hot_tier::AppendError> {
         let epoch = self.leadership.load().leader_epoch;
         let appended = self.log.append_leader(batches, epoch, now)?;

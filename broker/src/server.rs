@@ -168,7 +168,8 @@ impl Server {
 }
 
 async fn open(config: Config, listen: SocketAddr) -> Result<Arc<Broker>, StartError> {
-    let clock = Clock;
+    let clock = Clock::default();
+    let wall = clock.clone();
     let advertise = config.advertise.clone().unwrap_or_else(|| advertised(&config.listen, listen));
     let metadata_config = MetadataConfig {
         data_dir: config.data_dir.clone(),
@@ -178,7 +179,7 @@ async fn open(config: Config, listen: SocketAddr) -> Result<Arc<Broker>, StartEr
         rack: None,
         snapshot_every: SNAPSHOT_EVERY,
     };
-    let metadata = Metadata::open(metadata_config, Arc::new(move || clock.now_ms())).await?;
+    let metadata = Metadata::open(metadata_config, Arc::new(move || wall.now_ms())).await?;
     let settings = &config.settings.broker;
     let cold = ColdTier::open(cold_tier::Config {
         url: config.object_store_url(),
@@ -204,7 +205,7 @@ async fn open(config: Config, listen: SocketAddr) -> Result<Arc<Broker>, StartEr
     let hot =
         tokio::task::spawn_blocking(opening).await.map_err(|e| StartError::Listen(std::io::Error::other(e)))??;
     let broker = Arc::new(Broker {
-        groups: GroupCoordinator::new(settings.group_settings(), clock),
+        groups: GroupCoordinator::new(settings.group_settings(), clock.clone()),
         fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
         producer_ids: ProducerIds::default(),
         is_ready: false.into(),

@@ -20,6 +20,7 @@ mod error;
 mod join;
 mod machine;
 mod membership;
+mod now;
 mod offsets;
 mod record;
 mod settings;
@@ -36,5 +37,6 @@ pub use describe::{GROUP_TYPE, GroupDescription, GroupListing, ListFilter, Membe
 pub use error::GroupError;
 pub use machine::{Change, Decision, Groups};
 pub use membership::GroupState;
+pub use now::Now;
 pub use record::{CommittedOffset, GroupId, GroupImage, GroupRecord, MemberId, MemberImage, OffsetsByTopic};
 pub use settings::GroupSettings;

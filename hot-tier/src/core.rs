@@ -259,8 +259,9 @@ impl Core {
         self.now_ms.load(Ordering::Relaxed)
     }
 
+    /// The last word counts, also an earlier time: a clock that was ahead and is set back must not age anything.
     pub(crate) fn note_now(&self, now_ms: TimestampMs) {
-        self.now_ms.fetch_max(now_ms, Ordering::Relaxed);
+        self.now_ms.store(now_ms, Ordering::Relaxed);
     }
 }
 

@@ -47,7 +47,7 @@ pub use crate::core::FlushListener;
 pub use config::Config;
 pub use error::{AppendError, OpenError, ReadError, StorageError, TierFailure};
 pub use partition::{
-    Appended, EvictReport, LogRead, PartitionLog, ReadLimits, RetentionLimits, SealError, SegmentInfo,
+    AppendTime, Appended, EvictReport, LogRead, PartitionLog, ReadLimits, RetentionLimits, SealError, SegmentInfo,
     TimestampedOffset,
 };
 pub use producer_state::ActiveProducer;

@@ -41,7 +41,7 @@ mod seal;
 mod timestamps;
 mod truncate;
 
-pub use append::Appended;
+pub use append::{AppendTime, Appended};
 pub(crate) use capture::Captured;
 pub(crate) use producers::producers_at;
 pub use read::{LogRead, ReadLimits};

@@ -49,7 +49,7 @@ pub struct PartitionStatus {
 
 /// Every partition of this node, by topic and index.
 pub(crate) fn partitions(broker: &Broker) -> Vec<PartitionStatus> {
-    let now = broker.clock.now_ms();
+    let now = broker.clock.settled_ms();
     let mut all: Vec<_> = broker.partitions.all().iter().map(|partition| of(partition, now)).collect();
     all.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     all

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hot_tier::AppendTime;
+use model::Offset;
 use model::batch::ValidatedBatch;
-use model::{Offset, TimestampMs};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -42,7 +43,7 @@ pub(crate) enum OffsetsLog {
 impl OffsetsLog {
     /// Appends one batch and answers when it is committed, however long that takes: an append whose outcome is open
     /// must not be given up, since what follows builds on it.
-    pub(crate) async fn append(&self, batch: Bytes, now: TimestampMs) -> Result<(), LogFailure> {
+    pub(crate) async fn append(&self, batch: Bytes, now: AppendTime) -> Result<(), LogFailure> {
         match self {
             OffsetsLog::Partition(partition) => {
                 let batch = ValidatedBatch::from_own(batch).map_err(|e| LogFailure::Failed(e.to_string()))?;
@@ -50,7 +51,7 @@ impl OffsetsLog {
                 committed(partition, appended.last_offset + 1).await
             }
             #[cfg(test)]
-            OffsetsLog::Memory(log) => log.append(batch, now).await,
+            OffsetsLog::Memory(log) => log.append(batch, now.stamp_ms).await,
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use coordinator::group::{Command, Decision, GroupError, GroupSettings, Groups, Reply, RequestToken};
+use coordinator::group::{Command, Decision, GroupError, GroupSettings, Groups, Now, Reply, RequestToken};
 use model::batch::Batches;
 use model::{PartitionIndex, TimestampMs};
 use tokio::sync::{mpsc, oneshot};
@@ -26,7 +26,7 @@ pub(super) const QUEUE_COMMANDS: usize = 4_096;
 pub(super) const BATCH_COMMANDS: usize = 512;
 /// Pause after a failed load or append, and after an empty read.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// The clock is looked at again at least this often, in case it was set.
+/// The clock is looked at again at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Handle of a shard; the task ends when the last one is gone.
@@ -157,7 +157,7 @@ impl ShardTask {
 
     /// `None` if the shard is given up meanwhile. What was queued when serving ended is refused on the way.
     async fn load_or_resign(&mut self) -> Option<Result<Groups, LogFailure>> {
-        let load = load(self.partition, self.log.clone(), self.settings.clone(), self.clock);
+        let load = load(self.partition, self.log.clone(), self.settings.clone(), self.clock.clone());
         let mut load = std::pin::pin!(load);
         loop {
             tokio::select! {
@@ -194,7 +194,7 @@ impl ShardTask {
     }
 
     fn until(&self, at: TimestampMs) -> Duration {
-        let left_ms = at.saturating_sub(self.clock.now_ms());
+        let left_ms = at.saturating_sub(self.clock.steady_ms());
         Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)).min(LONGEST_SLEEP)
     }
 
@@ -209,7 +209,7 @@ impl ShardTask {
         let mut next = first;
         for _ in 0..BATCH_COMMANDS {
             let Some(work) = next.take().or_else(|| self.work.try_recv().ok()) else { break };
-            let now = self.clock.now_ms();
+            let now = Now { steady_ms: self.clock.steady_ms(), calendar_ms: self.clock.now_ms() };
             match work {
                 Work::Command { command, reply } => {
                     self.next_token += 1;
@@ -228,8 +228,9 @@ impl ShardTask {
                 }
             }
         }
-        let now = self.clock.now_ms();
-        if groups.next_deadline().is_some_and(|at| at <= now) {
+        // Time takes offsets away, so it must be a time that can be believed.
+        let now = Now { steady_ms: self.clock.steady_ms(), calendar_ms: self.clock.settled_ms() };
+        if groups.next_deadline().is_some_and(|at| at <= now.steady_ms) {
             let decision = groups.tick(now);
             round.take_or_warn(groups, decision, self.partition);
         }
@@ -237,8 +238,8 @@ impl ShardTask {
     }
 
     async fn store(&self, encoded: &[KeyValue]) -> Result<(), LogFailure> {
-        let now = self.clock.now_ms();
-        for batch in records::pack(encoded, now).map_err(|error| LogFailure::Failed(error.to_string()))? {
+        let now = self.clock.append_time();
+        for batch in records::pack(encoded, now.stamp_ms).map_err(|error| LogFailure::Failed(error.to_string()))? {
             self.log.append(batch, now).await?;
         }
         Ok(())
@@ -298,7 +299,7 @@ async fn load(
     settings: GroupSettings,
     clock: Clock,
 ) -> Result<Groups, LogFailure> {
-    let started = clock.now_ms();
+    let started = clock.steady_ms();
     let (mut from, end) = log.bounds().await?;
     let mut groups = Groups::new(settings);
     let mut count = 0_u64;
@@ -320,8 +321,13 @@ async fn load(
             tokio::task::yield_now().await;
         }
     }
-    let now = clock.now_ms();
+    let now = Now { steady_ms: clock.steady_ms(), calendar_ms: clock.now_ms() };
     groups.activate(now);
-    debug!(partition, records = count, ms = now - started, "loaded the groups of a partition of __consumer_offsets");
+    debug!(
+        partition,
+        records = count,
+        ms = now.steady_ms - started,
+        "loaded the groups of a partition of __consumer_offsets"
+    );
     Ok(groups)
 }

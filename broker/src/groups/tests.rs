@@ -22,7 +22,7 @@ fn settings() -> GroupSettings {
 
 /// A coordinator of a topic with one partition.
 fn coordinator(log: &Arc<MemoryLog>) -> Arc<GroupCoordinator> {
-    let groups = Arc::new(GroupCoordinator::new(settings(), Clock));
+    let groups = Arc::new(GroupCoordinator::new(settings(), Clock::default()));
     groups.set_partition_count(1);
     groups.lead(0, OffsetsLog::Memory(log.clone()));
     groups
@@ -146,7 +146,7 @@ async fn requests_during_loading_are_told_so_and_heartbeats_are_accepted() {
 
 #[tokio::test]
 async fn groups_of_a_partition_led_elsewhere_are_refused() {
-    let groups = GroupCoordinator::new(settings(), Clock);
+    let groups = GroupCoordinator::new(settings(), Clock::default());
     assert_eq!(groups.commit(commit(1)).await, Err(GroupError::NotCoordinator));
     groups.set_partition_count(50);
     assert_eq!(groups.commit(commit(1)).await, Err(GroupError::NotCoordinator));

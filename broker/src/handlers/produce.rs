@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hot_tier::Appended;
+use hot_tier::{AppendTime, Appended};
 use model::batch::{BatchBuilder, BatchFacts, BatchView, Compression, NewRecord, ProduceLimits, RecordsBuffer};
 use model::batch::{InvalidBatch, ValidatedBatch, validate_produced};
 use model::settings::{CompressionSetting, FlushMode, TopicSettings};
@@ -45,7 +45,7 @@ pub(super) async fn start(
         -1..=1 => Some(ErrorCode::TransactionalIdAuthorizationFailed),
         _ => Some(ErrorCode::InvalidRequiredAcks),
     };
-    let now = context.broker.clock.now_ms();
+    let now = context.broker.clock.append_time();
     let mut pending = Vec::with_capacity(topic_data.len());
     for topic in topic_data {
         pending.push(append_topic(context, topic, acks, now, refused));
@@ -90,7 +90,7 @@ fn append_topic(
     context: &RequestContext<'_>,
     topic: TopicProduceData,
     acks: i16,
-    now: TimestampMs,
+    now: AppendTime,
     refused: Option<ErrorCode>,
 ) -> PendingTopic {
     let TopicProduceData { name, topic_id, partition_data, .. } = topic;
@@ -122,7 +122,7 @@ fn append(
     partition: Arc<Partition>,
     data: PartitionProduceData,
     acks: i16,
-    now: TimestampMs,
+    now: AppendTime,
 ) -> Result<Pending, Refusal> {
     let settings = partition.log.settings();
     let leadership = partition.leadership();
@@ -130,7 +130,7 @@ fn append(
         return Err((ErrorCode::NotEnoughReplicas, None));
     }
     let records = data.records.unwrap_or_default().into_bytes();
-    let batch = validate_produced(records, &limits(&settings, now)).map_err(|e| refusal(&partition, &e))?;
+    let batch = validate_produced(records, &limits(&settings, now.stamp_ms)).map_err(|e| refusal(&partition, &e))?;
     if batch.is_transactional() {
         return Err((ErrorCode::InvalidRecord, Some("transactions are not supported yet".to_owned())));
     }

@@ -8,6 +8,7 @@ use model::TimestampMs;
 use super::command::{JoinRefused, Joined, Reply, RequestToken, Synced};
 use super::error::GroupError;
 use super::membership::{GroupState, JoinDeadline, JoinExtension, Membership};
+use super::now::Now;
 use super::record::{GroupId, GroupRecord, MemberId};
 use super::settings::GroupSettings;
 
@@ -15,7 +16,10 @@ use super::settings::GroupSettings;
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
     pub(super) settings: &'a GroupSettings,
+    /// For deadlines.
     pub(super) now: TimestampMs,
+    /// For what is persisted.
+    pub(super) calendar: TimestampMs,
     pub(super) group: GroupId,
     pub(super) membership: Membership,
     pub(super) records: Vec<GroupRecord>,
@@ -23,8 +27,9 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(settings: &'a GroupSettings, now: TimestampMs, group: GroupId, membership: Membership) -> Self {
-        Self { settings, now, group, membership, records: Vec::new(), replies: Vec::new() }
+    pub(super) fn new(settings: &'a GroupSettings, now: Now, group: GroupId, membership: Membership) -> Self {
+        let Now { steady_ms: now, calendar_ms: calendar } = now;
+        Self { settings, now, calendar, group, membership, records: Vec::new(), replies: Vec::new() }
     }
 
     pub(super) fn reply(&mut self, token: RequestToken, reply: Reply) {
@@ -83,7 +88,7 @@ impl<'a> Draft<'a> {
         membership.pending_syncs.clear();
         membership.sync_deadline = None;
         let initial = membership.state == GroupState::Empty;
-        membership.enter(GroupState::PreparingRebalance, now);
+        membership.enter(GroupState::PreparingRebalance, self.calendar);
         let timeout_ms = membership.rebalance_timeout_ms();
         if initial {
             let delay_ms = i64::from(self.settings.initial_rebalance_delay_ms.max(0));
@@ -141,7 +146,7 @@ impl<'a> Draft<'a> {
         membership.protocol_name = None;
         membership.pending_syncs.clear();
         membership.subscribed = membership.compute_subscribed();
-        membership.enter(GroupState::Empty, self.now);
+        membership.enter(GroupState::Empty, self.calendar);
         self.persist();
     }
 
@@ -163,7 +168,7 @@ impl<'a> Draft<'a> {
         membership.generation = membership.generation.saturating_add(1);
         membership.protocol_name = membership.select_protocol();
         membership.subscribed = membership.compute_subscribed();
-        membership.enter(GroupState::CompletingRebalance, now);
+        membership.enter(GroupState::CompletingRebalance, self.calendar);
         membership.pending_syncs = membership.members.keys().cloned().collect();
         membership.sync_deadline = Some(now.saturating_add(membership.rebalance_timeout_ms()));
         let mut answered = Vec::new();

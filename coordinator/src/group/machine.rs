@@ -10,6 +10,7 @@ use super::describe::{GroupDescription, GroupListing, ListFilter, describe};
 use super::draft::Draft;
 use super::error::GroupError;
 use super::membership::{GroupState, Membership};
+use super::now::Now;
 use super::offsets;
 use super::record::{CommittedOffset, GroupId, GroupImage, GroupRecord, MemberId, OffsetsByTopic};
 use super::settings::GroupSettings;
@@ -77,7 +78,8 @@ impl Groups {
     }
 
     /// Ends loading: members known from the log get a full session from `now` on to come back.
-    pub fn activate(&mut self, now: TimestampMs) {
+    pub fn activate(&mut self, now: impl Into<Now>) {
+        let now = now.into();
         self.groups.retain(|_, group| group.image.is_some() || !group.offsets.is_empty());
         for group in self.groups.values_mut() {
             group.membership = match &group.image {
@@ -85,7 +87,7 @@ impl Groups {
                 None => Membership::empty(0),
             };
         }
-        self.next_offset_sweep = now.saturating_add(self.settings.offsets_retention_check_interval_ms);
+        self.next_offset_sweep = now.steady_ms.saturating_add(self.settings.offsets_retention_check_interval_ms);
         for id in self.groups.keys().cloned().collect::<Vec<_>>() {
             self.index_deadline(&id);
         }
@@ -93,14 +95,15 @@ impl Groups {
 
     /// What `command` leads to at `now`.
     #[must_use]
-    pub fn decide(&self, token: RequestToken, command: &Command, now: TimestampMs) -> Decision {
+    pub fn decide(&self, token: RequestToken, command: &Command, now: impl Into<Now>) -> Decision {
+        let now = now.into();
         let group = self.groups.get(command.group());
         match command {
             Command::Sync(_) | Command::Leave(_) | Command::DeleteOffsets(_) if command.group().is_empty() => {
                 refusal(token, command, GroupError::InvalidGroupId)
             }
             Command::Join(join) => self.decide_join(token, join, now),
-            Command::Heartbeat(heartbeat) => heartbeat_decision(group, token, heartbeat, now),
+            Command::Heartbeat(heartbeat) => heartbeat_decision(group, token, heartbeat, now.steady_ms),
             Command::CommitOffsets(_) | Command::DeleteOffsets(_) | Command::DeleteGroup(_) => {
                 self.decide_offsets(token, command, now)
             }
@@ -120,9 +123,10 @@ impl Groups {
 
     /// What time alone leads to at `now`.
     #[must_use]
-    pub fn tick(&self, now: TimestampMs) -> Decision {
+    pub fn tick(&self, now: impl Into<Now>) -> Decision {
+        let now = now.into();
         let mut decision = Decision::default();
-        for (_, id) in self.deadlines.iter().take_while(|(at, _)| *at <= now) {
+        for (_, id) in self.deadlines.iter().take_while(|(at, _)| *at <= now.steady_ms) {
             if let Some(group) = self.groups.get(id) {
                 let of_group = self.draft(id, group, now, |draft| draft.tick());
                 decision.records.extend(of_group.records);
@@ -130,7 +134,7 @@ impl Groups {
                 decision.replies.extend(of_group.replies);
             }
         }
-        if self.next_offset_sweep <= now {
+        if self.next_offset_sweep <= now.steady_ms {
             self.sweep_offsets(now, &mut decision);
         }
         decision
@@ -259,7 +263,7 @@ impl Groups {
         self.groups.get(group).map(|group| &group.membership)
     }
 
-    fn decide_join(&self, token: RequestToken, join: &JoinGroup, now: TimestampMs) -> Decision {
+    fn decide_join(&self, token: RequestToken, join: &JoinGroup, now: Now) -> Decision {
         let bounds = self.settings.min_session_timeout_ms..=self.settings.max_session_timeout_ms;
         let known = self.groups.get(&join.group);
         let error = if join.group.is_empty() {
@@ -277,13 +281,13 @@ impl Groups {
             let refused = Reply::Join(Err(JoinRefused { member_id: join.member_id.clone(), error }));
             return Decision { replies: vec![(token, refused)], ..Decision::default() };
         }
-        let membership = known.map_or_else(|| Membership::empty(now), |group| group.membership.clone());
+        let membership = known.map_or_else(|| Membership::empty(now.calendar_ms), |group| group.membership.clone());
         let mut draft = Draft::new(&self.settings, now, join.group.clone(), membership);
         draft.join(token, join);
         finish(draft)
     }
 
-    fn decide_offsets(&self, token: RequestToken, command: &Command, now: TimestampMs) -> Decision {
+    fn decide_offsets(&self, token: RequestToken, command: &Command, now: Now) -> Decision {
         let group = self.groups.get(command.group());
         match command {
             Command::CommitOffsets(commit) => {
@@ -293,9 +297,9 @@ impl Groups {
                 if group.is_none() && self.groups.len() >= self.settings.max_groups {
                     return refusal(token, command, GroupError::CoordinatorNotAvailable);
                 }
-                let (results, records) = offsets::commit_records(&self.settings, commit, now);
-                let alive =
-                    Effect::Alive { group: commit.group.clone(), member: commit.member.member_id.clone(), at: now };
+                let (results, records) = offsets::commit_records(&self.settings, commit, now.calendar_ms);
+                let (group, member) = (commit.group.clone(), commit.member.member_id.clone());
+                let alive = Effect::Alive { group, member, at: now.steady_ms };
                 let replies = vec![(token, Reply::CommitOffsets(Ok(results)))];
                 Decision { records, changes: vec![Change(alive)], replies }
             }
@@ -321,7 +325,7 @@ impl Groups {
                         records.extend(of_topic.keys().map(|partition| offsets::tombstone(id, topic, *partition)));
                     }
                     records.push(GroupRecord::Metadata { group: id.clone(), image: None });
-                    let void = Effect::Membership(id.clone(), Box::new(Membership::empty(now)));
+                    let void = Effect::Membership(id.clone(), Box::new(Membership::empty(now.calendar_ms)));
                     Decision {
                         records,
                         changes: vec![Change(void)],
@@ -332,14 +336,14 @@ impl Groups {
         }
     }
 
-    fn draft(&self, id: &GroupId, group: &Group, now: TimestampMs, act: impl FnOnce(&mut Draft<'_>)) -> Decision {
+    fn draft(&self, id: &GroupId, group: &Group, now: Now, act: impl FnOnce(&mut Draft<'_>)) -> Decision {
         let mut draft = Draft::new(&self.settings, now, id.clone(), group.membership.clone());
         act(&mut draft);
         finish(draft)
     }
 
     /// Lapsed offsets go, and empty groups that keep none. A sweep that hits its bound goes on at the next tick.
-    fn sweep_offsets(&self, now: TimestampMs, decision: &mut Decision) {
+    fn sweep_offsets(&self, now: Now, decision: &mut Decision) {
         let limit = self.settings.max_expired_per_sweep;
         let mut written = 0;
         for (id, group) in &self.groups {
@@ -347,7 +351,7 @@ impl Groups {
             if left == 0 {
                 break;
             }
-            let lapsed = offsets::lapsed(&self.settings, &group.membership, &group.offsets, (now, left));
+            let lapsed = offsets::lapsed(&self.settings, &group.membership, &group.offsets, (now.calendar_ms, left));
             let remaining = group.offsets.values().map(BTreeMap::len).sum::<usize>().saturating_sub(lapsed.len());
             written += lapsed.len();
             decision.records.extend(lapsed.iter().map(|(topic, partition)| offsets::tombstone(id, topic, *partition)));
@@ -358,7 +362,7 @@ impl Groups {
             }
         }
         let pause_ms = if written >= limit { 1 } else { self.settings.offsets_retention_check_interval_ms };
-        decision.changes.push(Change(Effect::OffsetsSwept { next: now.saturating_add(pause_ms) }));
+        decision.changes.push(Change(Effect::OffsetsSwept { next: now.steady_ms.saturating_add(pause_ms) }));
     }
 
     fn entry(&mut self, id: &GroupId) -> &mut Group {

@@ -18,6 +18,7 @@ use model::TimestampMs;
 
 use super::command::{JoinedMember, MemberIdentity, Protocol, RequestToken};
 use super::error::GroupError;
+use super::now::Now;
 use super::record::{GroupImage, MemberId, MemberImage};
 use super::subscription::subscribed_topics;
 
@@ -153,8 +154,8 @@ impl Membership {
     }
 
     /// The group as its last record left it; members get a fresh session from `now` on.
-    pub(super) fn from_image(image: &GroupImage, now: TimestampMs) -> Self {
-        let mut membership = Self::empty(image.state_timestamp.unwrap_or(now));
+    pub(super) fn from_image(image: &GroupImage, now: Now) -> Self {
+        let mut membership = Self::empty(image.state_timestamp.unwrap_or(now.calendar_ms));
         membership.generation = image.generation;
         membership.protocol_type.clone_from(&image.protocol_type);
         membership.protocol_name.clone_from(&image.protocol_name);
@@ -175,7 +176,7 @@ impl Membership {
                 awaiting_sync: None,
                 session_deadline: None,
             };
-            loaded.expect_heartbeat(now);
+            loaded.expect_heartbeat(now.steady_ms);
             membership.insert(id.clone(), loaded);
             membership.state = GroupState::Stable;
         }

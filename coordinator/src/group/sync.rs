@@ -62,7 +62,7 @@ impl Draft<'_> {
         for (id, member) in &mut self.membership.members {
             member.assignment = by_member.get(id).map(|bytes| (*bytes).clone()).unwrap_or_default();
         }
-        self.membership.enter(GroupState::Stable, self.now);
+        self.membership.enter(GroupState::Stable, self.calendar);
         self.persist();
         self.answer_syncs(None);
     }

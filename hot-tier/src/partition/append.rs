@@ -80,9 +80,26 @@ impl Patched {
     }
 }
 
+/// When something is appended. Wall clocks leap; what is stamped and what ages may then be different times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppendTime {
+    /// What records are stamped with when the topic uses log append time, in milliseconds since the epoch.
+    pub stamp_ms: TimestampMs,
+    /// What the age of segments and of producers' state is counted from: the clock that [`PartitionLog::roll_if_due`]
+    /// is called with, in milliseconds since the epoch.
+    pub age_ms: TimestampMs,
+}
+
+impl From<TimestampMs> for AppendTime {
+    /// Both are the same.
+    fn from(ms: TimestampMs) -> Self {
+        AppendTime { stamp_ms: ms, age_ms: ms }
+    }
+}
+
 impl PartitionLog {
     /// Appends batches from producers: gives them offsets from the log end on, stamps `leader_epoch`, and the time
-    /// `now_ms` (ms) when the topic uses log append time. Idempotent producers are checked (KIP-98): a batch that is in
+    /// when the topic uses log append time. Idempotent producers are checked (KIP-98): a batch that is in
     /// the log already is not stored again.
     ///
     /// Returns when the records can be read, not when they are durable: see [`PartitionLog::flushed_end`]. Waits while
@@ -94,9 +111,10 @@ impl PartitionLog {
         self: &Arc<Self>,
         batches: Vec<ValidatedBatch>,
         leader_epoch: LeaderEpoch,
-        now_ms: TimestampMs,
+        now: impl Into<AppendTime>,
     ) -> Result<Appended, AppendError> {
-        self.core.note_now(now_ms);
+        let AppendTime { stamp_ms, age_ms } = now.into();
+        self.core.note_now(age_ms);
         self.core.wait_for_room()?;
         let mut writer = self.lock_writer()?;
         let latest = self.latest_epoch();
@@ -104,7 +122,7 @@ impl PartitionLog {
             return Err(AppendError::StaleLeaderEpoch { partition: self.id, leader_epoch, latest });
         }
         let append_time =
-            (self.settings.load().message_timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+            (self.settings.load().message_timestamp_type == TimestampType::LogAppendTime).then_some(stamp_ms);
         let mut headers: Vec<BatchHeader> = Vec::with_capacity(batches.len());
         let mut next = self.log_end();
         for batch in &batches {
@@ -125,7 +143,7 @@ impl PartitionLog {
             batches.into_iter().zip(&headers).map(|(batch, header)| Patched::new(batch, header, append_time)).collect();
         let mut pieces = Vec::with_capacity(patched.len() * 2);
         patched.iter().for_each(|batch| batch.pieces(&mut pieces));
-        self.append(&mut writer, &headers, &pieces, now_ms)?;
+        self.append(&mut writer, &headers, &pieces, age_ms)?;
         Ok(Appended {
             base_offset: headers[0].base_offset,
             last_offset: next - 1,

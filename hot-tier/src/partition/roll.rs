@@ -55,9 +55,10 @@ impl PartitionLog {
             return false;
         }
         let settings = self.settings.load();
-        let age_ms = now_ms.saturating_sub(active.facts().first_append_ms);
+        // By its amount: a clock that was set back must not keep a segment open for as long as it was ahead.
+        let age_ms = now_ms.saturating_sub(active.facts().first_append_ms).unsigned_abs();
         let limit_ms = settings.segment_ms.saturating_sub(self.jitter_ms(active, settings.segment_jitter_ms));
-        u64::try_from(age_ms).is_ok_and(|age_ms| age_ms > limit_ms)
+        age_ms > limit_ms
     }
 
     /// Between 0 and `max_ms`, the same for the same segment: segments that began together do not close together.

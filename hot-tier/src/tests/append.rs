@@ -7,7 +7,9 @@ use model::batch::{Batches, TimestampType};
 use model::settings::TopicSettings;
 
 use super::fixture::{Fixture, Make, NOW, append, batch, contents, id, replicated, settings, shape};
-use crate::{AppendError, StorageError};
+use crate::{AppendError, AppendTime, StorageError};
+
+const DAY_MS: i64 = 86_400_000;
 
 #[test]
 fn batches_get_offsets_and_the_leader_epoch() {
@@ -259,4 +261,34 @@ fn a_full_journal_is_freed_by_a_checkpoint() {
     let slots = crate::disk::Disk::list(&fixture.disk, &super::fixture::data("journal")).unwrap();
     assert!(slots.len() <= 8, "the journal has {} files", slots.len());
     assert_eq!(log.log_end(), 400);
+}
+
+#[test]
+fn a_wall_clock_that_leaps_ahead_stamps_records_but_ages_nothing() {
+    let fixture = Fixture::new();
+    let stamped =
+        TopicSettings { message_timestamp_type: TimestampType::LogAppendTime, segment_ms: 1000, ..settings() };
+    let log = fixture.log_with(1, stamped);
+    let sent = |id| Make { producer: Some((id, 0, 0)), ..Make::default() }.batch();
+    log.append_leader(vec![sent(1)], 0, NOW).unwrap();
+    let leapt = AppendTime { stamp_ms: NOW + 800 * DAY_MS, age_ms: NOW + 500 };
+    let appended = log.append_leader(vec![sent(2)], 0, leapt).unwrap();
+    assert_eq!(appended.log_append_time, Some(leapt.stamp_ms));
+    assert!(!log.roll_if_due(NOW + 1000).unwrap(), "the segment is as young as before");
+    log.roll().unwrap();
+    assert_eq!(log.producers().len(), 2);
+}
+
+#[test]
+fn a_clock_that_was_ahead_and_is_set_back_stops_nothing_and_ages_nothing() {
+    let fixture = Fixture::new();
+    let log = fixture.log_with(1, TopicSettings { segment_ms: 1000, ..settings() });
+    append(&log, 1);
+    log.append_leader(vec![batch()], 0, NOW + 800 * DAY_MS).unwrap();
+    let sent = Make { producer: Some((9, 0, 0)), ..Make::default() };
+    log.append_leader(vec![sent.batch()], 0, NOW).unwrap();
+    assert_eq!(log.active_segment_base(), 2, "a segment from the future closes");
+    log.roll().unwrap();
+    assert_eq!(log.producers().len(), 1, "closing one asks the clock as it is now");
+    assert!(log.append_leader(vec![sent.batch()], 0, NOW).unwrap().duplicate);
 }
