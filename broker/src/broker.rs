@@ -10,6 +10,7 @@ use model::topic_name::GROUP_OFFSETS_TOPIC;
 use crate::config::Config;
 use crate::groups::GroupCoordinator;
 use crate::groups::log::OffsetsLog;
+use crate::handlers::fetch::memory::ReplyMemory;
 use crate::handlers::fetch::session::FetchSessions;
 use crate::metadata::Metadata;
 use crate::partitions::{Partitions, Rooms};
@@ -30,6 +31,7 @@ pub(crate) struct Broker {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) groups: GroupCoordinator,
     pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) reply_memory: ReplyMemory,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) is_ready: AtomicBool,
 }

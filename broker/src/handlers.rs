@@ -62,6 +62,8 @@ pub(crate) struct RequestContext<'a> {
 pub(crate) enum Reply {
     /// Ready.
     Now(Frame),
+    /// Ready; holds memory for replies until it is written.
+    Held(Frame, fetch::memory::Held),
     /// Ready when what it promises is true. Everything that must happen in order has happened.
     Later(BoxFuture<'static, Frame>),
     /// The client wants none: produce with acks=0.
@@ -72,6 +74,7 @@ impl std::fmt::Debug for Reply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Reply::Now(_) => "Now",
+            Reply::Held(..) => "Held",
             Reply::Later(_) => "Later",
             Reply::Nothing => "Nothing",
         })
@@ -172,7 +175,11 @@ async fn dispatch(api: ApiKey, call: Call<'_>) -> Result<Reply, BadRequest> {
             let request = decode(&mut body, context.version)?;
             produce::start(context, correlation_id, request).await
         }
-        ApiKey::Fetch => call.answer(fetch::handle).await,
+        ApiKey::Fetch => {
+            let Call { context, correlation_id, mut body } = call;
+            let request = decode(&mut body, context.version)?;
+            Ok(Box::pin(fetch::start(context, correlation_id, request)).await)
+        }
         ApiKey::ApiVersions => call.answer(api_versions::handle).await,
         ApiKey::Metadata => call.answer(metadata::handle).await,
         ApiKey::DescribeTopicPartitions => call.answer(describe_topic_partitions::handle).await,

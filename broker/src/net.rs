@@ -6,13 +6,15 @@
 //!
 //! Bounds: connections (`max.connections`), request size (`socket.request.max.bytes`), memory of all requests in work
 //! (`firn.request.memory.bytes`), requests in flight on one connection ([`MAX_IN_FLIGHT`]), idle time
-//! (`connections.max.idle.ms`), and the time that a reply may take to leave ([`WRITE_TIMEOUT`]).
+//! (`connections.max.idle.ms`), and the time in which a client must take some of a reply (`firn.connection.stall.ms`). A
+//! client whose machine is gone is found by TCP within twice that time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use socket2::TcpKeepalive;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,8 +32,11 @@ use memory::RequestMemory;
 
 /// Requests of one connection that may be started before the first is answered.
 const MAX_IN_FLIGHT: usize = 64;
-/// How long a client may take to accept a reply.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections that wait to be accepted, if the system allows as many (`net.core.somaxconn`): with few places, a burst of
+/// clients, for example after a restart, loses packets and waits for seconds.
+const BACKLOG_CONNECTIONS: u32 = 4_096;
+/// A warning about the listener is logged at most this often.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Pause after `accept` itself failed, for example because the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,8 +45,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// The system's error, with the address in front.
 pub(crate) async fn bind(address: &HostPort) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind((address.host.as_str(), address.port)).await;
-    listener.map_err(|e| std::io::Error::new(e.kind(), format!("cannot listen on {address}: {e}")))
+    let name = |e: std::io::Error| std::io::Error::new(e.kind(), format!("cannot listen on {address}: {e}"));
+    let resolved = tokio::net::lookup_host((address.host.as_str(), address.port)).await.map_err(name)?;
+    let mut failure = std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, "the name has no address");
+    for one in resolved {
+        match listen(one) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(name(failure))
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG_CONNECTIONS)
 }
 
 /// Accepts connections until `stop` is cancelled, then waits until every connection has written what it owes.
@@ -49,7 +70,29 @@ pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, stop: Canc
     let connections = TaskTracker::new();
     let slots = Arc::new(Semaphore::new(broker.config.settings.broker.max_connections));
     let memory = RequestMemory::new(broker.config.settings.broker.request_memory_bytes);
+    let limit = broker.config.settings.broker.max_connections;
+    let (mut full, mut failing) = (RareWarning::default(), RareWarning::default());
     loop {
+        // As in Apache Kafka, connections over the limit wait in the listener's queue until others end.
+        let slot = match Arc::clone(&slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => {
+                if let Some(before) = full.may_log() {
+                    warn!(
+                        limit,
+                        times = before,
+                        "the limit of connections (max.connections) is reached, further ones wait"
+                    );
+                }
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    slot = Arc::clone(&slots).acquire_owned() => match slot {
+                        Ok(slot) => slot,
+                        Err(_) => break,
+                    },
+                }
+            }
+        };
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
@@ -57,16 +100,14 @@ pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, stop: Canc
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "cannot accept a connection");
+                if let Some(before) = failing.may_log() {
+                    warn!(%error, times = before, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            warn!(%peer, limit = broker.config.settings.broker.max_connections, "too many connections (max.connections), closing");
-            continue;
-        };
-        if let Err(error) = tune(&stream) {
+        if let Err(error) = tune(&stream, broker.config.settings.broker.connection_stall) {
             debug!(%peer, %error, "the connection was gone at once");
             continue;
         }
@@ -98,7 +139,35 @@ async fn run_one(
     metrics::gauge!("firn_connections").decrement(1.0);
 }
 
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
+/// Sends small replies at once, and has TCP find out when the client's machine is gone: probes once nothing came for
+/// `stall`, an end after `2 * stall` without any sign of life.
+fn tune(stream: &TcpStream, stall: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    socket2::SockRef::from(stream).set_keepalive(true)
+    let socket = socket2::SockRef::from(stream);
+    let second = Duration::from_secs(1);
+    let probes =
+        TcpKeepalive::new().with_time(stall.max(second)).with_interval((stall / 4).max(second)).with_retries(4);
+    socket.set_tcp_keepalive(&probes)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(2 * stall.max(second)))?;
+    Ok(())
+}
+
+/// Lets one warning through per [`WARN_EVERY`], and counts the others.
+#[derive(Debug, Default)]
+struct RareWarning {
+    last: Option<Instant>,
+    since: u64,
+}
+
+impl RareWarning {
+    /// How often it happened, this time included, when it is time to say so again.
+    fn may_log(&mut self) -> Option<u64> {
+        self.since += 1;
+        if self.last.is_some_and(|last| last.elapsed() < WARN_EVERY) {
+            return None;
+        }
+        self.last = Some(Instant::now());
+        Some(std::mem::take(&mut self.since))
+    }
 }

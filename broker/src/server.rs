@@ -24,6 +24,7 @@ use crate::admin::{self, Admin};
 use crate::broker::{Broker, LISTENER};
 use crate::config::{Config, HostPort};
 use crate::groups::GroupCoordinator;
+use crate::handlers::fetch::memory::ReplyMemory;
 use crate::handlers::fetch::session::FetchSessions;
 use crate::metadata::{Metadata, MetadataConfig, MetadataError, SNAPSHOT_EVERY};
 use crate::partitions::Partitions;
@@ -207,6 +208,7 @@ async fn open(config: Config, listen: SocketAddr) -> Result<Arc<Broker>, StartEr
     let broker = Arc::new(Broker {
         groups: GroupCoordinator::new(settings.group_settings(), clock.clone()),
         fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
+        reply_memory: ReplyMemory::new(settings.reply_memory_bytes),
         producer_ids: ProducerIds::default(),
         is_ready: false.into(),
         clock,

@@ -61,6 +61,12 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
     ),
     setting("firn.cold.threads", Kind::int(1), "2", "Threads that decode archived chunks."),
     setting(
+        "firn.connection.stall.ms",
+        Kind::long(100),
+        "60000",
+        "Milliseconds in which a client must take 64 KiB of a reply, or the rest of it, before its connection is closed. A client whose machine is gone is noticed within twice that time.",
+    ),
+    setting(
         "firn.journal.bytes",
         Kind::long(4 << 20),
         "268435456",
@@ -73,10 +79,16 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "Milliseconds after which a call to the object store is given up.",
     ),
     setting(
+        "firn.reply.memory.bytes",
+        Kind::long(1 << 20),
+        "268435456",
+        "Memory for fetch replies from the read until they are sent, over all connections. When it runs short, replies become smaller, then wait.",
+    ),
+    setting(
         "firn.request.memory.bytes",
         Kind::long(1 << 20),
         "536870912",
-        "Memory for requests that are being received or handled, over all connections.",
+        "Memory for requests that are being received or handled, over all connections. One request at a time may exceed it, and each connection has 16 KiB of its own.",
     ),
     setting(
         "firn.sweep.grace.ms",
@@ -109,7 +121,7 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "max.connections",
         Kind::int(1),
         "20000",
-        "Most client connections at a time; further ones are closed at once.",
+        "Most client connections at a time; further ones are accepted when others end.",
     ),
     setting(
         "max.incremental.fetch.session.cache.slots",

@@ -2,7 +2,8 @@
 //!
 //! A fetch reads all its partitions against one byte budget: hot ones in order, cold ones side by side, the first
 //! partition that has anything answers at least one batch (KIP-74). When less than `min_bytes` came together, it waits
-//! for the partitions to move, at most `max_wait_ms`.
+//! for the partitions to move, at most `max_wait_ms`. The reply holds its part of the memory for replies until it is
+//! written (see [`memory`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +13,16 @@ use model::TopicId;
 use protocol::messages::fetch_request::{FetchPartition, ForgottenTopic};
 use protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use protocol::messages::{FetchRequest, FetchResponse};
-use protocol::{ErrorCode, Records, Str};
+use protocol::{ApiKey, ErrorCode, Records, Str};
 use tokio::time::Instant;
 
+use self::memory::Held;
 use self::read::{Outcome, PartitionToRead, read_all};
 use self::session::{FetchContext, SessionRequest, Target, Told, Wanted};
-use super::RequestContext;
+use super::{Reply, RequestContext, encode};
 use crate::partition::Partition;
 
+pub(crate) mod memory;
 mod read;
 pub(crate) mod session;
 
@@ -29,9 +32,21 @@ const TOPIC_IDS: i16 = 13;
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// Pause between two looks of a fetch that wants many bytes and gets few at a time.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// How long a fetch waits for memory, if that is longer than what the client waits for records.
+const MEMORY_WAIT: Duration = Duration::from_secs(10);
 
-pub(super) async fn handle(context: &RequestContext<'_>, request: FetchRequest) -> FetchResponse {
-    let refuse = |code: ErrorCode| FetchResponse { error_code: code.code(), ..FetchResponse::default() };
+/// Answers with records, and with the memory that they hold.
+pub(super) async fn start(context: &RequestContext<'_>, correlation_id: i32, request: FetchRequest) -> Reply {
+    let (response, held) = handle(context, request).await;
+    let frame = encode(ApiKey::Fetch, context.version, correlation_id, &response);
+    match held {
+        Some(held) => Reply::Held(frame, held),
+        None => Reply::Now(frame),
+    }
+}
+
+async fn handle(context: &RequestContext<'_>, request: FetchRequest) -> (FetchResponse, Option<Held>) {
+    let refuse = |code: ErrorCode| (FetchResponse { error_code: code.code(), ..FetchResponse::default() }, None);
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
         // Followers exist only in a cluster of several nodes.
         return refuse(ErrorCode::InvalidRequest);
@@ -49,8 +64,8 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: FetchRequest) 
         Ok(session) => session,
         Err(code) => return refuse(code),
     };
-    let outcomes = long_poll(context, &session, Limits { max_bytes, min_bytes, deadline }).await;
-    respond(&session, outcomes)
+    let (outcomes, held) = long_poll(context, &session, Limits { max_bytes, min_bytes, deadline }).await;
+    (respond(&session, outcomes), held)
 }
 
 /// Bounds of one fetch.
@@ -89,7 +104,11 @@ fn wanted_of(partition: &FetchPartition) -> Wanted {
     }
 }
 
-async fn long_poll(context: &RequestContext<'_>, session: &FetchContext, limits: Limits) -> Vec<Outcome> {
+async fn long_poll(
+    context: &RequestContext<'_>,
+    session: &FetchContext,
+    limits: Limits,
+) -> (Vec<Outcome>, Option<Held>) {
     let targets: Vec<PartitionToRead> = session.partitions.iter().map(|(t, w)| find(context, t, *w)).collect();
     loop {
         // Subscribed before the look: what moves after it wakes us.
@@ -97,25 +116,57 @@ async fn long_poll(context: &RequestContext<'_>, session: &FetchContext, limits:
         moves.iter_mut().for_each(|m| {
             m.borrow_and_update();
         });
-        let outcomes = read_all(&targets, limits.max_bytes, limits.deadline).await;
-        let bytes: usize = outcomes.iter().map(Outcome::size_bytes).sum();
-        let is_done =
-            bytes >= limits.min_bytes.max(1) || limits.min_bytes == 0 || outcomes.iter().any(Outcome::is_urgent);
+        let Some(look) = look(context, &targets, limits).await else {
+            // No memory came free: the client asks again, its next fetch waits in line anew.
+            return (targets.iter().map(PartitionToRead::unread).collect(), None);
+        };
+        let bytes = look.held.bytes();
+        let is_done = bytes >= limits.min_bytes.min(look.granted).max(1)
+            || limits.min_bytes == 0
+            || look.outcomes.iter().any(Outcome::is_urgent);
         if is_done || Instant::now() >= limits.deadline {
-            return outcomes;
+            return (look.outcomes, Some(look.held));
         }
+        // What waits holds no memory; it reads again.
+        drop(look);
         let mut moved: FuturesUnordered<_> = moves.iter_mut().map(|m| m.changed()).collect();
         let wait = async {
             if moved.next().await.is_none() {
                 std::future::pending::<()>().await;
             }
         };
-        if tokio::time::timeout_at(limits.deadline, wait).await.is_err() && bytes > 0 {
-            return outcomes;
-        }
+        // At the deadline, what there is goes out.
+        let _ = tokio::time::timeout_at(limits.deadline, wait).await;
         if limits.min_bytes > 1 {
             tokio::time::sleep(LOOK_PAUSE).await;
         }
+    }
+}
+
+/// One reading of all partitions, and the memory that it holds.
+struct Look {
+    outcomes: Vec<Outcome>,
+    granted: usize,
+    held: Held,
+}
+
+/// Reads within the memory there is. `None` when none came free in time.
+async fn look(context: &RequestContext<'_>, targets: &[PartitionToRead], limits: Limits) -> Option<Look> {
+    let memory = &context.broker.reply_memory;
+    let patience = limits.deadline.max(Instant::now() + MEMORY_WAIT);
+    let mut deadline = limits.deadline;
+    let mut held = memory.take(limits.max_bytes, patience).await?;
+    loop {
+        let granted = held.bytes();
+        let outcomes = read_all(targets, granted, deadline).await;
+        let bytes = outcomes.iter().map(Outcome::size_bytes).sum();
+        if held.fit(bytes) {
+            return Some(Look { outcomes, granted, held });
+        }
+        // The first batch is larger than what was granted. While it waits for room, it holds none.
+        drop((outcomes, held));
+        held = memory.take_all(bytes, patience).await?;
+        deadline = patience;
     }
 }
 

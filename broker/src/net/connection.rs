@@ -8,10 +8,10 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::MAX_IN_FLIGHT;
 use super::memory::RequestMemory;
 use super::reader::{ReadError, RequestReader};
 use super::writer::{self, Owed};
-use super::{MAX_IN_FLIGHT, WRITE_TIMEOUT};
 use crate::broker::Broker;
 use crate::handlers::{self, BadRequest, Connection};
 
@@ -54,7 +54,7 @@ pub(super) async fn run(
     let reader = RequestReader::new(read_half, memory, settings.request_max_bytes, settings.connections_max_idle);
     let (owed, replies) = mpsc::channel(MAX_IN_FLIGHT);
     let reading = read_requests(Arc::clone(&broker), connection, reader, owed, stop);
-    let writing = writer::write_replies(write_half, replies, WRITE_TIMEOUT);
+    let writing = writer::write_replies(write_half, replies, settings.connection_stall);
     tokio::pin!(reading, writing);
     tokio::select! {
         // The reader dropped its end of the queue: what it has started is still answered.
@@ -84,7 +84,8 @@ async fn read_requests(
         let Some(request) = request else { return Ok(()) };
         let received = std::time::Instant::now();
         let bytes_in = request.frame.len();
-        let started = handlers::start(&broker, &connection, request.frame).await?;
+        // In a box: a connection without a request must not pay for the largest handler.
+        let started = Box::pin(handlers::start(&broker, &connection, request.frame)).await?;
         record_request(started.api_key, bytes_in);
         slot.send(Owed { api_key: started.api_key, reply: started.reply, received, memory: request.memory });
     }

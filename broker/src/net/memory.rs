@@ -1,26 +1,263 @@
 //! The memory that requests may take while they are received or handled, over all connections.
+//!
+//! What is claimed follows what has come, not what was announced: an announcement alone holds nothing. These rules keep a
+//! few from starving everybody, and all from waiting for each other:
+//!
+//! - A *small* request (up to [`SMALL_BYTES`]) is read into its connection's own buffer and claims memory when it is
+//!   complete. A share of the memory is kept for small ones: heartbeats and fetches pass however many large requests wait.
+//! - A *medium* one (up to [`MEDIUM_BYTES`], what producers send by their defaults) claims all it needs once its beginning
+//!   fills the connection's buffer. It has a share of its own, too, and never waits while it holds some.
+//! - A *large* one claims in steps, each in proportion to what has come, small ones while memory is short. It may have to
+//!   wait while it holds its earlier steps.
+//! - So that not all wait like this, one request at a time may *exceed* the memory: it never waits again, and so it ends.
+//!   The bound is therefore the memory for requests and one request (`socket.request.max.bytes`).
+//!
+//! While somebody waits, a client that does not send on loses its claim: see [`super::reader`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Memory for requests of all connections, in units of a KiB.
+/// Largest request that is read before it claims anything: also the largest buffer of a connection without a claim.
+pub(super) const SMALL_BYTES: usize = 16 << 10;
+/// Largest request that claims all it needs at once.
+const MEDIUM_BYTES: usize = 2 << 20;
+/// One part of so many is kept for small requests, and another one for medium ones.
+const KEPT_PARTS: usize = 8;
+/// Step of a claim while at least half of the memory is free: most requests take one step.
+const AMPLE_STEP_BYTES: usize = 1 << 20;
+/// A step makes a claim at most so many times as large as what has come, while memory is ample.
+const STEP_FACTOR: usize = 4;
+/// Least step of a claim while memory is short.
+const SHORT_STEP_BYTES: usize = 256 << 10;
+/// While memory is short, a step is one part of so many of what has come: a claim that nobody fills is lost to others.
+const SHORT_STEP_PARTS: usize = 4;
+const UNIT_BYTES: usize = 1 << 10;
+
+/// Memory for requests of all connections.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestMemory {
-    permits: Arc<Semaphore>,
-    total_kib: u32,
+    shared: Arc<Semaphore>,
+    shared_units: usize,
+    small: Kept,
+    medium: Kept,
+    exceeding: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// A share that is kept for requests of a size.
+#[derive(Debug, Clone)]
+struct Kept {
+    most_bytes: usize,
+    units: Arc<Semaphore>,
+}
+
+/// A request's claim; dropping it gives the memory back.
+#[derive(Debug, Default)]
+pub(crate) struct Claim {
+    bytes: usize,
+    permit: Option<OwnedSemaphorePermit>,
+    exceeding: Option<OwnedSemaphorePermit>,
+}
+
+impl Claim {
+    /// Bytes that may be held under it.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl RequestMemory {
-    /// At most `bytes` of requests at a time.
+    /// At most `bytes` of requests at a time, and one request.
     pub(super) fn new(bytes: usize) -> Self {
-        let total_kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).max(1);
-        RequestMemory { permits: Arc::new(Semaphore::new(total_kib as usize)), total_kib }
+        let units = (bytes / UNIT_BYTES).clamp(2, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        let kept_units = (units / KEPT_PARTS).max(1);
+        let shared_units = units.saturating_sub(2 * kept_units).max(1);
+        let kept = |most_bytes: usize| Kept {
+            most_bytes: most_bytes.min(kept_units * UNIT_BYTES / 2),
+            units: Arc::new(Semaphore::new(kept_units)),
+        };
+        RequestMemory {
+            shared: Arc::new(Semaphore::new(shared_units)),
+            shared_units,
+            small: kept(SMALL_BYTES),
+            medium: kept(MEDIUM_BYTES),
+            exceeding: Arc::new(Semaphore::new(1)),
+            waiting: Arc::default(),
+        }
     }
 
-    /// Waits until there is room for a request of `bytes`; one that is larger than everything takes everything.
-    pub(super) async fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.total_kib);
-        Arc::clone(&self.permits).acquire_many_owned(kib).await.ok()
+    /// True while a request waits for memory.
+    pub(super) fn is_short(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits until there is room for a complete request of at most [`SMALL_BYTES`].
+    pub(super) async fn claim_small(&self, bytes: usize) -> Claim {
+        self.claim_whole(&self.small, bytes).await
+    }
+
+    /// Lets `claim` grow for a request of which `come` of `needed` bytes are there, and have filled what it holds.
+    pub(super) async fn extend(&self, claim: &mut Claim, come: usize, needed: usize) {
+        if needed <= self.medium.most_bytes {
+            *claim = self.claim_whole(&self.medium, needed).await;
+        } else {
+            self.grow(claim, self.next_step(come, needed)).await;
+        }
+    }
+
+    async fn claim_whole(&self, kept: &Kept, bytes: usize) -> Claim {
+        let units = units(bytes);
+        if let Ok(permit) = Arc::clone(&kept.units).try_acquire_many_owned(units) {
+            return Claim { bytes, permit: Some(permit), exceeding: None };
+        }
+        let _waiting = Waiting::begin(&self.waiting);
+        let permit = tokio::select! {
+            permit = Arc::clone(&kept.units).acquire_many_owned(units) => permit.ok(),
+            permit = Arc::clone(&self.shared).acquire_many_owned(units) => permit.ok(),
+        };
+        Claim { bytes, permit, exceeding: None }
+    }
+
+    /// Up to where a claim should grow when `come` of `needed` bytes are there.
+    fn next_step(&self, come: usize, needed: usize) -> usize {
+        let is_ample = self.shared.available_permits() > self.shared_units / 2;
+        let step = if is_ample {
+            come.saturating_mul(STEP_FACTOR).max(AMPLE_STEP_BYTES)
+        } else {
+            come.saturating_add((come / SHORT_STEP_PARTS).max(SHORT_STEP_BYTES))
+        };
+        step.min(needed)
+    }
+
+    /// Waits until `claim` may hold `to_bytes`. What it holds already stays claimed meanwhile.
+    async fn grow(&self, claim: &mut Claim, to_bytes: usize) {
+        let more = units(to_bytes.saturating_sub(claim.bytes));
+        if claim.exceeding.is_none() && to_bytes > claim.bytes {
+            if let Ok(permit) = Arc::clone(&self.shared).try_acquire_many_owned(more) {
+                claim.merge(permit);
+            } else {
+                self.wait_to_grow(claim, to_bytes, more).await;
+            }
+        }
+        claim.bytes = claim.bytes.max(to_bytes);
+    }
+
+    async fn wait_to_grow(&self, claim: &mut Claim, to_bytes: usize, more: u32) {
+        let _waiting = Waiting::begin(&self.waiting);
+        // What can never fit must not stand at the head of the queue.
+        let can_fit = to_bytes / UNIT_BYTES < self.shared_units;
+        tokio::select! {
+            biased;
+            Ok(permit) = Arc::clone(&self.shared).acquire_many_owned(more), if can_fit => claim.merge(permit),
+            Ok(permit) = Arc::clone(&self.exceeding).acquire_owned() => claim.exceeding = Some(permit),
+            // The semaphores are never closed.
+            else => {}
+        }
+    }
+}
+
+impl Claim {
+    fn merge(&mut self, more: OwnedSemaphorePermit) {
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX)
+}
+
+/// Counts one who waits, until dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    async fn grown(memory: &RequestMemory, steps: &[usize]) -> Option<Claim> {
+        let mut claim = Claim::default();
+        for step in steps {
+            tokio::time::timeout(Duration::from_millis(50), memory.grow(&mut claim, *step)).await.ok()?;
+        }
+        Some(claim)
+    }
+
+    #[tokio::test]
+    async fn claims_that_all_want_more_end_one_after_the_other() {
+        let memory = RequestMemory::new(8 * MIB);
+        let workers: Vec<_> = (0..20)
+            .map(|_| {
+                let memory = memory.clone();
+                tokio::spawn(async move {
+                    let mut claim = Claim::default();
+                    for step in 1..=6 {
+                        memory.grow(&mut claim, step * MIB).await;
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            tokio::time::timeout(Duration::from_secs(60), worker).await.expect("no deadlock").expect("no panic");
+        }
+        assert!(!memory.is_short());
+        assert!(grown(&memory, &[6 * MIB]).await.is_some(), "everything came back");
+    }
+
+    #[tokio::test]
+    async fn small_and_medium_requests_pass_while_large_ones_hold_everything() {
+        let memory = RequestMemory::new(8 * MIB);
+        let held = grown(&memory, &[6 * MIB]).await.expect("there is room");
+        let exceeding = grown(&memory, &[MIB, 5 * MIB]).await.expect("one may exceed the memory");
+        assert!(grown(&memory, &[MIB]).await.is_none(), "but only one");
+        for _ in 0..1000 {
+            let small = tokio::time::timeout(Duration::from_millis(50), memory.claim_small(SMALL_BYTES));
+            assert!(small.await.is_ok());
+            let mut claim = Claim::default();
+            let medium = memory.extend(&mut claim, SMALL_BYTES, MIB / 2);
+            assert!(tokio::time::timeout(Duration::from_millis(50), medium).await.is_ok());
+            assert_eq!(claim.bytes(), MIB / 2);
+        }
+        drop((held, exceeding));
+        assert!(grown(&memory, &[MIB]).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_request_larger_than_the_memory_is_received_all_the_same() {
+        let memory = RequestMemory::new(MIB);
+        let claim = grown(&memory, &[MIB / 2, 50 * MIB]).await.expect("it exceeds");
+        assert_eq!(claim.bytes(), 50 * MIB);
+    }
+
+    #[test]
+    fn steps_follow_what_has_come() {
+        let memory = RequestMemory::new(8 * MIB);
+        assert_eq!(memory.next_step(SMALL_BYTES, 100 * MIB), MIB);
+        assert_eq!(memory.next_step(SMALL_BYTES, 20_000), 20_000);
+        assert_eq!(memory.next_step(MIB, 100 * MIB), 4 * MIB);
+        let _held = memory.shared.try_acquire_many(4 << 10).expect("free");
+        assert_eq!(memory.next_step(SMALL_BYTES, 100 * MIB), SMALL_BYTES + MIB / 4);
+        assert_eq!(memory.next_step(4 * MIB, 100 * MIB), 5 * MIB);
     }
 }

@@ -1,18 +1,24 @@
 //! Cuts the byte stream of a client into requests, each with a claim on the memory for requests.
+//!
+//! A connection without a request under way holds no buffer. A client may take its time as long as nobody needs the
+//! memory; when somebody waits for it, a large request must go on coming: at least one part of [`STALL_PARTS`] of it in
+//! every [`STALL_WINDOW`], or its connection is closed.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use protocol::frame::{FrameError, FrameSplitter};
-use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
-use super::memory::RequestMemory;
+use super::memory::{Claim, RequestMemory, SMALL_BYTES};
 
-/// What is read at least at once.
-const READ_CHUNK_BYTES: usize = 16 << 10;
 const LENGTH_BYTES: usize = 4;
+/// How often a large request's progress is looked at.
+const STALL_WINDOW: Duration = Duration::from_secs(3);
+/// While memory is short, each window must bring one part of so many of a large request.
+const STALL_PARTS: usize = 48;
 
 /// Why a connection's bytes cannot be read as requests.
 #[derive(Debug, thiserror::Error)]
@@ -31,18 +37,23 @@ pub(crate) enum ReadError {
     /// Nothing came for `connections.max.idle.ms`.
     #[error("no byte came for {0:?}")]
     Idle(Duration),
+    /// A request came too slowly while others waited for its memory.
+    #[error("{got} of {needed} bytes of a request came, the rest too slowly while others wait for the memory")]
+    Stalled {
+        /// Bytes that came.
+        got: usize,
+        /// Bytes that were announced.
+        needed: usize,
+    },
     /// The socket failed.
     #[error("cannot read: {0}")]
     Io(#[from] std::io::Error),
-    /// The broker is going down.
-    #[error("the broker is stopping")]
-    Stopping,
 }
 
 impl ReadError {
     /// True when the client sent what no client should.
     pub(super) fn is_clients_fault(&self) -> bool {
-        matches!(self, ReadError::Frame(_) | ReadError::Cut { .. })
+        matches!(self, ReadError::Frame(_) | ReadError::Cut { .. } | ReadError::Stalled { .. })
     }
 }
 
@@ -50,7 +61,7 @@ impl ReadError {
 #[derive(Debug)]
 pub(super) struct RequestFrame {
     pub(super) frame: Bytes,
-    pub(super) memory: OwnedSemaphorePermit,
+    pub(super) memory: Claim,
 }
 
 /// Reads requests one after the other.
@@ -61,46 +72,118 @@ pub(super) struct RequestReader {
     memory: RequestMemory,
     splitter: FrameSplitter,
     max_idle: Duration,
+    silent_since: Instant,
 }
 
 impl RequestReader {
     pub(super) fn new(stream: OwnedReadHalf, memory: RequestMemory, max_bytes: usize, max_idle: Duration) -> Self {
-        RequestReader { stream, buffer: BytesMut::new(), memory, splitter: FrameSplitter::new(max_bytes), max_idle }
+        let (buffer, splitter) = (BytesMut::new(), FrameSplitter::new(max_bytes));
+        RequestReader { stream, buffer, memory, splitter, max_idle, silent_since: Instant::now() }
     }
 
     /// The next request, or `None` when the client closed the connection between two requests.
     ///
     /// Safe to drop at any await: bytes that were read stay in the buffer.
     pub(super) async fn next(&mut self) -> Result<Option<RequestFrame>, ReadError> {
+        self.silent_since = Instant::now();
         while self.buffer.len() < LENGTH_BYTES {
-            if !self.fill().await? {
+            if !self.fill(SMALL_BYTES).await? {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(self.cut(LENGTH_BYTES)) };
             }
         }
-        // The claim on memory comes before the bytes.
         let needed = LENGTH_BYTES + self.splitter.announced(&self.buffer)?.unwrap_or(0);
-        let memory = self.memory.reserve(needed).await.ok_or(ReadError::Stopping)?;
-        loop {
-            if let Some(frame) = self.splitter.next_frame(&mut self.buffer)? {
-                return Ok(Some(RequestFrame { frame, memory }));
-            }
-            if !self.fill().await? {
+        if needed > SMALL_BYTES {
+            let memory = self.receive_large(needed).await?;
+            let frame = self.splitter.next_frame(&mut self.buffer)?;
+            return Ok(frame.map(|frame| RequestFrame { frame, memory }));
+        }
+        while self.buffer.len() < needed {
+            if !self.fill(SMALL_BYTES).await? {
                 return Err(self.cut(needed));
             }
         }
+        let memory = self.memory.claim_small(needed).await;
+        // A copy, so that a request that is parked does not keep the whole buffer.
+        let frame = Bytes::copy_from_slice(&self.buffer[LENGTH_BYTES..needed]);
+        self.buffer.advance(needed);
+        Ok(Some(RequestFrame { frame, memory }))
+    }
+
+    /// Receives the rest of a large request; the claim grows ahead of what has come.
+    async fn receive_large(&mut self, needed: usize) -> Result<Claim, ReadError> {
+        let mut claim = Claim::default();
+        let mut window = Window { ends: Instant::now() + STALL_WINDOW, from: self.buffer.len() };
+        while self.buffer.len() < needed {
+            let came = self.buffer.len();
+            if came >= claim.bytes().max(SMALL_BYTES) {
+                self.memory.extend(&mut claim, came, needed).await;
+                // The wait was ours, not the client's.
+                self.silent_since = Instant::now();
+                window = Window { ends: Instant::now() + STALL_WINDOW, from: came };
+            }
+            let room = claim.bytes().max(SMALL_BYTES);
+            let filled = tokio::time::timeout_at(window.ends, self.fill(room)).await;
+            // A window that ends without a byte is looked at below.
+            let is_open = filled.unwrap_or(Ok(true))?;
+            if !is_open {
+                return Err(self.cut(needed));
+            }
+            if Instant::now() >= window.ends {
+                self.check_progress(&window, &claim, needed)?;
+                window = Window { ends: Instant::now() + STALL_WINDOW, from: self.buffer.len() };
+            }
+        }
+        Ok(claim)
+    }
+
+    fn check_progress(&self, window: &Window, claim: &Claim, needed: usize) -> Result<(), ReadError> {
+        let is_slow = self.buffer.len() - window.from < needed / STALL_PARTS;
+        if is_slow && claim.bytes() > 0 && self.memory.is_short() {
+            return Err(ReadError::Stalled { got: self.buffer.len(), needed });
+        }
+        Ok(())
     }
 
     fn cut(&self, needed: usize) -> ReadError {
         ReadError::Cut { got: self.buffer.len(), needed }
     }
 
-    /// Reads some bytes; `false` at the end of the stream.
-    async fn fill(&mut self) -> Result<bool, ReadError> {
-        let missing = self.splitter.missing_bytes(&self.buffer)?.max(READ_CHUNK_BYTES);
-        self.buffer.reserve(missing);
-        match tokio::time::timeout(self.max_idle, self.stream.read_buf(&mut self.buffer)).await {
-            Ok(read) => Ok(read? > 0),
-            Err(_) => Err(ReadError::Idle(self.max_idle)),
+    /// Reads some bytes, up to `room` in the buffer; `false` at the end of the stream.
+    async fn fill(&mut self, room: usize) -> Result<bool, ReadError> {
+        if self.buffer.is_empty() {
+            // A silent connection holds no memory.
+            self.buffer = BytesMut::new();
+        }
+        loop {
+            match tokio::time::timeout_at(self.silent_since + self.max_idle, self.stream.readable()).await {
+                Ok(ready) => ready?,
+                Err(_) => return Err(ReadError::Idle(self.max_idle)),
+            }
+            self.make_room(room);
+            match self.stream.try_read_buf(&mut self.buffer) {
+                Ok(count) => {
+                    self.silent_since = Instant::now();
+                    return Ok(count > 0);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
+
+    /// Makes the buffer exactly `room` bytes large, and never leaves it full.
+    fn make_room(&mut self, room: usize) {
+        let room = room.max(self.buffer.len() + 1);
+        if self.buffer.capacity() < room {
+            let mut larger = BytesMut::with_capacity(room);
+            larger.extend_from_slice(&self.buffer);
+            self.buffer = larger;
+        }
+    }
+}
+
+/// A time in which a large request must progress.
+struct Window {
+    ends: Instant,
+    from: usize,
 }

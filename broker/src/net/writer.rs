@@ -1,4 +1,7 @@
 //! Writes replies in the order of their requests; records go out from where they lie, without a copy.
+//!
+//! A client may be slow, but not dead: in every stall timeout (`firn.connection.stall.ms`) it must take [`STALL_BYTES`] of a
+//! reply or the rest of it, or the connection is closed and the memory of its replies is free.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -8,10 +11,14 @@ use bytes::{Buf, Bytes};
 use protocol::{ApiKey, Frame};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::timeout_at;
 
+use super::memory::Claim;
 use crate::handlers::Reply;
 
+/// What a client must take of a reply in one stall timeout.
+const STALL_BYTES: usize = 64 << 10;
 /// Segments that one system call is given.
 const MAX_SLICES: usize = 64;
 
@@ -21,44 +28,53 @@ pub(super) struct Owed {
     pub(super) api_key: ApiKey,
     pub(super) reply: Reply,
     pub(super) received: Instant,
-    pub(super) memory: OwnedSemaphorePermit,
+    pub(super) memory: Claim,
 }
 
 /// Awaits and writes every reply of the queue, until the queue is closed and empty.
 pub(super) async fn write_replies(
     mut stream: OwnedWriteHalf,
     mut replies: mpsc::Receiver<Owed>,
-    timeout: Duration,
+    stall: Duration,
 ) -> std::io::Result<()> {
     while let Some(owed) = replies.recv().await {
-        let frame = match owed.reply {
-            Reply::Now(frame) => frame,
-            Reply::Later(pending) => pending.await,
-            Reply::Nothing => Frame::default(),
+        let (frame, held) = match owed.reply {
+            Reply::Now(frame) => (frame, None),
+            Reply::Held(frame, held) => (frame, Some(held)),
+            Reply::Later(pending) => (pending.await, None),
+            Reply::Nothing => (Frame::default(), None),
         };
         let bytes = frame.len;
         if bytes > 0 {
-            let written = tokio::time::timeout(timeout, write_all(&mut stream, frame.segments)).await;
-            written.map_err(|_| std::io::Error::new(std::io::ErrorKind::TimedOut, "the client does not read"))??;
+            write_all(&mut stream, frame.segments, stall).await?;
         }
-        drop(owed.memory);
+        drop((owed.memory, held));
         metrics::counter!("firn_response_bytes_total", "api" => owed.api_key.name()).increment(bytes as u64);
         metrics::histogram!("firn_request_seconds", "api" => owed.api_key.name()).record(owed.received.elapsed());
     }
     stream.shutdown().await
 }
 
-async fn write_all(stream: &mut OwnedWriteHalf, segments: Vec<Bytes>) -> std::io::Result<()> {
+async fn write_all(stream: &mut OwnedWriteHalf, segments: Vec<Bytes>, stall: Duration) -> std::io::Result<()> {
     let mut left: VecDeque<Bytes> = segments.into();
+    let mut window = tokio::time::Instant::now() + stall;
+    let mut taken = 0;
     while !left.is_empty() {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let count = left.len().min(MAX_SLICES);
         for (slot, segment) in slices.iter_mut().zip(&left) {
             *slot = IoSlice::new(segment);
         }
-        let mut written = stream.write_vectored(&slices[..count]).await?;
+        let wrote = timeout_at(window, stream.write_vectored(&slices[..count])).await;
+        let mut written =
+            wrote.map_err(|_| std::io::Error::new(std::io::ErrorKind::TimedOut, "the client does not read"))??;
         if written == 0 {
             return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        taken += written;
+        if taken >= STALL_BYTES {
+            window = tokio::time::Instant::now() + stall;
+            taken = 0;
         }
         while let Some(first) = left.front_mut() {
             if written < first.len() {

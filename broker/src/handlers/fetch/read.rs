@@ -18,6 +18,16 @@ pub(super) struct PartitionToRead {
     pub(super) wanted: Wanted,
 }
 
+impl PartitionToRead {
+    /// The outcome of not looking.
+    pub(super) fn unread(&self) -> Outcome {
+        match &self.partition {
+            Ok(partition) => Outcome { partition: Some(Arc::clone(partition)), ..Outcome::default() },
+            Err(code) => Outcome::failed(*code),
+        }
+    }
+}
+
 /// What came of one partition.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
