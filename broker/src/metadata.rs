@@ -6,7 +6,8 @@
 //! A command is applied once, however often the log is asked to take it.
 //!
 //! Rooms, from the command down: `proposer` (decides, in batches), `entry` (what stands in the log), `machine` (applies it),
-//! `log` and `writer` (keep it), `disk` (the file's layout), `image` (what readers see), `network` (other nodes: none yet).
+//! `log` and `writer` (keep it), `disk` (the file's layout) on `backend` (a disk that may be full), `image` (what readers
+//! see), `network` (other nodes: none yet).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+mod backend;
 mod disk;
 mod entry;
 mod error;
@@ -138,6 +140,7 @@ impl Metadata {
         metadata.become_ready(raft_id, last).await?;
         metadata.create_cluster(config.cluster_id_if_new).await?;
         metadata.register(config.listeners).await?;
+        metadata.inner.writer.wait_for_room(true);
         Ok(metadata)
     }
 
@@ -213,6 +216,7 @@ impl Metadata {
     /// Ends the log and lets go of its file. What was acknowledged is durable without it.
     pub async fn close(&self) {
         drop(self.inner.proposer.lock().take());
+        self.inner.writer.wait_for_room(false);
         let shutdown = Box::pin(self.inner.raft.shutdown());
         if !matches!(tokio::time::timeout(CLOSE_WITHIN, shutdown).await, Ok(Ok(()))) {
             tracing::warn!("the metadata log did not end in good order");

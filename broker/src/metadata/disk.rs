@@ -2,8 +2,9 @@
 //!
 //! Layout (`docs/formats/metadata.md`): table `meta` (text → bytes) has `format`, `node_id`, `vote`, `committed`, `purged`,
 //! `snapshot_meta` and `snapshot`; table `log` has index → entry. Values are JSON behind 8 bytes of FNV-1a checksum, since
-//! redb checks its pages only when it repairs. Every commit is one redb transaction and durable when it returns; a crash
-//! leaves the state after some commit. A new file is made under another name and renamed once it is complete.
+//! redb checks its pages only when it repairs; so all pages are checked at each start, too. Every commit is one redb
+//! transaction, in two phases, and durable when it returns; a crash leaves the state after some commit. A new file is made
+//! under another name and renamed once it is complete.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,11 +13,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use model::NodeId;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::MetadataError;
+use super::backend::{Patience, PatientFile};
 use super::entry::{Entry, LogId, SnapshotMeta, Vote};
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -33,6 +37,7 @@ const CHECKSUM_LEN: usize = 8;
 pub(super) struct RaftFile {
     database: Database,
     path: PathBuf,
+    pub(super) patience: Patience,
 }
 
 /// What the file holds, save for the snapshot's data.
@@ -73,9 +78,9 @@ impl RaftFile {
             make(folder, &path, node_id)?;
         }
         // redb asserts where it could refuse: a damaged file must not look like a bug of ours.
+        let patience = Patience::default();
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let database = builder().open(&path).map_err(|error| open_error(&path, error))?;
-            let file = RaftFile { database, path: path.clone() };
+            let file = RaftFile { database: opened(&path, &patience)?, path: path.clone(), patience };
             let contents = file.load(node_id)?;
             Ok((file, contents))
         }));
@@ -84,7 +89,9 @@ impl RaftFile {
 
     /// Makes the changes durable, all or none of them. Blocks.
     pub(super) fn commit<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), redb::Error> {
-        let transaction = self.database.begin_write()?;
+        let mut transaction = self.database.begin_write()?;
+        // Otherwise a damaged page of the last commit would look like a commit that a power cut tore, and be taken back.
+        transaction.set_two_phase_commit(true);
         for change in changes {
             apply(&transaction, change)?;
         }
@@ -185,6 +192,25 @@ impl RaftFile {
     }
 }
 
+/// Opens the file and reads all of it: redb by itself compares a page's checksum only after a crash.
+fn opened(path: &Path, patience: &Patience) -> Result<Database, MetadataError> {
+    let backend = PatientFile::open(path, patience.clone()).map_err(|error| open_error(path, error))?;
+    if backend.len().is_ok_and(|len| len == 0) {
+        // redb would make an empty database of it.
+        return Err(damaged(path, "it is empty"));
+    }
+    let mut database = builder().create_with_backend(backend).map_err(|error| open_error(path, error))?;
+    match database.check_integrity() {
+        Ok(true) => Ok(database),
+        // Only the record of free pages was wrong, which redb has made anew: all else is vouched for by two-phase commits.
+        Ok(false) => {
+            tracing::warn!(file = %path.display(), "the metadata file's record of free pages was damaged and is mended");
+            Ok(database)
+        }
+        Err(error) => Err(open_error(path, error)),
+    }
+}
+
 fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
@@ -212,9 +238,11 @@ fn make(folder: &Path, path: &Path, node_id: NodeId) -> Result<(), MetadataError
 }
 
 fn fill(draft: &Path, node_id: NodeId) -> Result<(), MetadataError> {
-    let database = builder().create(draft).map_err(|error| open_error(draft, error))?;
+    let backend = PatientFile::create(draft, Patience::default()).map_err(|error| open_error(draft, error))?;
+    let database = builder().create_with_backend(backend).map_err(|error| open_error(draft, error))?;
     let written = || -> Result<(), redb::Error> {
-        let transaction = database.begin_write()?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_two_phase_commit(true);
         put(&transaction, "format", &FORMAT)?;
         put(&transaction, "node_id", &node_id)?;
         transaction.open_table(LOG)?;

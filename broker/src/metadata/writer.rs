@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use openraft::storage::LogFlushed;
 use tokio::sync::oneshot;
 
+use super::backend::Patience;
 use super::disk::{Change, RaftFile};
 use super::entry::TypeConfig;
 
@@ -21,6 +22,7 @@ const MAX_GROUP: usize = 256;
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     jobs: Sender<Job>,
+    patience: Patience,
 }
 
 enum Job {
@@ -42,10 +44,10 @@ impl Writer {
     /// Starts the thread. It ends with [`Writer::stop`] or when all copies are gone, and closes the file then.
     pub(super) fn start(file: RaftFile) -> io::Result<(Writer, Weak<RaftFile>, JoinHandle<()>)> {
         let file = Arc::new(file);
-        let to_read = Arc::downgrade(&file);
+        let (to_read, patience) = (Arc::downgrade(&file), file.patience.clone());
         let (jobs, queue) = channel();
         let thread = std::thread::Builder::new().name("metadata-log".to_owned()).spawn(move || run(&file, &queue))?;
-        Ok((Writer { jobs }, to_read, thread))
+        Ok((Writer { jobs, patience }, to_read, thread))
     }
 
     /// Appends to the log; Raft is told when that is durable.
@@ -68,6 +70,11 @@ impl Writer {
     pub(super) fn write_lazily(&self, change: Change) {
         // A stopped thread loses the hint, as a crash would.
         let _ = self.jobs.send(Job::Write(Box::new(change), Done::Nobody));
+    }
+
+    /// From now on a full disk is waited for, or is an error.
+    pub(super) fn wait_for_room(&self, waits: bool) {
+        self.patience.set(waits);
     }
 
     /// Asks the thread to end.

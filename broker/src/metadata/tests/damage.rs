@@ -60,7 +60,7 @@ async fn a_changed_entry_is_refused() {
     fs::write(file(&folder), bytes).unwrap();
     let error = refusal(&folder).await;
     assert_names_the_file_and_a_way_out(&error, &file(&folder));
-    assert!(error.to_string().contains("wrong checksum"), "{error}");
+    assert!(error.to_string().contains("corrupted"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,176 @@
+//! The file below redb: a full disk makes a commit wait instead of ending the metadata log.
+//!
+//! redb gives up for good after any failed write, which is right for a disk that fails: nobody knows what it holds. A disk
+//! that is full has refused the bytes and nothing else, so the same write is tried again until there is room or the node
+//! stops. Commands that wait for it run into their deadline meanwhile, as they would on a slow disk. A failed *sync* is
+//! never repeated, whatever its reason: the kernel may have dropped the bytes and would report success.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use redb::backends::FileBackend;
+use redb::{BackendError, DatabaseError, StorageBackend};
+
+/// Pause between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether a write waits for room. Copies share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Patience(Arc<AtomicBool>);
+
+impl Patience {
+    /// From now on writes wait, or do not: a node that starts or stops has nobody to wait for.
+    pub(super) fn set(&self, waits: bool) {
+        self.0.store(waits, Ordering::Release);
+    }
+
+    fn waits(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A file that waits for room on its disk.
+#[derive(Debug)]
+pub(super) struct PatientFile {
+    file: FileBackend,
+    path: PathBuf,
+    patience: Patience,
+}
+
+impl PatientFile {
+    /// Opens a file that exists.
+    pub(super) fn open(path: &Path, patience: Patience) -> Result<Self, DatabaseError> {
+        Self::on(OpenOptions::new().read(true).write(true).open(path)?, path, patience)
+    }
+
+    /// Makes an empty file.
+    pub(super) fn create(path: &Path, patience: Patience) -> Result<Self, DatabaseError> {
+        Self::on(OpenOptions::new().read(true).write(true).create_new(true).open(path)?, path, patience)
+    }
+
+    fn on(file: File, path: &Path, patience: Patience) -> Result<Self, DatabaseError> {
+        Ok(PatientFile { file: FileBackend::new(file)?, path: path.to_owned(), patience })
+    }
+
+    fn with_room(&self, write: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        let mut full_since = None;
+        loop {
+            let outcome = write();
+            let is_full = matches!(&outcome, Err(e) if is_full(e));
+            if !is_full || !self.patience.waits() {
+                if let (Some(since), Ok(())) = (full_since, &outcome) {
+                    let waited = Instant::now().saturating_duration_since(since);
+                    tracing::info!(file = %self.path.display(), ?waited, "there is room again: the metadata log goes on");
+                }
+                return outcome;
+            }
+            if full_since.is_none() {
+                full_since = Some(Instant::now());
+                tracing::error!(
+                    file = %self.path.display(),
+                    "the disk is full: changes of the cluster's metadata wait until there is room"
+                );
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+impl StorageBackend for PatientFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.with_room(|| self.file.set_len(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.with_room(|| self.file.write(offset, data))
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    fn file(waits: bool) -> (tempfile::TempDir, PatientFile) {
+        let folder = tempfile::tempdir().unwrap();
+        let patience = Patience::default();
+        patience.set(waits);
+        let file = PatientFile::create(&folder.path().join("file"), patience).unwrap();
+        (folder, file)
+    }
+
+    fn refused(kind: ErrorKind, times: usize) -> impl Fn() -> io::Result<()> {
+        let tries = AtomicUsize::new(0);
+        move || if tries.fetch_add(1, Ordering::Relaxed) < times { Err(kind.into()) } else { Ok(()) }
+    }
+
+    #[test]
+    fn a_full_disk_is_waited_for() {
+        let (_folder, file) = file(true);
+        file.with_room(refused(ErrorKind::StorageFull, 2)).unwrap();
+    }
+
+    #[test]
+    fn nothing_else_is_tried_again() {
+        let (_folder, file) = file(true);
+        let error = file.with_room(refused(ErrorKind::Other, 1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Other);
+    }
+
+    #[test]
+    fn a_node_that_starts_or_stops_does_not_wait() {
+        let (_folder, file) = file(false);
+        let error = file.with_room(refused(ErrorKind::StorageFull, 1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+    }
+}
