@@ -5,7 +5,7 @@
 //! same order, so that several produce requests share one flush although their replies never overtake each other.
 //!
 //! Bounds: connections (`max.connections`), request size (`socket.request.max.bytes`), memory of all requests in work
-//! (`firn.request.memory.bytes`), requests in flight on one connection ([`MAX_IN_FLIGHT`]), idle time
+//! (`firn.request.memory.bytes`), requests in flight on one connection ([`MAX_IN_FLIGHT`]) and the bytes of their finished replies, idle time
 //! (`connections.max.idle.ms`), and the time in which a client must take some of a reply (`firn.connection.stall.ms`). A
 //! client whose machine is gone is found by TCP within twice that time.
 

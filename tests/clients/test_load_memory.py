@@ -14,6 +14,7 @@ import time
 import zlib
 
 import pytest
+from kafka.protocol.metadata import MetadataRequest
 
 from conftest import StartServer
 from harness.batches import batch
@@ -120,6 +121,29 @@ def test_slow_readers_hold_bounded_memory_and_are_closed(start_server: StartServ
         assert all(is_closed(sock) for sock in socks)
     describe(slow_readers=len(socks), before_mib=before // MIB, peak_mib=peak // MIB)
     assert peak < BASE_BYTES + 2 * reply_memory, f"{peak // MIB} MiB"
+    stays_healthy(server)
+
+
+def test_replies_that_nobody_takes_are_few(start_server: StartServer) -> None:
+    server = start_server()
+    topic = server.create_topic("wide", partitions=5000)
+    wanted = MetadataRequest[12](topics=[MetadataRequest.MetadataRequestTopic(name=topic)], allow_auto_topic_creation=False)
+    wanted.with_header(correlation_id=1, client_id="slow")
+    frame = bytes(wanted.encode(header=True, framed=True))
+    with Neighbour(server, rounds=10) as neighbour:
+        before = memory_bytes(server)
+        socks = [connection(server, receive_buffer=4096) for _ in range(int(60 * SCALE))]
+        for sock in socks:
+            sock.sendall(frame * 60)
+        lengths = {struct.unpack(">i", sock.recv(4))[0] for sock in socks}
+        neighbour.progress(10)
+        grown = memory_bytes(server, "VmHWM") - before
+        for sock in socks:
+            sock.close()
+    (length,) = lengths
+    describe(connections=len(socks), reply_bytes=length, owed_mib=60 * len(socks) * length // MIB, grown_mib=grown // MIB)
+    # On each connection: what it owes, and one reply more; a buffer may have twice the size of what is in it.
+    assert grown < 2 * len(socks) * (MIB + length) + 32 * MIB, f"{grown // MIB} MiB"
     stays_healthy(server)
 
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use protocol::ApiKey;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::MAX_IN_FLIGHT;
@@ -13,7 +13,10 @@ use super::memory::RequestMemory;
 use super::reader::{ReadError, RequestReader};
 use super::writer::{self, Owed};
 use crate::broker::Broker;
-use crate::handlers::{self, BadRequest, Connection};
+use crate::handlers::{self, BadRequest, Connection, Reply, Started};
+
+/// Bytes of finished replies that one connection may owe before its further requests wait.
+const OWED_BYTES: usize = 1 << 20;
 
 /// Why a connection ended other than by the client closing it between two requests.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +76,7 @@ async fn read_requests(
     owed: mpsc::Sender<Owed>,
     stop: CancellationToken,
 ) -> Result<(), ConnectionError> {
+    let room = Arc::new(Semaphore::new(OWED_BYTES));
     loop {
         // Capacity first: a client that does not read its replies is not read from either.
         let Ok(slot) = owed.reserve().await else { return Ok(()) };
@@ -87,8 +91,22 @@ async fn read_requests(
         // In a box: a connection without a request must not pay for the largest handler.
         let started = Box::pin(handlers::start(&broker, &connection, request.frame)).await?;
         record_request(started.api_key, bytes_in);
-        slot.send(Owed { api_key: started.api_key, reply: started.reply, received, memory: request.memory });
+        let room = make_room(&room, owed_bytes(&started.reply)).await;
+        let Started { api_key, reply } = started;
+        slot.send(Owed { api_key, reply, received, memory: request.memory, room });
     }
+}
+
+/// Bytes that a reply will wait with. Replies of fetches are not counted, they have a bound over all connections; nor are
+/// those that come later, which are small.
+fn owed_bytes(reply: &Reply) -> usize {
+    if let Reply::Now(frame) = reply { frame.len } else { 0 }
+}
+
+/// Waits until what is owed and these bytes are little, or until nothing else is owed.
+async fn make_room(room: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let bytes = u32::try_from(bytes.min(OWED_BYTES)).unwrap_or(0);
+    Arc::clone(room).acquire_many_owned(bytes).await.ok()
 }
 
 fn record_request(api: ApiKey, bytes: usize) {

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use protocol::{ApiKey, Frame};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout_at;
 
 use super::memory::Claim;
@@ -29,6 +29,7 @@ pub(super) struct Owed {
     pub(super) reply: Reply,
     pub(super) received: Instant,
     pub(super) memory: Claim,
+    pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
 /// Awaits and writes every reply of the queue, until the queue is closed and empty.
@@ -48,7 +49,7 @@ pub(super) async fn write_replies(
         if bytes > 0 {
             write_all(&mut stream, frame.segments, stall).await?;
         }
-        drop((owed.memory, held));
+        drop((owed.memory, owed.room, held));
         metrics::counter!("firn_response_bytes_total", "api" => owed.api_key.name()).increment(bytes as u64);
         metrics::histogram!("firn_request_seconds", "api" => owed.api_key.name()).record(owed.received.elapsed());
     }
