@@ -22,7 +22,7 @@ BENCH_ARGS ?=
 # Test processes at a time.
 JOBS ?= 2
 
-.PHONY: help run check test test-setup test-rust test-clients bench fuzz clean
+.PHONY: help run check test test-setup test-rust test-clients bench bench-peers fuzz clean
 
 help: ## what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ bench: ## rates and ratios on this machine, as a table (BENCH_ARGS="produce --ro
 	@scripts/setup-bench.sh
 	@cargo build --release --package firn
 	@$(PYTHON) bench/bench.py $(BENCH_ARGS)
+
+bench-peers: ## beside Apache Kafka, in turns, and docs/benchmarks.md from it (BENCH_ARGS="produce latency --rounds 3" narrows it)
+	@scripts/setup-peers.sh
+	@[ -n "$${FIRN_BIN:-}" ] || cargo build --release --workspace
+	@FIRN_BIN=$${FIRN_BIN:-$(abspath $(TARGET))/release/firn} PYTHONPATH=bench:tests/clients $(PYTHON) -m peers $(BENCH_ARGS)
 
 fuzz: ## random input for the decoders, until one fails (FUZZ_SECONDS=60: each so long, once)
 	@scripts/fuzz.sh

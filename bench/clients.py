@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 from harness.broker import Broker
@@ -19,9 +20,11 @@ def size_bytes(count: int, value_bytes: int = VALUE_BYTES) -> int:
     return count * (KEY_BYTES + value_bytes)
 
 
-def run(server: Broker, command: str, topic: str, *args: object, timeout_s: float = 900) -> dict[str, Any]:
-    """Runs one sub-command of the client to its end; its figures."""
-    line = [str(CLIENT), command, "--bootstrap", server.bootstrap, "--topic", topic, *map(str, args)]
+def run(
+    server: Broker, command: str, topic: str, *args: object, launcher: Sequence[str] = (), timeout_s: float = 900
+) -> dict[str, Any]:
+    """Runs one sub-command of the client to its end, as `launcher` starts it; its figures."""
+    line = [*launcher, str(CLIENT), command, "--bootstrap", server.bootstrap, "--topic", topic, *map(str, args)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=timeout_s, check=False)  # noqa: S603
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(line)}: {done.stderr[-2000:]}")

@@ -32,6 +32,10 @@ class Broker(abc.ABC):
     """Whether history moves to an object store."""
     bootstrap: str
     """HOST:PORT of the Kafka listener."""
+    admin_settings: Mapping[str, str] = {}
+    """More settings of librdkafka for admin clients."""
+    launcher: tuple[str, ...] = ()
+    """A command that becomes the server, such as `taskset -c 0`; from the next start on."""
 
     @property
     def host(self) -> str:
@@ -74,7 +78,7 @@ class Broker(abc.ABC):
 
     def admin(self) -> AdminClient:
         """A new admin client."""
-        return AdminClient({"bootstrap.servers": self.bootstrap, "socket.timeout.ms": 20_000})
+        return AdminClient({"bootstrap.servers": self.bootstrap, "socket.timeout.ms": 20_000, **self.admin_settings})
 
     def create_topic(
         self,

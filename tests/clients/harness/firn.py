@@ -63,7 +63,7 @@ class FirnServer(Broker):
     def spawn(self) -> Process:
         """Starts the process without waiting for anything."""
         env = {"RUST_BACKTRACE": "1", "NO_COLOR": "1", **self.store.env, **self.env}
-        self.process = Process(self.args, self.folder / "server.log", env)
+        self.process = Process([*self.launcher, *self.args], self.folder / "server.log", env)
         return self.process
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""A real Apache Kafka as a child process, for checking that the tests agree with the original (FIRN_PEER=kafka)."""
+"""A real Apache Kafka as a child process: tests are checked against it (FIRN_PEER=kafka), benchmarks measure it."""
 
 import shutil
 import socket
@@ -23,6 +23,9 @@ class KafkaServer(Broker):
     """One node, broker and controller in one process, without tiering."""
 
     tiered = False
+    jvm: tuple[str, ...] = ("-Xmx512m", "-XX:+UseSerialGC")
+    """Memory and collector."""
+    class_path: str = class_path()
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
@@ -58,14 +61,14 @@ class KafkaServer(Broker):
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "server.properties"
         config.write_text(self._properties(), encoding="utf-8")
-        java = [shutil.which("java") or "java", f"-Dlog4j2.configurationFile={JAVA_LOG_CONFIG}", "-cp", class_path()]
+        java = [shutil.which("java") or "java", f"-Dlog4j2.configurationFile={JAVA_LOG_CONFIG}", "-cp", self.class_path]
         if not (self.folder / "data" / "meta.properties").exists():
             subprocess.run(  # noqa: S603 - the tool of the peer
                 [*java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", str(config)],
                 check=True, capture_output=True,
             )  # fmt: skip
         self.process = Process(
-            [*java, "-Xmx512m", "-XX:+UseSerialGC", "-Dtest.level=warn", "kafka.Kafka", config],
+            [*self.launcher, *java, *self.jvm, "-Dtest.level=warn", "kafka.Kafka", config],
             self.folder / "server.log",
         )
         deadline = time.monotonic() + 60
@@ -108,8 +111,9 @@ class KafkaServer(Broker):
         return "\n".join(self.log_text().splitlines()[-lines:])
 
     def topic_config(self, config: Mapping[str, str]) -> dict[str, str]:
-        """Without tiering, and with segments as small as Kafka allows."""
-        kept = {name: value for name, value in config.items() if not name.startswith(("local.", "remote.", "firn."))}
+        """Without tiering unless this broker has it, and with segments as small as Kafka allows."""
+        ours = ("firn.",) if self.tiered else ("local.", "remote.", "firn.")
+        kept = {name: value for name, value in config.items() if not name.startswith(ours)}
         if int(kept.get("segment.bytes", _SMALLEST_SEGMENT_BYTES)) < _SMALLEST_SEGMENT_BYTES:
             kept["segment.bytes"] = str(_SMALLEST_SEGMENT_BYTES)
         return kept

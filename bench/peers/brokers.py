@@ -1,0 +1,127 @@
+"""The brokers that are measured, each alone and on new data: their settings, cores, CPU time and memory."""
+
+import gc
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.broker import Broker
+from harness.firn import FirnServer
+from harness.kafka_peer import KafkaServer
+from harness.paths import CACHE
+from measure import cpu_s
+
+KAFKA_JVM = ("-Xms1g", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
+             "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent")  # fmt: skip
+"""What Kafka's own start script gives a broker."""
+_TIERED = {
+    "remote.log.storage.system.enable": "true",
+    "remote.log.metadata.manager.listener.name": "PLAINTEXT",
+    "remote.log.storage.manager.class.name": "org.apache.kafka.server.log.remote.storage.LocalTieredStorage",
+    "remote.log.metadata.manager.impl.prefix": "rlmm.config.",
+    "remote.log.storage.manager.impl.prefix": "rsm.config.",
+    "rlmm.config.remote.log.metadata.topic.replication.factor": "1",
+    "rlmm.config.remote.log.metadata.topic.num.partitions": "1",
+    "remote.log.manager.task.interval.ms": "1000",
+    "log.retention.check.interval.ms": "1000",
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to run one of the brokers."""
+
+    name: str
+    what: str
+    """In words, for the table's head."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    topic: Mapping[str, str] = field(default_factory=dict)
+    """Settings of every topic that is measured."""
+
+    @property
+    def kafka(self) -> bool:
+        """Whether it is Apache Kafka."""
+        return self.name.startswith("kafka")
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("kafka", "Apache Kafka 4.3.1, default settings: no flush per acknowledgement"),
+        Kind("kafka-flush", "the same with log.flush.interval.messages=1", {"log.flush.interval.messages": "1"}),
+        Kind("kafka-tiered", "the same as kafka with LocalTieredStorage", _TIERED),
+        Kind("firn", "Firn, firn.flush=durable: flushed before the acknowledgement", topic={"firn.flush": "durable"}),
+        Kind("firn-replicated", "Firn, firn.flush=replicated: no flush, like Kafka", topic={"firn.flush": "replicated"}),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cores:
+    """Which cores the broker and the client get; empty: all of them."""
+
+    name: str
+    broker: tuple[str, ...] = ()
+    client: tuple[str, ...] = ()
+
+
+PINNED = Cores("pinned", ("taskset", "-c", "0"), ("taskset", "-c", "1"))
+UNPINNED = Cores("unpinned")
+
+
+@contextmanager
+def running(kind: Kind, cores: Cores, work: Path) -> Iterator[Broker]:
+    """The broker on new data; ended, and its data deleted, at the end of the block."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{kind.name}-", dir=work))
+    server = _kafka(kind, folder) if kind.kafka else _firn(kind, folder)
+    server.launcher = cores.broker
+    server.admin_settings = {"log_level": "0"}  # that the broker was killed is no news
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+        gc.collect()  # admin clients in cycles would go on asking for the broker that is gone
+
+
+def _firn(kind: Kind, folder: Path) -> FirnServer:
+    server = FirnServer(folder)
+    server.settings = dict(kind.settings)  # the tests' fast timers are not the defaults
+    return server
+
+
+def _kafka(kind: Kind, folder: Path) -> KafkaServer:
+    settings = dict(kind.settings)
+    tiered = kind.name == "kafka-tiered"
+    if tiered:
+        (folder / "remote").mkdir()
+        settings["rsm.config.dir"] = str(folder / "remote")
+    server = KafkaServer(folder, settings)
+    server.tiered = tiered
+    server.jvm = KAFKA_JVM
+    server.class_path = f"{CACHE / 'peer-jars'}/*"
+    return server
+
+
+def pid(server: Broker) -> int:
+    """Its process id; both kinds keep the child process."""
+    process = server.process if isinstance(server, (FirnServer, KafkaServer)) else None
+    if process is None:
+        raise RuntimeError("the broker does not run")
+    return process.pid
+
+
+def broker_cpu_s(server: Broker) -> float:
+    """CPU seconds that it has used so far."""
+    return cpu_s(pid(server))
+
+
+def resident_mb(server: Broker) -> float:
+    """Resident memory now, in 10⁶ bytes."""
+    status = Path(f"/proc/{pid(server)}/status").read_text(encoding="ascii")
+    kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(kib) * 1024 / 1e6

@@ -1,0 +1,64 @@
+"""The table on the terminal, the raw results as JSON, and the generated half of docs/benchmarks.md."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from bench import machine
+from harness.paths import REPO
+from peers.brokers import KAFKA_JVM, KINDS
+from peers.figures import Run
+from peers.rows import Row
+
+PAGE = REPO / "docs" / "benchmarks.md"
+_BEGIN, _END = "<!-- bench-peers: begin -->", "<!-- bench-peers: end -->"
+
+
+def shown(value: float | None) -> str:
+    """A figure with three digits that mean something."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def cells(row: Row, bench: Run) -> list[str]:
+    """What, Kafka's figure, Firn's, unit, ratio, target, met, and which of the brokers."""
+    names = [name.removeprefix("unpinned/").split("/")[0] for name in (row.firn, row.kafka)]
+    return [row.title, shown(bench.median(row.kafka)), shown(bench.median(row.firn)), row.unit,
+            shown(row.ratio(bench)), row.target, row.verdict(bench), f"{names[0]} / {names[1]}"]  # fmt: skip
+
+
+HEAD = ["figure", "beside it", "Firn", "unit", "ratio", "target", "met", "compared"]
+
+
+def print_table(rows: Iterable[Row], bench: Run) -> None:
+    """In columns."""
+    lines = [HEAD, *(cells(row, bench) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def keep(rows: Iterable[Row], bench: Run, file: Path, facts: dict[str, object]) -> None:
+    """All values of all rounds, and what the table made of them."""
+    table = [{**asdict(row), "ratio": row.ratio(bench), "verdict": row.verdict(bench)} for row in rows]
+    content = {"machine": machine(), **facts, "failures": bench.failures, "values": dict(bench.values), "rows": table}
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def write_page(rows: Iterable[Row], bench: Run, command: str, seconds: float) -> None:
+    """Replaces what the last run wrote; the rest of the page is written by hand."""
+    lines = [_BEGIN, "", f"Command: `{command}`; {bench.rounds} rounds, {seconds / 60:.0f} minutes, on {machine()}.", ""]
+    lines += ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
+    lines += ["| " + " | ".join(cells(row, bench)) + " |" for row in rows]
+    lines += ["", "Compared are:", ""]
+    lines += [f"- `{kind.name}`: {kind.what}" for kind in KINDS.values()]
+    lines += ["", f"Kafka's JVM: `{' '.join(KAFKA_JVM)}`."]
+    lines += ["", *(f"- FAILED: {name}" for name in bench.failures), _END]
+    page = PAGE.read_text(encoding="utf-8")
+    if _BEGIN not in page:
+        page += f"\n{_BEGIN}\n{_END}\n"
+    before, rest = page.split(_BEGIN, 1)
+    PAGE.write_text(before + "\n".join(lines) + rest.split(_END, 1)[1], encoding="utf-8")
