@@ -139,7 +139,11 @@ impl Rebuild<'_> {
     /// A log of which only files are left: all of them are read.
     fn take_files(&mut self, plan: &mut Plan) -> Result<(), StorageError> {
         let path = self.dir.join(HISTORY);
-        let history = read_file(self.core.disk(), &path, HISTORY_BYTES_MAX).ok().and_then(|b| History::decode(&b));
+        let stored = read_file(self.core.disk(), &path, HISTORY_BYTES_MAX).ok();
+        let history = stored.as_deref().and_then(History::decode);
+        if stored.is_some() && history.is_none() {
+            self.damage.push(format!("{} is damaged: log start and epochs are those of the batches", path.display()));
+        }
         if let Some(history) = &history {
             self.mode = history.mode;
             self.log_start = history.log_start;

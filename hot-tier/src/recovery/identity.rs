@@ -30,7 +30,12 @@ pub(crate) fn write_identity(
 
 /// The topic's name: from the file when it is this partition's, else from the folder's name unless that may be cut.
 pub(super) fn read(disk: &dyn Disk, dir: &Path, id: TopicPartition) -> Option<TopicName> {
-    let stored = read_file(disk, &dir.join(IDENTITY), BYTES_MAX).ok().and_then(|bytes| parse(&bytes, id));
+    let path = dir.join(IDENTITY);
+    let bytes = read_file(disk, &path, BYTES_MAX).ok();
+    let stored = bytes.as_deref().and_then(|bytes| parse(bytes, id));
+    if bytes.is_some() && stored.is_none() {
+        tracing::error!(file = %path.display(), "the identity of a partition is damaged: its folder's name counts");
+    }
     stored.or_else(|| {
         let (name, _) = layout::parse_partition_dir(dir.file_name()?.to_str()?)?;
         if layout::may_be_cut(name) { None } else { TopicName::new(name).ok() }

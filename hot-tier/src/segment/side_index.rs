@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::disk::Open;
+use crate::disk::{DiskFile, Open};
 use crate::open_files::{FileSlot, OpenFiles};
 
 /// Entries that collect in memory before they are written.
@@ -258,6 +258,14 @@ impl<E: Entry> SideIndex<E> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(e),
         };
+        let intact = self.intact(&*file, size_bytes)?;
+        if !intact {
+            tracing::warn!(index = %self.slot.path().display(), "an index is damaged or torn");
+        }
+        Ok(intact)
+    }
+
+    fn intact(&self, file: &dyn DiskFile, size_bytes: u64) -> io::Result<bool> {
         let len = file.len()?;
         // A segment has at most one entry for each batch, and batches are longer than entries.
         if len > size_bytes || !len.is_multiple_of(E::LEN as u64) || len == 0 {
