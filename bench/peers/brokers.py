@@ -55,6 +55,8 @@ KINDS = {
         Kind("kafka-tiered", "the same as kafka with LocalTieredStorage", _TIERED),
         Kind("firn", "Firn, firn.flush=durable: flushed before the acknowledgement", topic={"firn.flush": "durable"}),
         Kind("firn-replicated", "Firn, firn.flush=replicated: no flush, like Kafka", topic={"firn.flush": "replicated"}),
+        Kind("firn-tiered", "the same as firn-replicated, looking once a second for local copies to drop",
+             {"log.retention.check.interval.ms": "1000"}, {"firn.flush": "replicated"}),
     )
 }  # fmt: skip
 

@@ -69,11 +69,11 @@ def _consumed(case: str, what: str, title: str, unit: str, at_most: float | None
 
 
 def _tiered(case: str, what: str, title: str, unit: str, at_most: float | None = None, at_least: float | None = None) -> Row:
-    return Row("tiered", title, unit, f"firn-replicated/{case}/{what}", f"kafka-tiered/{case}/{what}", at_most, at_least)
+    return Row("tiered", title, unit, f"firn-tiered/{case}/{what}", f"kafka-tiered/{case}/{what}", at_most, at_least)
 
 
 def _own(one: str, other: str, title: str, unit: str, at_most: float | None = None, at_least: float | None = None) -> Row:
-    return Row("tiered", title, unit, f"firn-replicated/{one}", f"firn-replicated/{other}", at_most, at_least)
+    return Row("tiered", title, unit, f"firn-tiered/{one}", f"firn-tiered/{other}", at_most, at_least)
 
 
 TARGETS = (

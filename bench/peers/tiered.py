@@ -22,7 +22,7 @@ _COLD = {
 _WRITTEN = 1 << 20
 # The newest segment is still open and stays on local disk in both.
 _ARCHIVED = 800_000
-_BROKERS = ("kafka-tiered", "firn-replicated")
+_BROKERS = ("kafka-tiered", "firn-tiered")
 _REPLAYERS = 4
 _RATE = 5000
 _SECONDS = 8
