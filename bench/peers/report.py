@@ -50,7 +50,7 @@ def keep(rows: Iterable[Row], bench: Run, file: Path, facts: dict[str, object]) 
 
 def write_page(rows: Iterable[Row], bench: Run, command: str, seconds: float) -> None:
     """Replaces what the last run wrote; the rest of the page is written by hand."""
-    lines = [_BEGIN, "", f"Command: `{command}`; {bench.rounds} rounds, {seconds / 60:.0f} minutes, on {machine()}.", ""]
+    lines = [_BEGIN, "", f"Command: `{command}`; rounds: {bench.rounds}; {seconds / 60:.0f} minutes; on {machine()}.", ""]
     lines += ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
     lines += ["| " + " | ".join(cells(row, bench)) + " |" for row in rows]
     lines += ["", "Compared are:", ""]
