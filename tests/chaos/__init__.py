@@ -1,0 +1,1 @@
+"""Clients under faults, the history of what they saw, and the checker that judges it."""
