@@ -21,8 +21,12 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # Test processes at a time.
 JOBS ?= 2
+# make chaos: seconds of faults, and the seed of their schedule (drawn when empty).
+DURATION ?= 600
+SEED ?=
+CHAOS_ARGS ?=
 
-.PHONY: help run check test test-setup test-rust test-clients bench bench-peers fuzz clean
+.PHONY: help run check test test-setup test-rust test-clients chaos bench bench-peers fuzz clean
 
 help: ## what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +42,7 @@ check: ## format, lints, the code's own rules, documentation, licences
 	cargo test --package firn-tests
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	@scripts/setup-check.sh
-	$(UV) tool run --quiet ruff@$(RUFF_VERSION) check --quiet demo tests/clients bench && $(UV) tool run --quiet ruff@$(RUFF_VERSION) format --check --quiet demo tests/clients bench
+	$(UV) tool run --quiet ruff@$(RUFF_VERSION) check --quiet demo tests/clients tests/chaos bench && $(UV) tool run --quiet ruff@$(RUFF_VERSION) format --check --quiet demo tests/clients tests/chaos bench
 	PATH="$(FIRN_TEST_CACHE)/bin:$$PATH" cargo deny --log-level error check bans licenses sources
 
 test: ## install what the tests need, run every test
@@ -51,9 +55,15 @@ test-setup: ## only install what the tests need
 test-rust: ## only the Rust tests, with the comparison of our message tables with the official ones
 	FIRN_KAFKA_JARS=$(FIRN_TEST_CACHE)/jars cargo test --workspace
 
-test-clients: ## only the tests with outside clients, against the built server
+test-clients: ## only the tests with outside clients and a minute of chaos, against the built server
 	FIRN_BIN=$${FIRN_BIN:-$(abspath $(TARGET))/debug/firn} timeout --kill-after=10 1500 \
-		$(PYTHON) -m pytest tests/clients -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=8 $(PYTEST_ARGS)
+		$(PYTHON) -m pytest tests/chaos tests/clients -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=8 $(PYTEST_ARGS)
+
+chaos: ## clients under faults, and a checker of what they saw (DURATION=600 seconds, SEED=… repeats, PROFILE=release)
+	@scripts/setup-tests.sh
+	@cargo build --workspace --profile $(PROFILE)
+	@FIRN_BIN=$(abspath $(BINARY)) PYTHONPATH=tests:tests/clients \
+		$(PYTHON) -m chaos.run --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)
 
 bench: ## rates and ratios on this machine, as a table (BENCH_ARGS="produce --rounds 3" narrows it)
 	@scripts/setup-bench.sh

@@ -1,0 +1,109 @@
+"""What readers outside of groups do: ask for bounds and committed offsets, read on from an offset; all of it noted."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from chaos.client import Client
+from chaos.events import NOWHERE, Bounds, Fetched, Opened, OutOfRange, Read, Record, Row, text_of
+from chaos.history import now
+from chaos.topics import KEPT
+
+READER = {
+    "group.id": "readers", "enable.auto.commit": False, "enable.partition.eof": True, "check.crcs": True,
+    "auto.offset.reset": "error", "fetch.error.backoff.ms": 50, "fetch.wait.max.ms": 100,
+}  # fmt: skip
+SMALL_FETCHES = {"fetch.message.max.bytes": 1500, "queued.min.messages": 1}
+ASK_S = 5.0
+
+
+def row_of(message: Message) -> Row:
+    """A consumed message as the history holds it."""
+    headers = tuple((name, text_of(content)) for name, content in message.headers() or ())
+    return Row(message.offset(), Record(message.timestamp()[1], text_of(message.key()), text_of(message.value()), headers))
+
+
+def rows_by_partition(messages: Iterable[Message]) -> dict[int, list[Row]]:
+    """The rows of messages without an error, by partition, in the order in which they came."""
+    rows: dict[int, list[Row]] = defaultdict(list)
+    for message in messages:
+        if message.error() is None:
+            rows[message.partition()].append(row_of(message))
+    return rows
+
+
+def ask_bounds(client: Client, consumer: Consumer, topic: str, partition: int) -> tuple[int, int] | None:
+    """Asks for log start and high watermark and notes the answer; None when there was none."""
+    asked = now()
+    try:
+        start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ASK_S, cached=False)
+    except KafkaException as error:
+        client.trouble(error.args[0])
+        return None
+    client.history.note(Bounds(now(), asked, round(time.time() * 1000), topic, partition, start, end))
+    return start, end
+
+
+def ask_committed(client: Client, consumer: Consumer, group: str) -> bool:
+    """Asks for a group's offsets of all partitions and notes them; whether there was a whole answer."""
+    wanted = [TopicPartition(KEPT.name, partition) for partition in range(KEPT.partitions)]
+    asked = now()
+    try:
+        answers = consumer.committed(wanted, timeout=ASK_S)
+    except KafkaException as error:
+        client.trouble(error.args[0])
+        return False
+    for answer in answers:
+        if answer.error is not None:
+            client.trouble(answer.error)
+            return False
+        offset = max(answer.offset, NOWHERE)
+        client.history.note(Fetched(now(), asked, client.name, group, KEPT.name, answer.partition, offset))
+    return True
+
+
+class Reading:
+    """One session of one reader."""
+
+    def __init__(self, client: Client, consumer: Consumer, topic: str, partition: int) -> None:
+        self.client, self.consumer, self.topic, self.partition = client, consumer, topic, partition
+        self.session = ""
+        self.next = 0
+        self.rows = 0
+        self.ended = False
+        """At the end of the log, or out of range."""
+        self.refused = False
+        """Out of range."""
+
+    def open(self, offset: int, why: str) -> None:
+        """Goes to the offset."""
+        self.session = self.client.next_session()
+        self.next = offset
+        self.client.history.note(Opened(now(), self.session, self.topic, self.partition, offset, why))
+        self.consumer.assign([TopicPartition(self.topic, self.partition, offset)])
+
+    def read(self, count: int, timeout_s: float) -> None:
+        """Reads on, up to so many rows, and notes them."""
+        messages = self.consumer.consume(count, timeout_s)
+        rows = rows_by_partition(messages).get(self.partition, [])
+        if rows:
+            self.client.history.note(Read(now(), self.session, tuple(rows)))
+            self.next = rows[-1].offset + 1
+            self.rows += len(rows)
+        for message in messages:
+            # The end of the session before may still be on its way when the next one is assigned.
+            if (message.topic(), message.partition()) in ((self.topic, self.partition), (None, -1)):
+                self._look_at(message.error())
+
+    def _look_at(self, error: KafkaError | None) -> None:
+        if error is None:
+            return
+        if error.code() == KafkaError._PARTITION_EOF:
+            self.ended = True
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET and "out of range" in error.str().lower():
+            self.client.history.note(OutOfRange(now(), self.session, self.next))
+            self.ended = self.refused = True
+        else:
+            self.client.trouble(error)

@@ -1,0 +1,101 @@
+"""What is done to the server, its store and its clients, and when: drawn from a seed, so that a seed repeats it. Pure."""
+
+import random
+from dataclasses import dataclass
+
+FIRST_S = 2.0
+"""Clients get this long before the first fault."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A fault: how often it is drawn against its neighbours, and for how long it lasts."""
+
+    name: str
+    weight: int
+    shortest_s: float = 0.0
+    longest_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One fault at its time, in seconds from the start."""
+
+    at_s: float
+    track: str
+    fault: str
+    lasts_s: float
+
+    @property
+    def ends_s(self) -> float:
+        """When it is over."""
+        return self.at_s + self.lasts_s
+
+
+@dataclass(frozen=True)
+class Track:
+    """Faults of which one happens at a time, with pauses between."""
+
+    name: str
+    kinds: tuple[Kind, ...]
+    shortest_pause_s: float
+    longest_pause_s: float
+
+
+TRACKS = (
+    Track(
+        "server",
+        (
+            Kind("kill", 6, 0.0, 0.5),
+            Kind("kill twice", 2, 0.0, 0.3),
+            Kind("terminate", 3, 0.0, 0.5),
+            Kind("pause", 3, 0.3, 4.0),
+        ),
+        1.5,
+        7.0,
+    ),
+    Track(
+        "store",
+        (
+            Kind("refuse", 3, 0.5, 5.0),
+            Kind("unavailable", 3, 0.5, 5.0),
+            Kind("every second unavailable", 3, 1.0, 6.0),
+            Kind("hang", 2, 0.5, 3.0),
+            Kind("slow", 2, 1.0, 5.0),
+            Kind("error after the write", 4, 1.0, 6.0),
+            Kind("lost answers", 4, 1.0, 6.0),
+            Kind("short reads", 2, 1.0, 5.0),
+            Kind("wrong bytes", 2, 1.0, 5.0),
+        ),
+        1.0,
+        8.0,
+    ),
+    Track(
+        "clients",
+        (
+            Kind("kill a member", 4),
+            Kind("pause a member", 3, 3.5, 6.0),
+            Kind("kill a writer", 2),
+        ),
+        2.0,
+        9.0,
+    ),
+)
+
+
+def plan(seed: int, duration_s: float) -> list[Step]:
+    """The faults of a run in order of time. A longer run begins as a shorter one with the same seed."""
+    steps = []
+    for track in TRACKS:
+        rng = random.Random(f"{seed} {track.name}")
+        weights = [kind.weight for kind in track.kinds]
+        at_s = FIRST_S
+        while True:
+            at_s += rng.uniform(track.shortest_pause_s, track.longest_pause_s)
+            (kind,) = rng.choices(track.kinds, weights)
+            step = Step(round(at_s, 3), track.name, kind.name, round(rng.uniform(kind.shortest_s, kind.longest_s), 3))
+            if step.ends_s > duration_s:
+                break
+            steps.append(step)
+            at_s = step.ends_s
+    return sorted(steps, key=lambda step: step.at_s)
