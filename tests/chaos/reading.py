@@ -93,9 +93,16 @@ class Reading:
             self.next = rows[-1].offset + 1
             self.rows += len(rows)
         for message in messages:
-            # The end of the session before may still be on its way when the next one is assigned.
-            if (message.topic(), message.partition()) in ((self.topic, self.partition), (None, -1)):
+            if not self._is_stale(message):
                 self._look_at(message.error())
+
+    def _is_stale(self, message: Message) -> bool:
+        """Whether it belongs to a session before: its end may still be on its way when the next one is assigned."""
+        if (message.topic(), message.partition()) not in ((self.topic, self.partition), (None, -1)):
+            return True
+        error = message.error()
+        is_refusal = error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET
+        return is_refusal and message.offset() is not None and message.offset() not in (self.next, -1001)
 
     def _look_at(self, error: KafkaError | None) -> None:
         if error is None:

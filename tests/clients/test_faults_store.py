@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from harness import requests
 from harness.broker import unique
@@ -190,3 +192,29 @@ def test_the_server_itself_restarts_while_its_store_is_down(
     server.start()
     server.settle(topic)
     expect_same(written, consume(server.bootstrap, topic))
+
+
+@pytest.mark.parametrize("timestamp", [1, requests.MAX_TIMESTAMP], ids=["the first", "the latest"])
+def test_a_question_by_time_never_leads_below_a_log_start_that_the_ledger_does_not_know_yet(
+    server: FirnServer, proxy: FaultProxy, timestamp: int
+) -> None:
+    """DeleteRecords holds at once; the ledger follows when the store takes manifests again."""
+    topic = server.create_topic("deleted-while-down", tier="cold")
+    # The last record below the new log start is the newest of all.
+    old = [
+        replace(draft, timestamp=(draft.timestamp or 0) + 5000 * (index == 99))
+        for index, draft in enumerate(generated(300, seed=5))
+    ]
+    produce(server.bootstrap, topic, old, **SMALL)
+    server.settle(topic)
+    admin, part = server.admin(), TopicPartition(topic, 0, 100)
+    proxy.rule = writes(1, Fault.UNAVAILABLE)
+    try:
+        assert admin.delete_records([part])[part].result(20).low_watermark == 100
+        with Wire(server.host, server.port) as wire:
+            answer = requests.list_offset(wire, topic, timestamp)
+        assert answer.error_code == requests.NONE
+        assert answer.offset >= 100, answer
+        assert timestamp != 1 or answer.offset == 100
+    finally:
+        proxy.rule = healthy

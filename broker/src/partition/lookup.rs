@@ -1,6 +1,5 @@
 //! Finding offsets: by timestamp, by leader epoch, and the points that the protocol has names for.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use cold_tier::ColdTier;
@@ -134,8 +133,11 @@ impl Partition {
     }
 
     /// The archive, when it holds offsets that the local disk does not.
-    fn archive_below_local(&self) -> Option<(&ColdTier, Arc<ManifestPointer>)> {
+    ///
+    /// The pointer begins at the log start of now: the ledger's follows later, and not before the store answers.
+    fn archive_below_local(&self) -> Option<(&ColdTier, ManifestPointer)> {
         let pointer = self.ledger()?;
-        (self.log_start() < self.log.local_start()).then_some((&self.cold, pointer))
+        let log_start = self.log_start();
+        (log_start < self.log.local_start()).then(|| (&self.cold, ManifestPointer { log_start, ..(*pointer).clone() }))
     }
 }
