@@ -4,20 +4,27 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from measure import Row, median
 
 REPO = Path(__file__).resolve().parents[1]
 
 
-def rows(results: Path) -> list[Row]:
-    """Runs the benchmark; its own output goes to a log beside the results."""
+def measured(results: Path) -> dict[str, Any]:
+    """Runs the benchmark and gives its figures; its own output goes to a log beside the results."""
     figures_file, log = results / "archive.json", results / "archive.log"
     env = {**os.environ, "FIRN_BENCH_JSON": str(figures_file), "FIRN_BENCH_CODEC": "zstd"}
     command = ["cargo", "bench", "--quiet", "--package", "cold-tier", "--bench", "archive"]
+    results.mkdir(exist_ok=True)
     with log.open("w") as out:
         subprocess.run(command, cwd=REPO, env=env, stdout=out, stderr=subprocess.STDOUT, check=True)  # noqa: S603
-    figures = json.loads(figures_file.read_text(encoding="utf-8"))
+    return json.loads(figures_file.read_text(encoding="utf-8"))
+
+
+def rows(results: Path) -> list[Row]:
+    """The table's lines of it."""
+    figures = measured(results)
     zstd = figures["zstd"]
     stored = zstd["object_bytes"] / figures["segment_bytes"]
 

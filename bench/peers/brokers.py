@@ -12,7 +12,9 @@ from harness.broker import Broker
 from harness.firn import FirnServer
 from harness.kafka_peer import KafkaServer
 from harness.paths import CACHE
+from harness.stores import Store
 from measure import cpu_s
+from peers.host import touch_memory
 
 KAFKA_JVM = ("-Xms1g", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
              "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent")  # fmt: skip
@@ -75,12 +77,13 @@ UNPINNED = Cores("unpinned")
 
 
 @contextmanager
-def running(kind: Kind, cores: Cores, work: Path) -> Iterator[Broker]:
-    """The broker on new data; ended, and its data deleted, at the end of the block."""
+def running(kind: Kind, cores: Cores, work: Path, store: Store | None = None) -> Iterator[Broker]:
+    """The broker on new data; ended, and its data deleted, at the end of the block. Firn's store is a folder by default."""
     folder = Path(tempfile.mkdtemp(prefix=f"{kind.name}-", dir=work))
-    server = _kafka(kind, folder) if kind.kafka else _firn(kind, folder)
+    server = _kafka(kind, folder) if kind.kafka else _firn(kind, folder, store)
     server.launcher = cores.broker
     server.admin_settings = {"log_level": "0"}  # that the broker was killed is no news
+    touch_memory()
     try:
         server.start()
         yield server
@@ -90,8 +93,8 @@ def running(kind: Kind, cores: Cores, work: Path) -> Iterator[Broker]:
         gc.collect()  # admin clients in cycles would go on asking for the broker that is gone
 
 
-def _firn(kind: Kind, folder: Path) -> FirnServer:
-    server = FirnServer(folder)
+def _firn(kind: Kind, folder: Path, store: Store | None) -> FirnServer:
+    server = FirnServer(folder, store)
     server.settings = dict(kind.settings)  # the tests' fast timers are not the defaults
     return server
 
@@ -124,6 +127,20 @@ def broker_cpu_s(server: Broker) -> float:
 
 def resident_mb(server: Broker) -> float:
     """Resident memory now, in 10⁶ bytes."""
+    return _memory_mb(server, "VmRSS")
+
+
+def peak_resident_mb(server: Broker) -> float:
+    """The most since its start or since `forget_peak`, in 10⁶ bytes."""
+    return _memory_mb(server, "VmHWM")
+
+
+def forget_peak(server: Broker) -> None:
+    """From now on the peak is counted anew."""
+    Path(f"/proc/{pid(server)}/clear_refs").write_text("5", encoding="ascii")
+
+
+def _memory_mb(server: Broker, field: str) -> float:
     status = Path(f"/proc/{pid(server)}/status").read_text(encoding="ascii")
-    kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+    kib = next(line.split()[1] for line in status.splitlines() if line.startswith(field))
     return int(kib) * 1024 / 1e6

@@ -18,8 +18,12 @@ class Run:
     work: Path
     rounds: int
     cores: Cores
+    history_gb: float = 4.0
+    """The long history that a broker is killed beside."""
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failures: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long each part took."""
 
     def add(self, broker: str, case: str, what: str, value: float) -> None:
         """One more round's value."""

@@ -23,10 +23,10 @@ def shown(value: float | None) -> str:
 
 
 def cells(row: Row, bench: Run) -> list[str]:
-    """What, Kafka's figure, Firn's, unit, ratio, target, met, and which of the brokers."""
-    names = [name.removeprefix("unpinned/").split("/")[0] for name in (row.firn, row.kafka)]
-    return [row.title, shown(bench.median(row.kafka)), shown(bench.median(row.firn)), row.unit,
-            shown(row.ratio(bench)), row.target, row.verdict(bench), f"{names[0]} / {names[1]}"]  # fmt: skip
+    """What, the figure beside it, Firn's, unit, ratio, target, met, and which of the brokers."""
+    names = [name.removeprefix("unpinned/").split("/")[0] for name in (row.firn, row.other) if name]
+    return [row.title, shown(bench.median(row.other)), shown(bench.median(row.firn)), row.unit,
+            shown(row.ratio(bench)), row.target, row.verdict(bench), " / ".join(names)]  # fmt: skip
 
 
 HEAD = ["figure", "beside it", "Firn", "unit", "ratio", "target", "met", "compared"]
@@ -43,7 +43,14 @@ def print_table(rows: Iterable[Row], bench: Run) -> None:
 def keep(rows: Iterable[Row], bench: Run, file: Path, facts: dict[str, object]) -> None:
     """All values of all rounds, and what the table made of them."""
     table = [{**asdict(row), "ratio": row.ratio(bench), "verdict": row.verdict(bench)} for row in rows]
-    content = {"machine": machine(), **facts, "failures": bench.failures, "values": dict(bench.values), "rows": table}
+    content = {
+        "machine": machine(),
+        **facts,
+        "seconds_of": bench.seconds,
+        "failures": bench.failures,
+        "values": dict(bench.values),
+        "rows": table,
+    }
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
 

@@ -4,51 +4,55 @@ from dataclasses import dataclass
 
 from peers.figures import Run
 
-PARTS = ("produce", "latency", "consume", "tiered", "recovery")
+PARTS = ("produce", "latency", "consume", "tiered", "store", "archive", "recovery", "history", "crowds", "tools")
+
+# docs/operations.md: 160 MB, replies, decoded chunks, 50 connections, batches two threads hold, a quarter for the allocator.
+_CROWD_CAP_MB = 1.25 * (160 + 1.048576 * (256 + 256 + 50 + 2 * 64))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line. Ratios are of the medians of all rounds, Firn's over Kafka's."""
+    """One line. Ratios are of the medians of all rounds, Firn's over the other's."""
 
     part: str
     title: str
     unit: str
     firn: str
     """Name of Firn's figure."""
-    kafka: str
-    """Name of the figure beside it: Kafka's, or another of Firn's own."""
+    other: str = ""
+    """Name of the figure beside it: Kafka's, or another of Firn's own; empty when Firn's stands alone."""
     at_most: float | None = None
     at_least: float | None = None
     below: float | None = None
-    """A bound of Firn's figure itself."""
+    """A bound of Firn's figure itself, as is `above`; the two others bound the ratio."""
+    above: float | None = None
 
     @property
     def target(self) -> str:
         """In words."""
-        if self.below is not None:
-            return f"< {self.below:g} {self.unit}"
-        if self.at_most is not None:
-            return f"≤ {self.at_most:g} ×"
-        return f"≥ {self.at_least:g} ×" if self.at_least is not None else ""
+        bounds = (
+            ("≤", self.at_most, "×"),
+            ("≥", self.at_least, "×"),
+            ("<", self.below, self.unit),
+            ("≥", self.above, self.unit),
+        )
+        return ", ".join(f"{sign} {bound:g} {unit}" for sign, bound, unit in bounds if bound is not None)
 
     def ratio(self, bench: Run) -> float | None:
         """None when one of the two was not measured."""
-        firn, kafka = bench.median(self.firn), bench.median(self.kafka)
-        return firn / kafka if firn is not None and kafka else None
+        firn, other = bench.median(self.firn), bench.median(self.other)
+        return firn / other if firn is not None and other else None
 
     def verdict(self, bench: Run) -> str:
         """Yes, MISSED, FAILED, or nothing when there is no target."""
-        ratio = self.ratio(bench)
-        if ratio is None:
+        ratio, figure = self.ratio(bench), bench.median(self.firn)
+        if figure is None or (self.other and ratio is None):
             return "FAILED"
-        if self.below is not None:
-            return "yes" if (bench.median(self.firn) or 0.0) < self.below else "MISSED"
-        if self.at_most is not None:
-            return "yes" if ratio <= self.at_most else "MISSED"
-        if self.at_least is not None:
-            return "yes" if ratio >= self.at_least else "MISSED"
-        return ""
+        holds = [ratio is not None and ratio <= self.at_most] if self.at_most is not None else []
+        holds += [ratio is not None and ratio >= self.at_least] if self.at_least is not None else []
+        holds += [figure < self.below] if self.below is not None else []
+        holds += [figure >= self.above] if self.above is not None else []
+        return ("yes" if all(holds) else "MISSED") if holds else ""
 
 
 def _produced(case: str, title: str, at_most: float | None = None, firn: str = "firn-replicated") -> Row:
@@ -72,9 +76,34 @@ def _tiered(case: str, what: str, title: str, unit: str, at_most: float | None =
     return Row("tiered", title, unit, f"firn-tiered/{case}/{what}", f"kafka-tiered/{case}/{what}", at_most, at_least)
 
 
-def _own(one: str, other: str, title: str, unit: str, at_most: float | None = None, at_least: float | None = None) -> Row:
-    return Row("tiered", title, unit, f"firn-tiered/{one}", f"firn-tiered/{other}", at_most, at_least)
+def _own(
+    one: str,
+    other: str,
+    title: str,
+    unit: str,
+    at_most: float | None = None,
+    at_least: float | None = None,
+    part: str = "tiered",
+) -> Row:
+    return Row(part, title, unit, f"firn-tiered/{one}", f"firn-tiered/{other}", at_most, at_least)
 
+
+def _recovered(case: str, title: str, below: float) -> Row:
+    return Row("recovery", f"SIGKILL to acknowledged in all of {title} (with the restart of the process)", "s",
+               f"firn/{case}/acknowledging_s", f"kafka/{case}/acknowledging_s", below=below)  # fmt: skip
+
+
+def _history(case: str, title: str, below: float) -> Row:
+    long, short = (f"firn/{length}-{case}/acknowledging_s" for length in ("long", "short"))
+    return Row("history", f"SIGKILL to acknowledged, {title}, Firn alone", "s", long, short, at_most=1.5, below=below)
+
+
+_JAVA = (
+    ("java-full-speed/mb_s", "ProducerPerformance, 1 KiB, full speed", "MB/s"),
+    ("java-full-speed/cpu_s_per_gb", "broker CPU per GB of it", "s/GB"),
+    ("java-paced/p99_ms", "ProducerPerformance at 5,000/s, p99", "ms"),
+    ("java-end-to-end/mean_ms", "EndToEndLatency, mean", "ms"),
+)
 
 TARGETS = (
     _produced("1k-none", "1 KiB, none", 0.4),
@@ -94,12 +123,20 @@ TARGETS = (
     _tiered("tier-cold", "mb_s", "cold replay, one consumer", "MB/s", at_least=3),
     _tiered("tier-cold", "cpu_s_per_gb", "cold replay, broker CPU per GB", "s/GB", at_most=0.3),
     _own("tier-cold/mb_s", "tier-hot/mb_s", "cold replay / hot replay, Firn alone", "MB/s", at_least=0.9),
-    _own("replayed/p99_ms", "idle/p99_ms", "produce p99 with 4 cold readers / without, Firn alone", "ms", at_most=3),
+    _own("replayed-4/p99_ms", "idle/p99_ms", "produce p99 with 4 cold readers / without, Firn alone", "ms", at_most=3),
     _own("archived/bytes_per_record", "lz4/bytes_per_record", "archived / lz4 batches", "B/record", at_most=0.55),
     _own("archived/bytes_per_record", "zstd/bytes_per_record", "archived / zstd batches", "B/record", at_most=0.85),
     _tiered("tiers-end", "resident_mb", "resident memory after writing and replaying both tiers", "MB", at_most=0.3),
-    Row("recovery", "SIGKILL to acknowledged in all of 100 partitions (the restart of the process included)", "s",
-        "firn/100-partitions/acknowledging_s", "kafka/100-partitions/acknowledging_s", below=1),
+    Row("tiered", "most resident memory while 50 consumers replay (bound: docs/operations.md)", "MB",
+        "firn-tiered/crowd/resident_mb", "kafka-tiered/crowd/resident_mb", below=_CROWD_CAP_MB),
+    _own("http-cold-late/mb_s", "http-hot/mb_s", "cold replay, 20 ms added to every object call / hot replay, Firn alone",
+         "MB/s", at_least=0.7, part="store"),
+    Row("store", "object-store requests per GiB archived", "/GiB", "firn-tiered/http-archiving/requests_per_gib", below=20),
+    Row("archive", "archive alone, 1 KiB, zstd-1, verified, per core", "MB/s", "firn/archive-alone/mb_s", above=350),
+    _recovered("100x1", "100 partitions", 1),
+    _recovered("1000x10", "1,000 partitions × 10 segments", 2),
+    _history("segments", "10,000 archived segments / 80", 2),
+    _history("bytes", "the long history in bytes / 0.2 GB", 2),
 )  # fmt: skip
 
 REST = (
@@ -126,22 +163,44 @@ REST = (
     _consumed("hot-8-spread", "mb_s", "consume hot, 8 consumers, different offsets", "MB/s"),
     _consumed("hot-8-same", "cpu_s_per_gb", "broker CPU per GB, 8 consumers, same offsets", "s/GB"),
     _consumed("end", "resident_mb", "resident memory after writing and reading", "MB"),
-    _tiered("replayed", "p99_ms", "produce p99 with 4 cold readers", "ms"),
-    Row("tiered", "produce p99 with 4 cold readers / without, Kafka alone", "ms",
-        "kafka-tiered/replayed/p99_ms", "kafka-tiered/idle/p99_ms"),
-    _tiered("replayed", "mb_s", "what those 4 readers read meanwhile", "MB/s"),
+    *(row for count in (4, 8) for row in (
+        _tiered(f"replayed-{count}", "p99_ms", f"produce p99 with {count} cold readers", "ms"),
+        Row("tiered", f"produce p99 with {count} cold readers / without, Kafka alone", "ms",
+            f"kafka-tiered/replayed-{count}/p99_ms", "kafka-tiered/idle/p99_ms"),
+        _tiered(f"replayed-{count}", "mb_s", f"what those {count} readers read meanwhile", "MB/s"))),
+    _own("replayed-8/p99_ms", "idle/p99_ms", "produce p99 with 8 cold readers / without, Firn alone", "ms"),
+    *(row for case, title in (("same", "same offsets"), ("spread", "different offsets")) for row in (
+        _tiered(f"tier-cold-8-{case}", "mb_s", f"cold replay, 8 consumers, {title}", "MB/s"),
+        _tiered(f"tier-cold-8-{case}", "cpu_s_per_gb", f"cold replay, broker CPU per GB, 8 consumers, {title}", "s/GB"))),
+    _tiered("crowd", "mb_s", "what 50 cold readers read", "MB/s"),
     _tiered("tier-hot", "mb_s", "hot replay beside it", "MB/s"),
-    Row("recovery", "SIGKILL to listening (Kafka) or ready (Firn), 100 partitions", "s",
-        "firn/100-partitions/listening_s", "kafka/100-partitions/listening_s"),
+    _own("http-cold/mb_s", "http-hot/mb_s", "cold replay over HTTP / hot replay, Firn alone", "MB/s", part="store"),
+    _own("http-cold-late/mb_s", "http-cold/mb_s", "cold replay, 20 ms added / without, over HTTP", "MB/s", part="store"),
+    Row("store", "object-store requests per GiB replayed", "/GiB", "firn-tiered/http-cold/requests_per_gib"),
+    *(Row("recovery", f"SIGKILL to listening (Kafka) or ready (Firn), {title}", "s",
+          f"firn/{case}/listening_s", f"kafka/{case}/listening_s")
+      for case, title in (("100x1", "100 partitions"), ("1000x10", "1,000 partitions × 10 segments"))),
+    Row("recovery", "creating a topic of 1,000 partitions", "s", "firn/1000x10/create_s", "kafka/1000x10/create_s"),
+    Row("recovery", "resident memory with 1,000 partitions × 10 segments", "MB",
+        "firn/1000x10/resident_mb", "kafka/1000x10/resident_mb"),
+    Row("crowds", "memory per idle connection, 5,000 of them", "kB",
+        "firn-replicated/idle-connections/kb_each", "kafka/idle-connections/kb_each"),
+    *(Row("crowds", f"produce p99 at 5,000/s, {title}", "ms", f"firn-replicated/{case}/p99_ms", f"kafka/{case}/p99_ms")
+      for case, title in (("idle-connections", "beside 5,000 idle connections"), ("alone", "without them"))),
+    Row("crowds", "creating 10 topics of 1,000 partitions", "s", "firn/10000-partitions/create_s"),
+    Row("crowds", "resident memory with 10,000 partitions", "MB", "firn/10000-partitions/resident_mb"),
+    Row("crowds", "memory per partition, 10,000 of them", "kB", "firn/10000-partitions/kb_each"),
+    *(Row("tools", f"{title} ({name})", unit, f"{name}/{case}", f"kafka/{case}")
+      for name in ("firn", "firn-replicated") for case, title, unit in _JAVA),
 )  # fmt: skip
 
 
 def unpinned(row: Row) -> Row:
     """The same row without pinning and without a target."""
-    return Row(row.part, f"{row.title}, unpinned", row.unit, f"unpinned/{row.firn}", f"unpinned/{row.kafka}")
+    return Row(row.part, f"{row.title}, unpinned", row.unit, f"unpinned/{row.firn}", f"unpinned/{row.other}")
 
 
 def chosen(parts: list[str], bench: Run) -> list[Row]:
     """The rows of these parts; of the unpinned ones, those that were measured."""
     rows = [row for row in (*TARGETS, *REST) if row.part in parts]
-    return rows + [more for row in rows if (more := unpinned(row)).ratio(bench) is not None]
+    return rows + [more for row in rows if row.other and (more := unpinned(row)).ratio(bench) is not None]

@@ -1,5 +1,6 @@
-"""History in the second tier: writing it, replaying it, its size, and what replaying it does to producers."""
+"""History in the second tier: writing it, replaying it, its size, and what replaying it does to producers and to memory."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,24 +9,26 @@ from harness.broker import Broker
 from harness.firn import FirnServer
 from harness.kafka_peer import KafkaServer
 from harness.process import wait_until
-from peers.brokers import KINDS, broker_cpu_s, resident_mb, running
+from peers.brokers import KINDS, broker_cpu_s, forget_peak, peak_resident_mb, resident_mb, running
 from peers.figures import Run
 
 _SEGMENT = str(128 << 20)
-_HOT = {"segment.bytes": _SEGMENT, "remote.storage.enable": "false"}
-_COLD = {
+HOT = {"segment.bytes": _SEGMENT, "remote.storage.enable": "false"}
+COLD = {
     "segment.bytes": _SEGMENT,
     "remote.storage.enable": "true",
     "local.retention.bytes": "1",
     "local.retention.ms": "100",
 }
-_WRITTEN = 1 << 20
+WRITTEN = 1 << 20
 # The newest segment is still open and stays on local disk in both.
-_ARCHIVED = 800_000
+ARCHIVED = 800_000
+_WARM_WRITTEN, _WARM = 300_000, 200_000
 _BROKERS = ("kafka-tiered", "firn-tiered")
-_REPLAYERS = 4
 _RATE = 5000
 _SECONDS = 8
+_CROWD = 50
+_EIGHT = ("--consumers", 8, "--records", ARCHIVED // 4)
 
 
 def measure(bench: Run) -> None:
@@ -40,56 +43,82 @@ def measure(bench: Run) -> None:
 def _round(bench: Run, name: str) -> None:
     kind = KINDS[name]
     with running(kind, bench.cores, bench.work) as server:
-        hot = server.create_topic("hot", config={**_HOT, **kind.topic})
-        _write(bench, server, hot, _ARCHIVED)
-        _read(bench, name, server, hot, "tier-hot")
-        cold = server.create_topic("cold", config={**_COLD, **kind.topic})
+        hot = server.create_topic("hot", config={**HOT, **kind.topic})
+        write(bench, server, hot, ARCHIVED)
+        _warm(bench, server, hot, kind.topic)
+        read(bench, name, server, hot, "tier-hot")
+        cold = server.create_topic("cold", config={**COLD, **kind.topic})
         before = broker_cpu_s(server)
-        written = _write(bench, server, cold, _WRITTEN)
-        _await_archived(server, cold)
+        written = write(bench, server, cold, WRITTEN)
+        await_archived(server, cold)
         used = broker_cpu_s(server) - before
         bench.add(name, "produce-archive", "cpu_s_per_gb", used / (written["bytes"] / 1e9))
-        _read(bench, name, server, cold, "tier-cold")
+        read(bench, name, server, cold, "tier-cold")
+        read(bench, name, server, cold, "tier-cold-8-same", *_EIGHT, "--from", "same")
+        read(bench, name, server, cold, "tier-cold-8-spread", *_EIGHT, "--from", "spread")
         _replay_beside_producer(bench, name, server, cold)
         bench.add(name, "tiers-end", "resident_mb", resident_mb(server))
+        _crowd(bench, name, server, cold)
         if isinstance(server, FirnServer):
             _sizes(bench, name, server, cold)
 
 
-def _write(bench: Run, server: Broker, topic: str, records: int, codec: str = "none") -> dict[str, Any]:
+def _warm(bench: Run, server: Broker, hot: str, settings: Mapping[str, str]) -> None:
+    """Reads from both tiers that do not count; from a topic of its own, so that no cache helps afterwards."""
+    cold = server.create_topic("warm", config={**COLD, **settings})
+    write(bench, server, cold, _WARM_WRITTEN)
+    await_archived(server, cold, _WARM)
+    for topic in (hot, cold):
+        run(server, "consume", topic, "--records", _WARM, launcher=bench.cores.client)
+
+
+def write(bench: Run, server: Broker, topic: str, records: int, codec: str = "none") -> dict[str, Any]:
+    """As fast as it goes, to partition 0."""
     return run(
         server, "produce", topic, "--records", records, "--codec", codec, "--linger-ms", 50, launcher=bench.cores.client
     )  # fmt: skip
 
 
-def _await_archived(server: Broker, topic: str) -> None:
-    """Until local disk holds nothing of what will be read."""
+def await_archived(server: Broker, topic: str, records: int = ARCHIVED) -> None:
+    """Until local disk holds nothing of these, which will be read."""
     if isinstance(server, FirnServer):
-        wait_until("the archive", lambda: server.archive_status([topic])[0]["local_start"] >= _ARCHIVED, 180, 0.25)
+        wait_until("the archive", lambda: server.archive_status([topic])[0]["local_start"] >= records, 180, 0.25)
     elif isinstance(server, KafkaServer):
         log = server.folder / "data" / f"{topic}-0"
-        wait_until("the remote copy", lambda: min(int(file.stem) for file in log.glob("*.log")) >= _ARCHIVED, 180, 0.25)
+        wait_until("the remote copy", lambda: min(int(file.stem) for file in log.glob("*.log")) >= records, 180, 0.25)
 
 
-def _read(bench: Run, name: str, server: Broker, topic: str, case: str) -> None:
+def read(bench: Run, name: str, server: Broker, topic: str, case: str, *args: object) -> dict[str, Any]:
+    """Reads what is archived, or as `args` say; keeps the rate and the broker's CPU time."""
     before = broker_cpu_s(server)
-    done = run(server, "consume", topic, "--records", _ARCHIVED, launcher=bench.cores.client)
+    done = run(server, "consume", topic, *(args or ("--records", ARCHIVED)), launcher=bench.cores.client)
     bench.add(name, case, "mb_s", done["mb_s"])
     bench.add(name, case, "cpu_s_per_gb", (broker_cpu_s(server) - before) / (done["bytes"] / 1e9))
+    bench.add(name, case, "client_cpu_s_per_gb", done["client_cpu_s_per_gb"])
+    return done
 
 
 def _replay_beside_producer(bench: Run, name: str, server: Broker, cold: str) -> None:
-    """The producer's times without anybody else, then while consumers read the archive without end."""
-    topic = server.create_topic("paced", config={**_HOT, **KINDS[name].topic})
+    """The producer's times without anybody else, then while 4 and 8 consumers read the archive without end."""
+    topic = server.create_topic("paced", config={**HOT, **KINDS[name].topic})
     paced = ("--rate", _RATE, "--seconds", _SECONDS, "--warmup-seconds", 3)
     idle = run(server, "produce", topic, *paced, launcher=bench.cores.client)
     bench.add(name, "idle", "p99_ms", idle["latency"]["p99_ms"])
-    replay = ("--consumers", _REPLAYERS, "--records", _ARCHIVED, "--seconds", _SECONDS + 4)
-    with ThreadPoolExecutor(1) as beside:
-        reading = beside.submit(run, server, "consume", cold, *replay, launcher=bench.cores.client)
-        busy = run(server, "produce", topic, *paced, launcher=bench.cores.client)
-        bench.add(name, "replayed", "p99_ms", busy["latency"]["p99_ms"])
-        bench.add(name, "replayed", "mb_s", reading.result()["mb_s"])
+    for replayers in (4, 8):
+        replay = ("--consumers", replayers, "--records", ARCHIVED, "--seconds", _SECONDS + 4)
+        with ThreadPoolExecutor(1) as beside:
+            reading = beside.submit(run, server, "consume", cold, *replay, launcher=bench.cores.client)
+            busy = run(server, "produce", topic, *paced, launcher=bench.cores.client)
+            bench.add(name, f"replayed-{replayers}", "p99_ms", busy["latency"]["p99_ms"])
+            bench.add(name, f"replayed-{replayers}", "mb_s", reading.result()["mb_s"])
+
+
+def _crowd(bench: Run, name: str, server: Broker, cold: str) -> None:
+    """The most memory that the broker has while many read the archive from different offsets."""
+    forget_peak(server)
+    crowd = ("--consumers", _CROWD, "--records", ARCHIVED // 4, "--from", "spread", "--seconds", _SECONDS)
+    bench.add(name, "crowd", "mb_s", run(server, "consume", cold, *crowd, launcher=bench.cores.client)["mb_s"])
+    bench.add(name, "crowd", "resident_mb", peak_resident_mb(server))
 
 
 def _sizes(bench: Run, name: str, server: FirnServer, cold: str) -> None:
@@ -97,7 +126,7 @@ def _sizes(bench: Run, name: str, server: FirnServer, cold: str) -> None:
     (status,) = server.archive_status([cold])
     bench.add(name, "archived", "bytes_per_record", status["archived_bytes"] / status["archived_end"])
     for codec in ("lz4", "zstd"):
-        topic = server.create_topic(codec, config={**_HOT, **KINDS[name].topic})
-        _write(bench, server, topic, _ARCHIVED // 4, codec)
+        topic = server.create_topic(codec, config={**HOT, **KINDS[name].topic})
+        write(bench, server, topic, ARCHIVED // 4, codec)
         (status,) = server.archive_status([topic])
-        bench.add(name, codec, "bytes_per_record", status["local_bytes"] / (_ARCHIVED // 4))
+        bench.add(name, codec, "bytes_per_record", status["local_bytes"] / (ARCHIVED // 4))

@@ -17,7 +17,7 @@ use crate::Outcome;
 use crate::settings::{Target, Writing, cpu_s_per_gb, cpu_time, mb_per_s};
 use crate::values::Values;
 
-/// Records that one call hands over, all to one partition.
+/// Bytes of the records that one call hands over, all to one partition.
 const CALL_BYTES: u64 = 64 << 10;
 /// How long to let the broker work when every producer's queue is full.
 const FULL_PAUSE: Duration = Duration::from_micros(500);
@@ -45,6 +45,9 @@ pub(crate) struct Arguments {
     /// Seconds at the beginning whose times do not count (with --rate).
     #[arg(long, default_value_t = 2.0)]
     pub(crate) warmup_seconds: f64,
+    /// Records that one call hands to one partition before the next partition's turn; by default 64 KiB of them.
+    #[arg(long)]
+    call_records: Option<u64>,
     /// Of the values.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -86,7 +89,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Value> {
     }
     let deadline = arguments.seconds.map(Duration::from_secs_f64);
     let (start, cpu_start) = (Instant::now(), cpu_time());
-    let records = write(&mut writers, &values, limit, || deadline.is_some_and(|limit| start.elapsed() >= limit))?;
+    let per_call = arguments.call_records.unwrap_or(CALL_BYTES / values.record_bytes()).max(1);
+    let records =
+        write(&mut writers, &values, per_call, limit, || deadline.is_some_and(|limit| start.elapsed() >= limit))?;
     for writer in &writers {
         writer.finish()?;
     }
@@ -97,8 +102,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<Value> {
 }
 
 /// Hands records to the writers in turn until `limit` or until `over`; the number of records.
-fn write<'v>(writers: &mut [Writer<'v>], values: &'v Values, limit: u64, over: impl Fn() -> bool) -> Outcome<u64> {
-    let per_call = (CALL_BYTES / values.record_bytes()).max(1);
+fn write<'v>(
+    writers: &mut [Writer<'v>],
+    values: &'v Values,
+    per_call: u64,
+    limit: u64,
+    over: impl Fn() -> bool,
+) -> Outcome<u64> {
     let mut written = 0;
     while written < limit && !over() {
         let mut taken_by_all = 0;

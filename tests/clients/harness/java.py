@@ -13,6 +13,7 @@ TOOL_CLASSES = {
     "topics": f"{_TOOLS}.TopicCommand",
     "console-producer": f"{_TOOLS}.ConsoleProducer",
     "console-consumer": f"{_TOOLS}.consumer.ConsoleConsumer",
+    "end-to-end-latency": f"{_TOOLS}.EndToEndLatency",
     "producer-perf-test": f"{_TOOLS}.ProducerPerformance",
     "get-offsets": f"{_TOOLS}.GetOffsetShell",
     "configs": "kafka.admin.ConfigCommand",
@@ -23,16 +24,27 @@ TOOL_CLASSES = {
 }
 
 
+_JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""For runs of a second."""
+
+
 def class_path() -> str:
     """All jars that scripts/setup-tests.sh brought."""
     return f"{JARS}/*"
 
 
-def tool(name: str, *args: str, stdin: bytes | None = None, check: bool = True, timeout_s: float = 120) -> str:
+def tool(
+    name: str,
+    *args: str,
+    stdin: bytes | None = None,
+    check: bool = True,
+    timeout_s: float = 120,
+    jvm: tuple[str, ...] = _JVM,
+) -> str:
     """Runs a tool to its end and returns its standard output; a failure shows both outputs."""
     run = subprocess.run(  # noqa: S603 - a tool under test
         [
-            shutil.which("java") or "java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+            shutil.which("java") or "java", *jvm, "-Xshare:auto",
             f"-Dlog4j2.configurationFile={JAVA_LOG_CONFIG}", "-cp", class_path(), TOOL_CLASSES[name], *args,
         ],
         input=stdin, capture_output=True, timeout=timeout_s, check=False,
