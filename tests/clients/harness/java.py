@@ -40,12 +40,13 @@ def tool(
     check: bool = True,
     timeout_s: float = 120,
     jvm: tuple[str, ...] = _JVM,
+    jars: Path = JARS,
 ) -> str:
     """Runs a tool to its end and returns its standard output; a failure shows both outputs."""
     run = subprocess.run(  # noqa: S603 - a tool under test
         [
             shutil.which("java") or "java", *jvm, "-Xshare:auto",
-            f"-Dlog4j2.configurationFile={JAVA_LOG_CONFIG}", "-cp", class_path(), TOOL_CLASSES[name], *args,
+            f"-Dlog4j2.configurationFile={JAVA_LOG_CONFIG}", "-cp", f"{jars}/*", TOOL_CLASSES[name], *args,
         ],
         input=stdin, capture_output=True, timeout=timeout_s, check=False,
     )  # fmt: skip
