@@ -19,6 +19,8 @@ from peers.host import touch_memory
 KAFKA_JVM = ("-Xms1g", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
              "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent")  # fmt: skip
 """What Kafka's own start script gives a broker."""
+_BLOCK_BYTES = 512
+"""Of `st_blocks`."""
 _TIERED = {
     "remote.log.storage.system.enable": "true",
     "remote.log.metadata.manager.listener.name": "PLAINTEXT",
@@ -123,6 +125,13 @@ def pid(server: Broker) -> int:
 def broker_cpu_s(server: Broker) -> float:
     """CPU seconds that it has used so far."""
     return cpu_s(pid(server))
+
+
+def disk_bytes(server: Broker, topic: str) -> int:
+    """Of the blocks that the files of the topic's partition 0 take; journals and other files for all topics do not count."""
+    assert isinstance(server, (FirnServer, KafkaServer))
+    folders = [found for found in (server.folder / "data").rglob(f"{topic}-0*") if found.is_dir()]
+    return sum(file.stat().st_blocks * _BLOCK_BYTES for folder in folders for file in folder.iterdir())
 
 
 def resident_mb(server: Broker) -> float:

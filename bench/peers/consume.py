@@ -2,7 +2,7 @@
 
 from clients import run
 from harness.broker import Broker
-from peers.brokers import KINDS, UNPINNED, broker_cpu_s, resident_mb, running
+from peers.brokers import KINDS, UNPINNED, broker_cpu_s, disk_bytes, resident_mb, running
 from peers.figures import Run
 
 _TOPIC = {"segment.bytes": str(128 << 20), "remote.storage.enable": "false"}
@@ -22,18 +22,9 @@ def _round(bench: Run, name: str) -> None:
     with running(kind, bench.cores, bench.work) as server:
         for codec in ("none", "zstd"):
             topic = server.create_topic(codec, config={**_TOPIC, **kind.topic})
-            run(
-                server,
-                "produce",
-                topic,
-                "--records",
-                _RECORDS,
-                "--codec",
-                codec,
-                "--linger-ms",
-                50,
-                launcher=bench.cores.client,
-            )
+            load = ("--records", _RECORDS, "--codec", codec, "--linger-ms", 50)
+            written = run(server, "produce", topic, *load, launcher=bench.cores.client)
+            bench.add(name, f"hot-{codec}", "disk_bytes_per_byte", disk_bytes(server, topic) / written["bytes"])
             run(server, "consume", topic, "--records", _RECORDS // 4, launcher=bench.cores.client)
             _read(bench, name, server, topic, f"hot-{codec}")
             if codec == "none" and bench.cores is not UNPINNED:

@@ -6,8 +6,8 @@ from peers.figures import Run
 
 PARTS = ("produce", "latency", "consume", "tiered", "store", "archive", "recovery", "history", "crowds", "tools")
 
-# docs/operations.md: 160 MB, replies, decoded chunks, 50 connections, batches two threads hold, a quarter for the allocator.
-_CROWD_CAP_MB = 1.25 * (160 + 1.048576 * (256 + 256 + 50 + 2 * 64))
+# docs/operations.md: 160 MB, requests, replies, decoded chunks, 50 connections, batches in hand; a quarter more for all.
+_CROWD_CAP_MB = round(1.25 * (160 + 1.048576 * (512 + 100 + 256 + 256 + 50 + 64)))
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,12 @@ REST = (
     _consumed("hot-8-same", "mb_s", "consume hot, 8 consumers, same offsets", "MB/s"),
     _consumed("hot-8-spread", "mb_s", "consume hot, 8 consumers, different offsets", "MB/s"),
     _consumed("hot-8-same", "cpu_s_per_gb", "broker CPU per GB, 8 consumers, same offsets", "s/GB"),
+    _consumed("hot-none", "disk_bytes_per_byte", "disk bytes per byte of records, none", "B/B"),
+    _consumed("hot-zstd", "disk_bytes_per_byte", "disk bytes per byte of records, zstd", "B/B"),
     _consumed("end", "resident_mb", "resident memory after writing and reading", "MB"),
+    _tiered("first-produce-archive", "cpu_s_per_gb", "produce and archive, broker CPU per GB, the first 0.3 GB", "s/GB"),
+    _tiered("first-cold", "mb_s", "cold replay, the first 0.2 GB", "MB/s"),
+    _tiered("first-cold", "cpu_s_per_gb", "cold replay, broker CPU per GB, the first 0.2 GB", "s/GB"),
     *(row for count in (4, 8) for row in (
         _tiered(f"replayed-{count}", "p99_ms", f"produce p99 with {count} cold readers", "ms"),
         Row("tiered", f"produce p99 with {count} cold readers / without, Kafka alone", "ms",

@@ -1,6 +1,5 @@
 """History in the second tier: writing it, replaying it, its size, and what replaying it does to producers and to memory."""
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,8 +20,10 @@ COLD = {
     "local.retention.ms": "100",
 }
 WRITTEN = 1 << 20
-# The newest segment is still open and stays on local disk in both.
+CLOSED = 1_000_000
+"""Records that the archive must have: eight segments. The newest one is open and stays on local disk in both."""
 ARCHIVED = 800_000
+"""Of which so many are read."""
 _WARM_WRITTEN, _WARM = 300_000, 200_000
 _BROKERS = ("kafka-tiered", "firn-tiered")
 _RATE = 5000
@@ -45,14 +46,10 @@ def _round(bench: Run, name: str) -> None:
     with running(kind, bench.cores, bench.work) as server:
         hot = server.create_topic("hot", config={**HOT, **kind.topic})
         write(bench, server, hot, ARCHIVED)
-        _warm(bench, server, hot, kind.topic)
+        _warm(bench, name, server, hot)
         read(bench, name, server, hot, "tier-hot")
         cold = server.create_topic("cold", config={**COLD, **kind.topic})
-        before = broker_cpu_s(server)
-        written = write(bench, server, cold, WRITTEN)
-        await_archived(server, cold)
-        used = broker_cpu_s(server) - before
-        bench.add(name, "produce-archive", "cpu_s_per_gb", used / (written["bytes"] / 1e9))
+        _archive(bench, name, server, cold, "produce-archive", WRITTEN, CLOSED)
         read(bench, name, server, cold, "tier-cold")
         read(bench, name, server, cold, "tier-cold-8-same", *_EIGHT, "--from", "same")
         read(bench, name, server, cold, "tier-cold-8-spread", *_EIGHT, "--from", "spread")
@@ -63,13 +60,20 @@ def _round(bench: Run, name: str) -> None:
             _sizes(bench, name, server, cold)
 
 
-def _warm(bench: Run, server: Broker, hot: str, settings: Mapping[str, str]) -> None:
-    """Reads from both tiers that do not count; from a topic of its own, so that no cache helps afterwards."""
-    cold = server.create_topic("warm", config={**COLD, **settings})
-    write(bench, server, cold, _WARM_WRITTEN)
-    await_archived(server, cold, _WARM)
-    for topic in (hot, cold):
-        run(server, "consume", topic, "--records", _WARM, launcher=bench.cores.client)
+def _warm(bench: Run, name: str, server: Broker, hot: str) -> None:
+    """The first archiving and reading since the start, from a topic of its own, so that no cache helps what follows."""
+    cold = server.create_topic("warm", config={**COLD, **KINDS[name].topic})
+    _archive(bench, name, server, cold, "first-produce-archive", _WARM_WRITTEN, _WARM)
+    read(bench, name, server, cold, "first-cold", "--records", _WARM)
+    run(server, "consume", hot, "--records", _WARM, launcher=bench.cores.client)
+
+
+def _archive(bench: Run, name: str, server: Broker, topic: str, case: str, records: int, awaited: int) -> None:
+    """Writes, and waits until so many are archived; CPU per GB of all that was written."""
+    before = broker_cpu_s(server)
+    written = write(bench, server, topic, records)
+    await_archived(server, topic, awaited)
+    bench.add(name, case, "cpu_s_per_gb", (broker_cpu_s(server) - before) / (written["bytes"] / 1e9))
 
 
 def write(bench: Run, server: Broker, topic: str, records: int, codec: str = "none") -> dict[str, Any]:
@@ -79,7 +83,7 @@ def write(bench: Run, server: Broker, topic: str, records: int, codec: str = "no
     )  # fmt: skip
 
 
-def await_archived(server: Broker, topic: str, records: int = ARCHIVED) -> None:
+def await_archived(server: Broker, topic: str, records: int = CLOSED) -> None:
     """Until local disk holds nothing of these, which will be read."""
     if isinstance(server, FirnServer):
         wait_until("the archive", lambda: server.archive_status([topic])[0]["local_start"] >= records, 180, 0.25)
