@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from peers.figures import Run
 
-_COLOURS = {"kafka": "#9a9a9a", "firn": "#1565a8", "firn-replicated": "#5fa8d8"}
+_COLOURS = {"Apache Kafka": "#9a9a9a", "Firn, durable": "#1565a8", "Firn": "#5fa8d8"}
 _BAR = 0.8
 mpl.use("svg")
 mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "firn", "font.family": "sans-serif", "font.size": 9}
@@ -18,22 +18,23 @@ mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "firn", "font.family": 
 
 @dataclass(frozen=True)
 class Group:
-    """Bars side by side under one label: a figure's name by the broker whose bar it is."""
+    """Bars side by side under one label: a figure's name by whose bar it is."""
 
     label: str
     figures: dict[str, str]
 
 
 def _pair(label: str, case: str, what: str, firn: str = "firn-replicated", kafka: str = "kafka") -> Group:
-    return Group(label, {"kafka": f"{kafka}/{case}/{what}", firn: f"{firn}/{case}/{what}"})
+    return Group(label, {"Apache Kafka": f"{kafka}/{case}/{what}", "Firn": f"{firn}/{case}/{what}"})
 
 
 def _tiers(label: str, case: str, what: str) -> Group:
-    return Group(label, {"kafka": f"kafka-tiered/{case}/{what}", "firn-replicated": f"firn-tiered/{case}/{what}"})
+    return _pair(label, case, what, "firn-tiered", "kafka-tiered")
 
 
 def _latency(label: str, case: str, what: str) -> Group:
-    return Group(label, {name: f"{name}/{case}/{what}_ms" for name in ("kafka", "firn", "firn-replicated")})
+    names = {"Apache Kafka": "kafka", "Firn, durable": "firn", "Firn": "firn-replicated"}
+    return Group(label, {shown: f"{name}/{case}/{what}_ms" for shown, name in names.items()})
 
 
 _PRODUCED = (("1 KiB\nnone", "1k-none"), ("1 KiB\nlz4", "1k-lz4"), ("1 KiB\nzstd", "1k-zstd"), ("20\npartitions", "1k-20p"),
@@ -97,8 +98,7 @@ def _bars(bench: Run, axis: Axes, groups: Sequence[Group]) -> None:
         width = _BAR / len(brokers)
         pairs = [(place, bench.median(group.figures.get(broker, ""))) for place, group in enumerate(groups)]
         known = [(place, value) for place, value in pairs if value is not None]
-        label = {"kafka": "Apache Kafka", "firn": "Firn, durable", "firn-replicated": "Firn"}[broker]
         at = [place + (number - (len(brokers) - 1) / 2) * width for place, _ in known]
-        axis.bar(at, [value for _, value in known], width, color=_COLOURS[broker], label=label)
+        axis.bar(at, [value for _, value in known], width, color=_COLOURS[broker], label=broker)
     axis.set_xticks(range(len(groups)), [group.label for group in groups])
     axis.spines[["top", "right"]].set_visible(False)
