@@ -35,7 +35,7 @@ class Case:
         return {**_TOPIC, "segment.ms": "1"} if self.segments > 1 else _TOPIC
 
 
-_CASES = (Case(100, 1, 400_000), Case(1000, 10, 160_000))
+_CASES = (Case(100, 1, 200_000), Case(1000, 10, 160_000))
 
 
 def measure(bench: Run) -> None:

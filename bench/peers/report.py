@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from bench import machine
 from harness.paths import REPO
 from peers import plots
 from peers.brokers import KAFKA_JVM, KINDS
@@ -41,28 +41,32 @@ def print_table(rows: Iterable[Row], bench: Run) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def keep(rows: Iterable[Row], bench: Run, file: Path, facts: dict[str, object]) -> None:
+def keep(rows: Iterable[Row], bench: Run, file: Path, facts: dict[str, Any]) -> None:
     """All values of all rounds, and what the table made of them."""
     table = [{**asdict(row), "ratio": row.ratio(bench), "verdict": row.verdict(bench)} for row in rows]
-    content = {
-        "machine": machine(),
-        **facts,
-        "seconds_of": bench.seconds,
-        "failures": bench.failures,
-        "values": dict(bench.values),
-        "rows": table,
-    }
+    measured = {"seconds_of": bench.seconds, "failures": bench.failures, "values": dict(bench.values), "rows": table}
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    file.write_text(json.dumps({**facts, **measured}, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def write_page(rows: Iterable[Row], bench: Run, command: str, seconds: float) -> None:
+def load(files: Iterable[Path], bench: Run) -> list[dict[str, Any]]:
+    """Adds the values of earlier runs, such as of single parts; the facts about each."""
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    for run in runs:
+        for name, values in run["values"].items():
+            bench.values[name] += values
+        bench.failures |= run["failures"]
+        bench.seconds |= run["seconds_of"]
+    return runs
+
+
+def write_page(rows: Iterable[Row], bench: Run, runs: Iterable[dict[str, Any]]) -> None:
     """Replaces what the last run wrote; the rest of the page is written by hand."""
-    lines = [_BEGIN, "", f"Command: `{command}`; rounds: {bench.rounds}; {seconds / 60:.0f} minutes; on {machine()}.", ""]
+    lines = [_BEGIN, "", *(_described(run) for run in runs), ""]
     lines += ["Seconds of each part: " + ", ".join(f"{name} {taken:.0f}" for name, taken in bench.seconds.items()) + ".", ""]
     lines += ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
     lines += ["| " + " | ".join(cells(row, bench)) + " |" for row in rows]
-    lines += ["", *(f"![](benchmarks/{name})" for name in plots.draw(bench, PAGE.with_suffix("")))]
+    lines += ["", *(f"![{name}](benchmarks/{name})\n" for name in plots.draw(bench, PAGE.with_suffix("")))]
     lines += ["", "Compared are:", ""]
     lines += [f"- `{kind.name}`: {kind.what}" for kind in KINDS.values()]
     lines += ["", f"Kafka's JVM: `{' '.join(KAFKA_JVM)}`."]
@@ -72,3 +76,11 @@ def write_page(rows: Iterable[Row], bench: Run, command: str, seconds: float) ->
         page += f"\n{_BEGIN}\n{_END}\n"
     before, rest = page.split(_BEGIN, 1)
     PAGE.write_text(before + "\n".join(lines) + rest.split(_END, 1)[1], encoding="utf-8")
+
+
+def _described(run: dict[str, Any]) -> str:
+    """What ran when and where."""
+    return (
+        f"- `{run['command']}`: {run['rounds']} rounds in {run['seconds'] / 60:.0f} minutes, load "
+        f"{run['load_before'][0]:.1f} before, {run['time'][:16]} UTC, on {run['machine']}"
+    )

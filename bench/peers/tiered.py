@@ -27,7 +27,8 @@ ARCHIVED = 800_000
 _WARM_WRITTEN, _WARM = 300_000, 200_000
 _BROKERS = ("kafka-tiered", "firn-tiered")
 _RATE = 5000
-_SECONDS = 8
+_SECONDS = 6
+_WARM_SECONDS = 2
 _CROWD = 50
 _EIGHT = ("--consumers", 8, "--records", ARCHIVED // 4)
 
@@ -105,11 +106,11 @@ def read(bench: Run, name: str, server: Broker, topic: str, case: str, *args: ob
 def _replay_beside_producer(bench: Run, name: str, server: Broker, cold: str) -> None:
     """The producer's times without anybody else, then while 4 and 8 consumers read the archive without end."""
     topic = server.create_topic("paced", config={**HOT, **KINDS[name].topic})
-    paced = ("--rate", _RATE, "--seconds", _SECONDS, "--warmup-seconds", 3)
+    paced = ("--rate", _RATE, "--seconds", _SECONDS, "--warmup-seconds", _WARM_SECONDS)
     idle = run(server, "produce", topic, *paced, launcher=bench.cores.client)
     bench.add(name, "idle", "p99_ms", idle["latency"]["p99_ms"])
     for replayers in (4, 8):
-        replay = ("--consumers", replayers, "--records", ARCHIVED, "--seconds", _SECONDS + 4)
+        replay = ("--consumers", replayers, "--records", ARCHIVED, "--seconds", _WARM_SECONDS + _SECONDS + 1)
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(run, server, "consume", cold, *replay, launcher=bench.cores.client)
             busy = run(server, "produce", topic, *paced, launcher=bench.cores.client)
