@@ -65,7 +65,7 @@ def write_page(rows: Iterable[Row], bench: Run, runs: Iterable[dict[str, Any]]) 
     lines = [_BEGIN, "", *(_described(run) for run in runs), ""]
     lines += ["Seconds of each part: " + ", ".join(f"{name} {taken:.0f}" for name, taken in bench.seconds.items()) + ".", ""]
     lines += ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
-    lines += ["| " + " | ".join(cells(row, bench)) + " |" for row in rows]
+    lines += ["| " + " | ".join(cells(row, bench)).replace("MISSED", "**MISSED**") + " |" for row in rows]
     lines += ["", *(f"![{name}](benchmarks/{name})\n" for name in plots.draw(bench, PAGE.with_suffix("")))]
     lines += ["", "Compared are:", ""]
     lines += [f"- `{kind.name}`: {kind.what}" for kind in KINDS.values()]
