@@ -67,7 +67,7 @@ chaos: ## clients under faults, and a checker of what they saw (DURATION=600 sec
 
 bench: ## rates and ratios on this machine, as a table (BENCH_ARGS="produce --rounds 3" narrows it)
 	@scripts/setup-bench.sh
-	@cargo build --release --package firn
+	@cargo build --release --workspace
 	@$(PYTHON) bench/bench.py $(BENCH_ARGS)
 
 bench-peers: ## beside Apache Kafka, in turns, and docs/benchmarks.md from it (BENCH_ARGS="produce latency --rounds 3" narrows it)

@@ -15,7 +15,7 @@ def measured(results: Path) -> dict[str, Any]:
     """Runs the benchmark and gives its figures; its own output goes to a log beside the results."""
     figures_file, log = results / "archive.json", results / "archive.log"
     env = {**os.environ, "FIRN_BENCH_JSON": str(figures_file), "FIRN_BENCH_CODEC": "zstd"}
-    command = ["cargo", "bench", "--quiet", "--package", "cold-tier", "--bench", "archive"]
+    command = ["cargo", "bench", "--quiet", "--workspace", "--bench", "archive"]
     results.mkdir(exist_ok=True)
     with log.open("w") as out:
         subprocess.run(command, cwd=REPO, env=env, stdout=out, stderr=subprocess.STDOUT, check=True)  # noqa: S603
