@@ -16,10 +16,15 @@ _PERCENTILES = ("p50_ms", "p99_ms", "p999_ms")
 def measure(bench: Run) -> None:
     """All brokers in turn, unpinned two of them; each first handles some seconds of the same load."""
     for number in range(bench.rounds):
-        for name in _BROKERS:
-            if bench.cores is UNPINNED and name not in ("kafka", "firn"):
-                continue
+        for name in _brokers(bench, number):
             bench.attempt(f"latency, {bench.cores.name}, {name}, round {number + 1}", lambda n=name: _round(bench, n))
+
+
+def _brokers(bench: Run, number: int) -> tuple[str, ...]:
+    """Kafka that flushes is measured once, pinned."""
+    if bench.cores is UNPINNED:
+        return ("kafka", "firn")
+    return _BROKERS if number == 0 else _BROKERS[:-1]
 
 
 def _round(bench: Run, name: str) -> None:

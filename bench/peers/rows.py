@@ -154,6 +154,8 @@ REST = (
     _latency("linger-5", "p999", "produce p99.9 at 5,000/s, linger 5"),
     _latency("linger-0", "p999", "produce p99.9 at 5,000/s, linger 0"),
     _latency("linger-5", "p99", "produce p99 at 5,000/s, linger 5", firn="firn-replicated"),
+    Row("latency", "produce p99 at 5,000/s, linger 5, flushed on every acknowledgement", "ms",
+        "firn/linger-5/p99_ms", "kafka-flush/linger-5/p99_ms"),
     _latency("linger-0", "p99", "produce p99 at 5,000/s, linger 0", firn="firn-replicated"),
     _latency("end-to-end", "p50", "producer to consumer p50, 1,000/s"),
     _latency("end-to-end", "p99", "producer to consumer p99, 1,000/s"),

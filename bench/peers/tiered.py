@@ -34,15 +34,17 @@ _EIGHT = ("--consumers", 8, "--records", ARCHIVED // 4)
 
 
 def measure(bench: Run) -> None:
-    """Both brokers in turn, pinned only."""
+    """Both brokers in turn, pinned only; many readers in the first round only."""
     if bench.cores.name != "pinned":
         return
     for number in range(bench.rounds):
         for name in _BROKERS:
-            bench.attempt(f"tiered, {name}, round {number + 1}", lambda n=name: _round(bench, n))
+            bench.attempt(
+                f"tiered, {name}, round {number + 1}", lambda n=name, first=number == 0: _round(bench, n, first=first)
+            )
 
 
-def _round(bench: Run, name: str) -> None:
+def _round(bench: Run, name: str, *, first: bool) -> None:
     kind = KINDS[name]
     with running(kind, bench.cores, bench.work) as server:
         hot = server.create_topic("hot", config={**HOT, **kind.topic})
@@ -52,11 +54,12 @@ def _round(bench: Run, name: str) -> None:
         cold = server.create_topic("cold", config={**COLD, **kind.topic})
         _archive(bench, name, server, cold, "produce-archive", WRITTEN, CLOSED)
         read(bench, name, server, cold, "tier-cold")
-        read(bench, name, server, cold, "tier-cold-8-same", *_EIGHT, "--from", "same")
-        read(bench, name, server, cold, "tier-cold-8-spread", *_EIGHT, "--from", "spread")
-        _replay_beside_producer(bench, name, server, cold)
+        _replay_beside_producer(bench, name, server, cold, (4, 8) if first else (4,))
         bench.add(name, "tiers-end", "resident_mb", resident_mb(server))
-        _crowd(bench, name, server, cold)
+        if first:
+            read(bench, name, server, cold, "tier-cold-8-same", *_EIGHT, "--from", "same")
+            read(bench, name, server, cold, "tier-cold-8-spread", *_EIGHT, "--from", "spread")
+            _crowd(bench, name, server, cold)
         if isinstance(server, FirnServer):
             _sizes(bench, name, server, cold)
 
@@ -103,13 +106,13 @@ def read(bench: Run, name: str, server: Broker, topic: str, case: str, *args: ob
     return done
 
 
-def _replay_beside_producer(bench: Run, name: str, server: Broker, cold: str) -> None:
-    """The producer's times without anybody else, then while 4 and 8 consumers read the archive without end."""
+def _replay_beside_producer(bench: Run, name: str, server: Broker, cold: str, readers: tuple[int, ...]) -> None:
+    """The producer's times without anybody else, then while so many consumers read the archive without end."""
     topic = server.create_topic("paced", config={**HOT, **KINDS[name].topic})
     paced = ("--rate", _RATE, "--seconds", _SECONDS, "--warmup-seconds", _WARM_SECONDS)
     idle = run(server, "produce", topic, *paced, launcher=bench.cores.client)
     bench.add(name, "idle", "p99_ms", idle["latency"]["p99_ms"])
-    for replayers in (4, 8):
+    for replayers in readers:
         replay = ("--consumers", replayers, "--records", ARCHIVED, "--seconds", _WARM_SECONDS + _SECONDS + 1)
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(run, server, "consume", cold, *replay, launcher=bench.cores.client)
