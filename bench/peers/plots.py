@@ -42,6 +42,7 @@ _PRODUCED = (("1 KiB\nnone", "1k-none"), ("1 KiB\nlz4", "1k-lz4"), ("1 KiB\nzstd
 _CONSUMED = (("hot\nnone", "hot-none"), ("hot\nzstd", "hot-zstd"))
 _LATENCIES = (("linger 5", "linger-5"), ("linger 0", "linger-0"), ("end to end", "end-to-end"))
 
+_PERCENTILES = (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"))
 _REPLAYS = (
     ("hot", "tier-hot"),
     ("cold", "tier-cold"),
@@ -60,11 +61,11 @@ def _throughput(what: str) -> list[Group]:
 def draw(bench: Run, folder: Path) -> list[str]:
     """Writes those pictures that have figures; their file names."""
     folder.mkdir(exist_ok=True)
-    latencies = [_latency(f"{label}\n{what}", case, what) for label, case in _LATENCIES for what in ("p50", "p99", "p999")]
+    latencies = [_latency(f"{label}\n{shown}", case, what) for label, case in _LATENCIES for what, shown in _PERCENTILES]
     tiers = [_tiers(f"read {label}", case, "mb_s") for label, case in _REPLAYS]
     beside = [_tiers(label, case, "p99_ms") for label, case in _BESIDE]
     pictures = (
-        ("cpu", "Broker's CPU seconds per GB", [_throughput("cpu_s_per_gb")], False),
+        ("cpu", "Broker's CPU seconds per GB", [_throughput("cpu_s_per_gb")], True),
         ("rates", "MB/s, broker on one core", [_throughput("mb_s")], False),
         ("latency", "Milliseconds until acknowledged, 5,000/s (end to end: 1,000/s)", [latencies], True),
         ("tiers", "Second tier: MB/s, and p99 of a producer beside readers (ms)", [tiers, beside], False),

@@ -63,10 +63,13 @@ def load(files: Iterable[Path], bench: Run) -> list[dict[str, Any]]:
 def write_page(rows: Iterable[Row], bench: Run, runs: Iterable[dict[str, Any]]) -> None:
     """Replaces what the last run wrote; the rest of the page is written by hand."""
     lines = [_BEGIN, "", *(_described(run) for run in runs), ""]
-    lines += ["Seconds of each part: " + ", ".join(f"{name} {taken:.0f}" for name, taken in bench.seconds.items()) + ".", ""]
+    lines += ["Seconds of each part: " + "; ".join(f"{name} {taken:.0f}" for name, taken in bench.seconds.items()) + ".", ""]
     lines += ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
     lines += ["| " + " | ".join(cells(row, bench)).replace("MISSED", "**MISSED**") + " |" for row in rows]
-    lines += ["", *(f"![{name}](benchmarks/{name})\n" for name in plots.draw(bench, PAGE.with_suffix("")))]
+    lines += [
+        "",
+        *(f"![{name.removesuffix('.svg')}](benchmarks/{name})\n" for name in plots.draw(bench, PAGE.with_suffix(""))),
+    ]
     lines += ["", "Compared are:", ""]
     lines += [f"- `{kind.name}`: {kind.what}" for kind in KINDS.values()]
     lines += ["", f"Kafka's JVM: `{' '.join(KAFKA_JVM)}`."]
@@ -81,6 +84,6 @@ def write_page(rows: Iterable[Row], bench: Run, runs: Iterable[dict[str, Any]]) 
 def _described(run: dict[str, Any]) -> str:
     """What ran when and where."""
     return (
-        f"- `{run['command']}`: {run['rounds']} rounds in {run['seconds'] / 60:.0f} minutes, load "
+        f"- `{run['command']}`: rounds: {run['rounds']}, minutes: {run['seconds'] / 60:.0f}, load "
         f"{run['load_before'][0]:.1f} before, {run['time'][:16]} UTC, on {run['machine']}"
     )
