@@ -10,8 +10,9 @@
 //! comes from the ledger alone; the high watermark only counts what is durable and never goes back while the partition
 //! is led here. Progress is published through one watch channel that produce acknowledgements and long polls await.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 mod archive;
+mod damage;
 mod lookup;
 mod read;
 
@@ -88,6 +90,10 @@ pub(crate) struct Partition {
     ledger: ArcSwapOption<ManifestPointer>,
     progress: watch::Sender<Progress>,
     archive: Mutex<ArchiveHealth>,
+    /// Bases of segments found damaged, and whether the archive has them: what was told already.
+    damaged: Mutex<BTreeSet<(Offset, bool)>>,
+    /// Local segments below are damaged, or lie before one that is; the archive has all of them.
+    damaged_end: AtomicI64,
     /// Held by background work, one at a time: settling, retention, the sweep.
     pub(crate) background: Arc<tokio::sync::Mutex<()>>,
     /// True when the bucket may hold objects of the partition that no manifest names.
@@ -108,6 +114,8 @@ impl Partition {
             ledger: ArcSwapOption::empty(),
             progress: watch::Sender::new(progress),
             archive: Mutex::default(),
+            damaged: Mutex::default(),
+            damaged_end: AtomicI64::new(Offset::MIN),
             background: Arc::default(),
             // A crash may have left something.
             is_unswept: AtomicBool::new(true),

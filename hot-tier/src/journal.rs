@@ -31,6 +31,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
 
 pub(crate) mod entry;
+mod mend;
 pub(crate) mod replay;
 mod slot;
 

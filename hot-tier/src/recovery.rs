@@ -57,6 +57,9 @@ pub struct RecoveryReport {
     pub cut: usize,
     /// What was damaged or lost, in words; empty after any crash of a disk that keeps its promises.
     pub damage: Vec<String>,
+    /// Single bits of the journal that had changed and were put right, in words. A write that a power cut tore may, rarely,
+    /// look the same: it is completed then.
+    pub mended: Vec<String>,
 }
 
 /// An open tier, before its threads run.
@@ -99,6 +102,7 @@ pub(crate) fn recover(setting: Setting) -> Result<Recovered, StorageError> {
     let mut tail = Tail::open(&*disk, &journal)?;
     tail.replay(from, |entry, place| plans.add(entry, place))?;
     report.damage.append(&mut tail.damage);
+    report.mended.append(&mut tail.mended);
     report.entries = plans.entries;
     let found = tail.found(plans.past_lsn);
     let checkpoint_first = !has_checkpoint;
@@ -111,7 +115,7 @@ pub(crate) fn recover(setting: Setting) -> Result<Recovered, StorageError> {
     tail.sync()?;
     let mut report = finder.report;
     report.partitions = partitions.len();
-    report.clean = was_clean && report.entries == 0 && report.damage.is_empty();
+    report.clean = was_clean && report.entries == 0 && report.damage.is_empty() && report.mended.is_empty();
     Ok(Recovered { core, partitions, report, checkpoint_first })
 }
 

@@ -363,7 +363,7 @@ impl Segment {
             return Ok(WalkEnd { position: range.start, damage: None });
         }
         let file = self.open_log(files)?;
-        walk(&*file, range, depth, visit).map_err(|e| self.io("read", e))
+        walk(&*file, range, (depth, self.base), visit).map_err(|e| self.io("read", e))
     }
 }
 

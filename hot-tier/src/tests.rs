@@ -1,6 +1,7 @@
 //! The tier as its users see it, on disks that fail.
 
 mod append;
+mod bit_flips;
 mod damage;
 mod decoders;
 mod fixture;

@@ -86,6 +86,9 @@ impl HotTier {
         for damage in &report.damage {
             tracing::error!(%damage, "recovery found damage");
         }
+        for mended in &report.mended {
+            tracing::error!(%mended, "recovery put a changed bit right");
+        }
         tracing::info!(
             partitions = report.partitions,
             entries = report.entries,

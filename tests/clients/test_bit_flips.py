@@ -1,6 +1,6 @@
-"""The disk changes a single bit of a file: that is told, and nothing wrong is served.
+"""The disk changes a single bit of a file: that is told, nothing wrong is served, and the archive stands in where it can.
 
-The files beside the segments are changed while the broker is stopped.
+Every kind of file that a broker keeps is changed, most while the broker is stopped, segments while it runs, too.
 """
 
 import random
@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from harness import requests
+from harness.batches import headers_of
 from harness.firn import FirnServer
+from harness.parquet_rows import pyarrow_rows
 from harness.process import wait_until
 from harness.records import Row, consume, expect_same, generated, produce
 from harness.stores import folder_store
@@ -87,14 +90,129 @@ def archived(server: FirnServer, topic: str) -> int:
     return wait_until("closed segments to be archived", done)
 
 
+def local_start(server: FirnServer, topic: str) -> int:
+    """First offset on the local disk."""
+    return int(server.archive_status([topic])[0]["local_start"])
+
+
 def errors_of(server: FirnServer, *words: str) -> list[str]:
     """Lines of this run's log at ERROR that hold all of these words."""
     return [line for line in server.log_text().splitlines() if " ERROR " in line and all(word in line for word in words)]
 
 
+@pytest.mark.parametrize("position", ["the offset", "the length", "the epoch", "the records"])
+@pytest.mark.parametrize("when", ["running", "stopped"])
+def test_a_changed_segment_is_read_from_the_archive_and_dropped(start: StartNew, when: str, position: str) -> None:
+    server = start()
+    topic, rows = filled(server, ARCHIVED_TOO)
+    archived(server, topic)
+    if when == "stopped":
+        server.stop()
+    path = segments_of(server, topic)[2]
+    at = {"the offset": 6, "the length": 10, "the epoch": 15, "the records": 300}[position]
+    flip(path, at)
+    if when == "stopped":
+        server.start()
+    expect_same(rows, consume(server.bootstrap, topic))
+    assert errors_of(server, path.name, f"topic={topic}", "partition=0", "the archive has its records"), server.tail()
+    behind = int(segments_of(server, topic)[-1].stem)
+    wait_until("the damaged segment to leave the disk", lambda: not path.exists() and local_start(server, topic) > 0)
+    assert local_start(server, topic) <= behind, "what is sound stays"
+    expect_same(rows, consume(server.bootstrap, topic))
+    expect_same(rows, consume(server.bootstrap, topic, **{"check.crcs": False}))
+
+
+def segments_of(server: FirnServer, topic: str) -> list[Path]:
+    """As `segments`, also while the server is stopped."""
+    return segments(server, topic)
+
+
+def test_a_changed_segment_that_is_not_archived_is_refused_and_told(start: StartNew) -> None:
+    """It is neither served nor archived; what lies around it is; giving it up lets the archive go on."""
+    server = start()
+    topic, rows = filled(server, UNTIERED)
+    path, follower = segments(server, topic)[2:4]
+    base, end = int(path.stem), int(follower.stem)
+    first_batch = 12 + int.from_bytes(path.read_bytes()[8:12])
+    flip(path, first_batch + 100)
+    with Wire(server.host, server.port) as wire:
+        first = requests.fetch_one(wire, topic, base)
+        assert first.error_code == requests.NONE, "the batches before the damage are sound"
+        header = headers_of(first.records)[-1]
+        damaged = header[0] + header[2]
+        assert requests.fetch_one(wire, topic, damaged).error_code == requests.CORRUPT_MESSAGE
+        assert requests.fetch_one(wire, topic, end).error_code == requests.NONE
+        for offset in range(0, RECORDS, 7):
+            answer = requests.fetch_one(wire, topic, offset)
+            if answer.error_code == requests.NONE:
+                assert headers_of(answer.records)[0][0] <= offset
+            else:
+                assert answer.error_code == requests.CORRUPT_MESSAGE and base <= offset < end
+    (line,) = errors_of(server, path.name, "not archived")
+    for told in (f"topic={topic}", "partition=0", f"offset={damaged}", f"segment_end={end}", "restore the file"):
+        assert told in line, line
+    alter(server, topic, "remote.storage.enable=true")
+
+    def refused() -> bool:
+        status = server.archive_status([topic])[0]
+        assert path.name in (status["last_error"] or ""), status
+        assert status["archived_end"] <= base, status
+        return True
+
+    wait_until("the archive to refuse it", refused)
+    assert errors_of(server, path.name, "cannot be archived")
+    assert all(row.offset < base for row in pyarrow_rows(server.archived_files(topic)))
+    admin = server.admin()
+    given_up = TopicPartition(topic, 0, end)
+    admin.delete_records([given_up])[given_up].result(20)
+    sound = [row for row in rows if row.offset >= end]
+    expect_same(sound, consume(server.bootstrap, topic))
+    wait_until("the archive to go on", lambda: server.archive_status([topic])[0]["archived_end"] > end, 60)
+    expect_same(sound, consume(server.bootstrap, topic))
+
+
 def alter(server: FirnServer, topic: str, setting: str) -> None:
     """Changes a setting by Firn's own command."""
     server.cli("topic", "alter", topic, "--bootstrap", server.bootstrap, "--config", setting)
+
+
+def test_the_open_segment_is_watched_too(start: StartNew) -> None:
+    server = start()
+    topic, rows = filled(server, ARCHIVED_TOO)
+    archived(server, topic)
+    path = segments(server, topic)[-1]
+    flip(path, 80)
+    with Wire(server.host, server.port) as wire:
+        assert requests.fetch_one(wire, topic, int(path.stem)).error_code == requests.CORRUPT_MESSAGE
+    assert errors_of(server, path.name, "not archived")
+    flip(path, 80)
+    expect_same(rows, consume(server.bootstrap, topic))
+
+
+@pytest.mark.parametrize("suffix", ["index", "timeindex"])
+def test_a_changed_index_changes_no_answer(start: StartNew, suffix: str) -> None:
+    server = start()
+    topic, rows = filled(server, UNTIERED)
+    times = sorted({row.timestamp for row in rows})[:: len(rows) // 60]
+
+    def answers() -> list[int]:
+        with Wire(server.host, server.port) as wire:
+            return [requests.list_offset(wire, topic, time).offset for time in times]
+
+    expected = answers()
+    rng = random.Random(11)
+    named = 0
+    for _ in range(4):
+        server.stop()
+        for path in sorted(partition_dir(server, topic).glob(f"*.{suffix}")):
+            size = path.stat().st_size
+            if size:
+                flip(path, rng.randrange(size), 1 << rng.randrange(8))
+        server.start()
+        assert answers() == expected
+        expect_same(rows, consume(server.bootstrap, topic))
+        named += sum("index" in line and "damaged" in line for line in server.log_text().splitlines())
+    assert named > 0, "no line of the log names a damaged index"
 
 
 def test_changed_snapshots_of_producers_are_not_believed(start: StartNew) -> None:
@@ -143,19 +261,23 @@ def journal_entries(server: FirnServer) -> list[tuple[int, Path, int]]:
     return sorted(found)
 
 
-def test_a_changed_journal_costs_nothing_that_segments_have(start: StartNew) -> None:
-    """An entry that others follow; the last one cannot be told from a write that a crash tore."""
+@pytest.mark.parametrize("which", [-3, -1], ids=["others follow", "the last"])
+def test_a_changed_journal_costs_nothing(start: StartNew, which: int) -> None:
+    """One bit is put right, also in what was flushed last; several are taken from the segments where others follow."""
     server = start()
     topic, rows = filled(server, UNTIERED)
     for turn in range(3):
         for part in range(5):
             rows += produce(server.bootstrap, topic, generated(20, seed=10 * turn + part))
         server.kill()
-        _, path, at = journal_entries(server)[-3]
-        flip(path, at + 70)
+        _, path, at = journal_entries(server)[which]
+        flip(path, at + 70, 1 << turn)
+        if which == -3 and turn == 2:
+            flip(path, at + 71)
         server.start()
         expect_same(rows, consume(server.bootstrap, topic))
-        assert errors_of(server, "the journal is damaged"), server.tail()
+        told = "the journal is damaged" if which == -3 and turn == 2 else "had changed and was put right"
+        assert errors_of(server, told), server.tail()
 
 
 def test_a_changed_metadata_file_is_refused_or_harmless(start: StartNew) -> None:

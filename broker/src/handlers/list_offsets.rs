@@ -78,6 +78,7 @@ async fn look_up(
         warn!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot look up an offset");
         match error {
             LookupError::Hot(_) => ErrorCode::KafkaStorageError,
+            LookupError::Damaged(_) => ErrorCode::CorruptMessage,
             // Retriable: the object store may answer the next time.
             LookupError::Cold(_) | LookupError::Slow(_) => ErrorCode::LeaderNotAvailable,
         }

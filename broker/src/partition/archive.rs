@@ -15,9 +15,10 @@ use model::archive::ManifestPointer;
 use model::segment::SealedSegment;
 use model::{Offset, TimestampMs};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use super::damage::ADVICE;
 use super::{NotCommitted, Partition};
 use crate::crash_point::crash_point;
 use crate::metadata::{Metadata, SubmitError};
@@ -143,10 +144,20 @@ impl Partition {
                 let pause = MIN_PAUSE.saturating_mul(2_u32.saturating_pow(health.failures)).min(MAX_PAUSE);
                 health.failures = health.failures.saturating_add(1);
                 health.retry_at = Some(Instant::now() + pause);
-                warn!(topic = %self.topic, partition = self.id.partition, %error, retry_in = ?pause, "archiving failed, nothing is lost");
+                self.report(&error, pause);
                 metrics::counter!("firn_archive_failures_total").increment(1);
                 health.last_error = Some(error.to_string());
             }
+        }
+    }
+
+    fn report(&self, error: &SettleError, retry_in: Duration) {
+        let (topic, partition) = (&self.topic, self.id.partition);
+        if let SettleError::Cold(ArchiveError::DamagedSegment { .. }) = error {
+            let folder = self.log.dir().display();
+            error!(%topic, partition, %error, %folder, ?retry_in, "a local segment is damaged and cannot be archived: {ADVICE}");
+        } else {
+            warn!(%topic, partition, %error, ?retry_in, "archiving failed, nothing is lost");
         }
     }
 
@@ -255,7 +266,7 @@ impl Partition {
         let settings = self.log.settings();
         let (max_age_ms, max_bytes) = (settings.local_retention_ms, settings.local_retention_bytes);
         let limits = hot_tier::RetentionLimits { max_age_ms, max_bytes };
-        let wanted = self.log.retention_end(limits, now).max(pointer.log_start);
+        let wanted = self.log.retention_end(limits, now).max(pointer.log_start).max(self.damaged_end());
         crash_point("archive.evicting");
         let evicted = self.log.evict_below(wanted.min(pointer.archived_end))?;
         if evicted.segments > 0 {

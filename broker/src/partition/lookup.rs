@@ -1,8 +1,10 @@
 //! Finding offsets: by timestamp, by leader epoch, and the points that the protocol has names for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cold_tier::ColdTier;
+use hot_tier::StorageError;
 use model::archive::ManifestPointer;
 use model::{LeaderEpoch, NO_LEADER_EPOCH, NO_TIMESTAMP, Offset, TimestampMs};
 use protocol::ErrorCode;
@@ -26,6 +28,9 @@ pub(crate) enum LookupError {
     /// The local disk.
     #[error("cannot search the local log: {0}")]
     Hot(#[from] hot_tier::ReadError),
+    /// The local disk changed what was written.
+    #[error("the local log is damaged: {0}")]
+    Damaged(String),
     /// The object store.
     #[error("cannot search the archive: {0}")]
     Cold(#[from] cold_tier::ReadError),
@@ -70,7 +75,7 @@ impl Partition {
     ///
     /// # Errors
     /// [`LookupError`] when a tier cannot be searched.
-    pub(crate) async fn offset_at(&self, timestamp: TimestampMs) -> Result<Option<Point>, LookupError> {
+    pub(crate) async fn offset_at(self: &Arc<Self>, timestamp: TimestampMs) -> Result<Option<Point>, LookupError> {
         if let Some((cold, pointer)) = self.archive_below_local() {
             let found = self.in_time(cold.offset_for_timestamp(&pointer, timestamp)).await?;
             let found = found.filter(|p| p.offset < self.log.local_start());
@@ -78,8 +83,28 @@ impl Partition {
                 return Ok(Some(Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch }));
             }
         }
-        let found = self.log.offset_for_timestamp(timestamp)?.filter(|p| p.offset < self.high_watermark());
+        let found = match self.log.offset_for_timestamp(timestamp) {
+            Err(hot_tier::ReadError::Storage(damage @ StorageError::Damaged { .. })) => {
+                return self.offset_beside_damage(&damage, timestamp).await;
+            }
+            found => found?.filter(|p| p.offset < self.high_watermark()),
+        };
         Ok(found.map(|p| Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch }))
+    }
+
+    /// As [`Partition::offset_at`], when a local segment is damaged: the archive can tell, if it holds the segment.
+    async fn offset_beside_damage(
+        self: &Arc<Self>,
+        damage: &StorageError,
+        timestamp: TimestampMs,
+    ) -> Result<Option<Point>, LookupError> {
+        if self.meet_damage_anywhere(damage)
+            && let Some(pointer) = self.archive_from_now()
+            && let Some(p) = self.in_time(self.cold.offset_for_timestamp(&pointer, timestamp)).await?
+        {
+            return Ok(Some(Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch }));
+        }
+        Err(LookupError::Damaged(damage.to_string()))
     }
 
     /// The record with the largest timestamp, the first of several.
@@ -136,8 +161,12 @@ impl Partition {
     ///
     /// The pointer begins at the log start of now: the ledger's follows later, and not before the store answers.
     fn archive_below_local(&self) -> Option<(&ColdTier, ManifestPointer)> {
+        let pointer = self.archive_from_now()?;
+        (pointer.log_start < self.log.local_start()).then_some((&self.cold, pointer))
+    }
+
+    fn archive_from_now(&self) -> Option<ManifestPointer> {
         let pointer = self.ledger()?;
-        let log_start = self.log_start();
-        (log_start < self.log.local_start()).then(|| (&self.cold, ManifestPointer { log_start, ..(*pointer).clone() }))
+        Some(ManifestPointer { log_start: self.log_start(), ..(*pointer).clone() })
     }
 }

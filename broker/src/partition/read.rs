@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cold_tier::ColdFetch;
-use hot_tier::ReadLimits;
+use hot_tier::{ReadLimits, StorageError};
 use model::Offset;
 use tokio::time::Instant;
 
@@ -53,6 +53,9 @@ pub(crate) enum ReadFailure {
     /// The local disk.
     #[error("cannot read the local log: {0}")]
     Hot(#[source] hot_tier::ReadError),
+    /// The local disk changed what was written, and the archive does not have it.
+    #[error("the local log is damaged: {0}")]
+    Damaged(#[source] StorageError),
     /// The object store; trying again may help.
     #[error("cannot read the archive: {0}")]
     Cold(#[source] cold_tier::ReadError),
@@ -74,6 +77,11 @@ impl Partition {
             match self.read_hot(&request) {
                 // The segment was evicted between the look and the read: the archive has it.
                 Err(hot_tier::ReadError::OutOfRange { .. }) if from < self.log.local_start() => {}
+                Err(hot_tier::ReadError::Storage(damage @ StorageError::Damaged { .. })) => {
+                    if !self.meet_damage(from, &damage) {
+                        return Err(ReadFailure::Damaged(damage));
+                    }
+                }
                 read => return read.map_err(ReadFailure::Hot),
             }
         }

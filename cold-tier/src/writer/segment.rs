@@ -135,7 +135,11 @@ fn visit_batch<V: Visitor>(
 }
 
 fn damaged(segment: &SealedSegment, offset: Offset, reason: &str) -> ArchiveError {
-    ArchiveError::DamagedSegment { partition: segment.partition, offset, reason: reason.to_owned() }
+    ArchiveError::DamagedSegment {
+        partition: segment.partition,
+        offset,
+        reason: format!("{:020}.log: {reason}", segment.base_offset),
+    }
 }
 
 /// Aborted transactions by producer.

@@ -1,16 +1,19 @@
 //! Reading the journal at start.
 //!
-//! Entries are read from the checkpoint's position on. Where the next one is not intact there are three cases:
+//! Entries are read from the checkpoint's position on. Where the next one is not intact there are four cases:
 //! 1. Another file begins behind this very position, with an intact entry: the chain goes on there.
-//! 2. A later entry says that this position was durable when it was written: the entry is *damaged* (a disk that lies, a
+//! 2. One bit of it has changed: that is put right ([`mend`](super::mend)) and reported.
+//! 3. A later entry says that this position was durable when it was written: the entry is *damaged* (a disk that lies, a
 //!    flipped bit). It is skipped and reported; the entries behind it still count.
-//! 3. Otherwise this is the torn tail of a power cut, and everything from here on is void.
+//! 4. Otherwise this is the torn tail of a power cut, and everything from here on is void.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::path::Path;
 
 use super::FoundSlots;
-use super::entry::{Entry, decode};
+use super::entry::{ENTRY_HEADER_LEN, Entry, decode};
+use super::mend::{flip_in_entry, is_near};
 use super::slot::{SLOT_HEADER_LEN, Slot, parse_slot_name};
 use crate::disk::Disk;
 use crate::error::StorageError;
@@ -36,6 +39,8 @@ pub(crate) struct Tail {
     free: Vec<Slot>,
     /// What was wrong, for the recovery report.
     pub(crate) damage: Vec<String>,
+    /// Changed bits that were put right.
+    pub(crate) mended: Vec<String>,
     end_lsn: u64,
 }
 
@@ -67,13 +72,16 @@ impl Tail {
     /// Those of the disk; files that are not intact are free, no error.
     pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, StorageError> {
         let entries = disk.list(dir).map_err(|e| StorageError::io("list", dir, e))?;
-        let (mut slots, mut free) = (Vec::new(), Vec::new());
+        let (mut slots, mut free, mut mended) = (Vec::new(), Vec::new(), Vec::new());
         for index in entries.iter().filter_map(|entry| parse_slot_name(&entry.name)) {
-            let (slot, is_used) = Slot::open(disk, dir, index)?;
+            let (slot, is_used, is_mended) = Slot::open(disk, dir, index)?;
+            if is_mended {
+                mended.push(format!("one bit of {}'s header had changed and was put right", slot.path.display()));
+            }
             if is_used && slot.bytes <= SLOT_BYTES_MAX { slots.push(slot) } else { free.push(slot) }
         }
         slots.sort_by_key(|slot| slot.start_lsn);
-        Ok(Tail { used: vec![false; slots.len()], slots, free, damage: Vec::new(), end_lsn: 0 })
+        Ok(Tail { used: vec![false; slots.len()], slots, free, damage: Vec::new(), mended, end_lsn: 0 })
     }
 
     /// Shows `visit` every entry from `from` on, in order; without `from`, those of the newest unbroken chain.
@@ -102,6 +110,9 @@ impl Tail {
             } else if let Some(next) = self.following(lsn)? {
                 lsn = next.start_lsn;
                 current = Some(next);
+            } else if let Some((file, at)) = self.mend(lsn)? {
+                self.mended.push(format!("one bit of the journal at position {at} had changed and was put right"));
+                (lsn, current) = (at, Some(file));
             } else if let Some((resume, slot)) = self.end_of_damage(file, lsn)? {
                 self.damage.push(format!("the journal is damaged from position {lsn} to {resume}"));
                 lsn = resume;
@@ -154,6 +165,34 @@ impl Tail {
             }
         }
         found
+    }
+
+    /// The file with the entry that goes on at `lsn`, and its position, once a changed bit of it was put right.
+    fn mend(&self, lsn: u64) -> Result<Option<(Loaded, u64)>, StorageError> {
+        for (index, slot) in self.slots.iter().enumerate() {
+            let covers = (slot.start_lsn..slot.start_lsn.saturating_add(slot.capacity())).contains(&lsn);
+            let at = match (slot.after_lsn == lsn && slot.start_lsn >= lsn, covers) {
+                (true, _) => slot.start_lsn,
+                (false, true) => lsn,
+                (false, false) => continue,
+            };
+            let position = SLOT_HEADER_LEN + (at - slot.start_lsn);
+            let mut head = Vec::new();
+            let read = slot.file.read_into(&mut head, ENTRY_HEADER_LEN, position);
+            read.map_err(|e| StorageError::io("read", &slot.path, e))?;
+            if !is_near(&head, at) {
+                continue;
+            }
+            let mut loaded = self.load(index)?;
+            let start = usize::try_from(position).unwrap_or(usize::MAX);
+            let Some(flip) = loaded.bytes.get(start..).and_then(|bytes| flip_in_entry(bytes, at)) else { continue };
+            let byte = &mut loaded.bytes[start + flip.byte];
+            *byte ^= flip.mask;
+            let put = slot.file.write_at(&[IoSlice::new(&[*byte])], position + flip.byte as u64);
+            put.map_err(|e| StorageError::io("mend", &slot.path, e))?;
+            return Ok(Some((loaded, at)));
+        }
+        Ok(None)
     }
 
     fn load(&self, index: usize) -> Result<Loaded, StorageError> {

@@ -9,7 +9,8 @@
 //! 4096  …  entries
 //! ```
 //!
-//! The header is synced before an entry is written. A file whose header is not intact is free. Overwriting blocks that exist makes `fdatasync` cheap: no metadata changes.
+//! The header is synced before an entry is written. A file whose header is not
+//! intact is free, but for one changed bit, which is put right. Overwriting blocks that exist makes `fdatasync` cheap: no metadata changes.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::BufMut;
 
+use super::mend::flip_in;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::StorageError;
 use crate::fields::{Fields, crc32c};
@@ -67,17 +69,23 @@ impl Slot {
         Ok(Slot { index, path, file, bytes, start_lsn: 0, after_lsn: 0 })
     }
 
-    /// Opens a file that is there; true when it is in use.
-    pub(crate) fn open(disk: &dyn Disk, dir: &Path, index: u32) -> Result<(Self, bool), StorageError> {
+    /// Opens a file that is there; first true when it is in use, then when a changed bit of its header was put right.
+    pub(crate) fn open(disk: &dyn Disk, dir: &Path, index: u32) -> Result<(Self, bool, bool), StorageError> {
         let path = dir.join(slot_name(index));
         let wrap = |e| StorageError::io("open the journal file", &path, e);
         let file = disk.open(&path, Open::Existing).map_err(wrap)?;
         let bytes = file.len().map_err(wrap)?;
         let mut header = Vec::new();
         file.read_into(&mut header, HEADER_LEN, 0).map_err(wrap)?;
-        let lsns = parse_header(&header, bytes);
+        let mut lsns = parse_header(&header, bytes);
+        let mended = lsns.is_none().then(|| flip_in(&header, |header| parse_header(header, bytes).is_some())).flatten();
+        if let Some(flip) = mended {
+            header[flip.byte] ^= flip.mask;
+            file.write_at(&[IoSlice::new(&header)], 0).map_err(wrap)?;
+            lsns = parse_header(&header, bytes);
+        }
         let (start_lsn, after_lsn) = lsns.unwrap_or_default();
-        Ok((Slot { index, path, file, bytes, start_lsn, after_lsn }, lsns.is_some()))
+        Ok((Slot { index, path, file, bytes, start_lsn, after_lsn }, lsns.is_some(), mended.is_some()))
     }
 
     /// Takes the file into use from `start_lsn` on, behind entries that end at `after_lsn`. Synced: if a power cut took

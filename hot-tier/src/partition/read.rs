@@ -1,15 +1,20 @@
-//! Reading whole batches from an offset on, without a lock.
+//! Reading whole batches from an offset on, without a lock on the log.
+//!
+//! Every batch is checked before it is answered: its checksum, and that its offset and leader epoch fit the log. A disk may
+//! change bytes at any time, most consumers look at no checksum, and none could tell that an offset is wrong. It costs
+//! one pass over bytes that the read has just brought into the processor's cache.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::Offset;
-use model::batch::BatchHeader;
+use model::batch::{BatchHeader, BatchView, HEADER_LEN};
+use model::{NO_LEADER_EPOCH, Offset};
 
 use super::PartitionLog;
 use crate::error::{ReadError, StorageError};
+use crate::leader_epochs::LeaderEpochs;
 use crate::segment::{Located, Segment};
 
 /// How often a reader looks again while files go away under it, and how long it pauses between.
@@ -43,8 +48,8 @@ impl PartitionLog {
     /// `upper` is there, or when the first batch is larger than allowed.
     ///
     /// # Errors
-    /// [`ReadError::OutOfRange`] when `from` is not in `[local start, log end]`; [`StorageError::Damaged`] when the bytes
-    /// are no batches. Checksums are not looked at: the consumer does.
+    /// [`ReadError::OutOfRange`] when `from` is not in `[local start, log end]`; [`StorageError::Damaged`] when the first
+    /// batch is not what was written.
     pub fn read(&self, from: Offset, limits: ReadLimits) -> Result<LogRead, ReadError> {
         self.undisturbed(|| self.try_read(from, limits))
     }
@@ -83,9 +88,6 @@ impl PartitionLog {
             return Ok(nothing);
         }
         let Some((segment, first)) = self.locate(from)? else { return Ok(nothing) };
-        if first.header.next_offset() > upper {
-            return Ok(nothing);
-        }
         let len = if first.header.size_bytes() <= limits.max_bytes {
             limits.max_bytes
         } else if limits.at_least_one {
@@ -93,7 +95,8 @@ impl PartitionLog {
         } else {
             return Ok(nothing);
         };
-        self.read_batches(&segment, first, len, upper).map_err(ReadError::from)
+        let read = self.read_batches(&segment, first, len, upper)?;
+        Ok(if read.records.is_empty() { nothing } else { read })
     }
 
     /// The batch that contains `offset`, or the next one behind it.
@@ -110,35 +113,87 @@ impl PartitionLog {
         Ok(None)
     }
 
-    /// Reads up to `len` bytes from a batch on and cuts them behind the last whole batch below `upper`.
-    fn read_batches(
+    /// Reads up to `len` bytes from a batch on and cuts them behind the last whole and intact batch below `upper`.
+    pub(super) fn read_batches(
         &self,
         segment: &Segment,
         first: Located,
         len: usize,
         upper: Offset,
     ) -> Result<LogRead, StorageError> {
-        let available = usize::try_from(segment.size().saturating_sub(first.position)).unwrap_or(usize::MAX);
-        let len = len.min(available);
+        // The size first: what it covers lies below the offset that is loaded after it.
+        let size = segment.size();
+        let segment_end = segment.next();
+        let available = usize::try_from(size.saturating_sub(first.position)).unwrap_or(usize::MAX);
+        // One header more than asked for: it tells whether the offset of the batch before it can be right.
+        let wanted = len.saturating_add(HEADER_LEN).min(available);
         let file = segment.open_log(&self.core.files)?;
-        let mut bytes = Vec::with_capacity(len);
-        file.read_into(&mut bytes, len, first.position).map_err(|e| segment.io("read", e))?;
+        let mut bytes = Vec::with_capacity(wanted);
+        file.read_into(&mut bytes, wanted, first.position).map_err(|e| segment.io("read", e))?;
+        let epochs = self.epochs.read();
+        let mut place = Place { lowest: segment.base(), is_exact: first.position == 0, segment_end, upper };
         let mut end = 0;
-        let mut next_offset = first.header.base_offset;
-        while end < bytes.len() {
-            let Ok(header) = BatchHeader::parse(&bytes[end..]) else { break };
-            let whole = end.checked_add(header.size_bytes()).filter(|whole| *whole <= bytes.len());
-            let (Some(whole), true) = (whole, header.base_offset >= next_offset) else { break };
+        while end < bytes.len().min(len) {
+            let header = match place.check(&bytes[end..], &epochs) {
+                Ok(header) if end + header.size_bytes() <= len => header,
+                Ok(_) => break,
+                // What lies before it can be answered; the next read begins here.
+                Err(_) if end > 0 => break,
+                Err(what) => return Err(segment.damaged(first.position, what)),
+            };
             if header.next_offset() > upper {
                 break;
             }
-            end = whole;
-            next_offset = header.next_offset();
+            end += header.size_bytes();
+            place = Place { lowest: header.next_offset(), is_exact: true, ..place };
         }
-        if end == 0 {
-            return Err(segment.damaged(first.position, "the bytes changed while they were read"));
-        }
+        drop(epochs);
         bytes.truncate(end);
-        Ok(LogRead { records: Bytes::from(bytes), base_offset: first.header.base_offset, next_offset })
+        let base_offset = first.header.base_offset;
+        let next_offset = if end == 0 { base_offset } else { place.lowest };
+        Ok(LogRead { records: Bytes::from(bytes), base_offset, next_offset })
+    }
+}
+
+/// Where the next batch of a read must be. Kafka's checksum leaves out a batch's offset and leader epoch: these are
+/// compared with what the log knows otherwise.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Its offset is not below this one.
+    lowest: Offset,
+    /// A batch that begins at `lowest` follows the one before without a gap.
+    is_exact: bool,
+    /// All of the segment's batches end at or below.
+    segment_end: Offset,
+    /// Batches from here on may be of an append that is under way: their epoch is not known yet.
+    upper: Offset,
+}
+
+impl Place {
+    /// The header of the batch at the start of `bytes`; says what is wrong when the batch is not what was written.
+    fn check(&self, bytes: &[u8], epochs: &LeaderEpochs) -> Result<BatchHeader, String> {
+        let batch = BatchView::parse(bytes).map_err(|e| e.to_string())?;
+        batch.verify_crc().map_err(|e| e.to_string())?;
+        let header = batch.header;
+        let (base, next) = (header.base_offset, header.next_offset());
+        if base < self.lowest || next > self.segment_end {
+            let (lowest, end) = (self.lowest, self.segment_end);
+            return Err(format!("a batch of offsets {base} to {} lies outside {lowest} to {end}", next - 1));
+        }
+        if let Ok(follower) = BatchHeader::parse(&bytes[batch.bytes.len()..])
+            && follower.base_offset < next
+            && !(self.is_exact && base == self.lowest)
+        {
+            return Err(format!(
+                "a batch of offsets {base} to {} is followed by offset {}",
+                next - 1,
+                follower.base_offset
+            ));
+        }
+        let known = epochs.at(base);
+        if base < self.upper && known != NO_LEADER_EPOCH && known != header.leader_epoch {
+            return Err(format!("the batch at offset {base} has leader epoch {}, not {known}", header.leader_epoch));
+        }
+        Ok(header)
     }
 }

@@ -72,12 +72,12 @@ impl PartitionLog {
         timestamp: TimestampMs,
         start: Offset,
     ) -> Result<Option<TimestampedOffset>, ReadError> {
-        let file = segment.open_log(&self.core.files)?;
-        let len = batch.header.size_bytes();
-        let mut bytes = Vec::with_capacity(len);
-        file.read_into(&mut bytes, len, batch.position).map_err(|e| segment.io("read", e))?;
+        let read = self.read_batches(segment, batch, batch.header.size_bytes(), self.log_end())?;
+        if read.records.is_empty() {
+            return Ok(None);
+        }
         let damaged = |e: model::batch::BatchError| ReadError::from(segment.damaged(batch.position, e.to_string()));
-        let view = BatchView::parse(&bytes).map_err(damaged)?;
+        let view = BatchView::parse(&read.records).map_err(damaged)?;
         let mut buffer = RecordsBuffer::new(DECOMPRESSED_BYTES_MAX);
         for record in view.records(&mut buffer).map_err(damaged)? {
             let record = record.map_err(damaged)?;

@@ -7,7 +7,7 @@ use model::batch::BatchHeader;
 use model::{Offset, TimestampMs};
 
 use super::scan::Depth;
-use super::{Found, Located, SPARSE_BYTES_MAX, Segment};
+use super::{Found, Located, SPARSE_BYTES_MAX, Segment, TimeEntry};
 use crate::error::StorageError;
 use crate::open_files::OpenFiles;
 
@@ -28,6 +28,11 @@ impl Segment {
             // The index lost entries in a power cut: this lookup was slow, the next ones will not be.
             let _ = self.rebuild_indexes(files, REBUILD_INTERVAL_BYTES);
         }
+        let is_behind = found.map_or(offset < self.next(), |found| found.header.base_offset > offset);
+        if is_behind {
+            // A gap, or a batch that was passed over because its last offset has changed: its checksum tells.
+            return self.walk_to(files, start..size, Depth::Checksums, |header| header.last_offset() >= offset);
+        }
         Ok(found)
     }
 
@@ -45,15 +50,30 @@ impl Segment {
         let found = self.times.find(files, timestamp, size).map_err(|e| self.io("read the time index of", e))?;
         let first = match found {
             // All batches before the one that first reached the entry's timestamp lie below it.
-            Found::Entry(entry) => self.base + i64::from(entry.relative_offset),
+            Found::Entry(entry) if self.is_true(files, entry, size)? => self.base + i64::from(entry.relative_offset),
             Found::Nothing => self.base,
-            Found::Damaged => {
+            Found::Entry(_) | Found::Damaged => {
                 let _ = self.rebuild_indexes(files, REBUILD_INTERVAL_BYTES);
                 self.base
             }
         };
         let start = self.index_position(files, first.max(from), size)?;
-        self.first_from(files, start..size, |header| header.max_timestamp >= timestamp && header.last_offset() >= from)
+        // A changed timestamp would hide a batch: the few that are passed over are checked whole.
+        let wanted = |header: &BatchHeader| header.max_timestamp >= timestamp && header.last_offset() >= from;
+        self.walk_to(files, start..size, Depth::Checksums, wanted)
+    }
+
+    /// True when the batch that the entry speaks of has the entry's timestamp.
+    fn is_true(&self, files: &OpenFiles, entry: TimeEntry, size: u64) -> Result<bool, StorageError> {
+        let last = self.base + i64::from(entry.relative_offset);
+        let start = self.index_position(files, last, size)?;
+        let found = self.walk_to(files, start..size, Depth::Checksums, |header| header.last_offset() >= last)?;
+        let is_true = found
+            .is_some_and(|found| found.header.last_offset() == last && found.header.max_timestamp == entry.timestamp);
+        if !is_true {
+            tracing::warn!(segment = %self.log.path().display(), "the time index of a segment is damaged");
+        }
+        Ok(is_true)
     }
 
     /// A position at or before the batch of `offset`: where the index says, once that was checked.
@@ -71,6 +91,7 @@ impl Segment {
                     if matches!(at, Ok(Some(at)) if at.header.last_offset() == expected) {
                         return Ok(position);
                     }
+                    tracing::warn!(segment = %self.log.path().display(), position, "the offset index of a segment is damaged");
                 }
                 Found::Damaged => {}
             }
@@ -91,8 +112,18 @@ impl Segment {
         range: std::ops::Range<u64>,
         wanted: impl Fn(&BatchHeader) -> bool,
     ) -> Result<Option<Located>, StorageError> {
+        self.walk_to(files, range, Depth::Headers, wanted)
+    }
+
+    fn walk_to(
+        &self,
+        files: &OpenFiles,
+        range: std::ops::Range<u64>,
+        depth: Depth,
+        wanted: impl Fn(&BatchHeader) -> bool,
+    ) -> Result<Option<Located>, StorageError> {
         let mut found = None;
-        let end = self.walk(files, range, Depth::Headers, |step| {
+        let end = self.walk(files, range, depth, |step| {
             if !wanted(step.header) {
                 return ControlFlow::Continue(());
             }

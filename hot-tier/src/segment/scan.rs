@@ -1,8 +1,11 @@
 //! Walking over the batches of a segment file, in bounded memory, trusting nothing.
+//!
+//! A batch's offset and epoch lie outside its checksum: that offsets ascend is checked at every depth.
 
 use std::io;
 use std::ops::{ControlFlow, Range};
 
+use model::Offset;
 use model::batch::{BatchHeader, BatchView, HEADER_LEN};
 
 use crate::disk::DiskFile;
@@ -37,14 +40,15 @@ pub(crate) struct WalkEnd {
     pub(crate) damage: Option<String>,
 }
 
-/// Shows `visit` each batch in `range` of the file, until it breaks off, the range ends, or a batch is not intact.
+/// Shows `visit` each batch in `range` of the file, until it breaks off, the range ends, or a batch is not intact. None of
+/// them may begin below `lowest`.
 ///
 /// # Errors
 /// Those of reading. Damage is no error here.
 pub(crate) fn walk(
     file: &dyn DiskFile,
     range: Range<u64>,
-    depth: Depth,
+    (depth, mut lowest): (Depth, Offset),
     mut visit: impl FnMut(Step<'_>) -> ControlFlow<()>,
 ) -> io::Result<WalkEnd> {
     let step = match depth {
@@ -60,6 +64,13 @@ pub(crate) fn walk(
             Ok(header) => header,
             Err(e) => return damaged(position, e.to_string()),
         };
+        if header.base_offset < lowest || header.last_offset_delta < 0 {
+            let (base, last) = (header.base_offset, header.last_offset());
+            return damaged(
+                position,
+                format!("a batch of offsets {base} to {last} cannot follow one that ends at {lowest}"),
+            );
+        }
         let next = position + header.size_bytes() as u64;
         if next > range.end {
             let (needed, available) = (header.size_bytes(), range.end - position);
@@ -75,6 +86,7 @@ pub(crate) fn walk(
             return Ok(WalkEnd { position, damage: None });
         }
         position = next;
+        lowest = header.next_offset();
     }
     Ok(WalkEnd { position, damage: None })
 }

@@ -121,6 +121,8 @@ fn code_of(partition: &Partition, error: &ReadFailure) -> ErrorCode {
     let (topic, index) = (&partition.topic, partition.id.partition);
     match error {
         ReadFailure::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        // Logged where it was met. Trying again will not help, and the client says so to its user.
+        ReadFailure::Damaged(_) => ErrorCode::CorruptMessage,
         ReadFailure::Hot(_) => {
             warn!(%topic, partition = index, %error, "a fetch failed");
             ErrorCode::KafkaStorageError
