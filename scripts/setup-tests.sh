@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # setup-tests.sh: installs everything that `make test` needs besides Rust, into $FIRN_TEST_CACHE (default .cache).
 # Idempotent: a step runs again only when its version changes. Everything comes from package registries:
-# PyPI, Maven Central, the Go module proxy, crates.io and, for kcat, faketime, ip and missing build tools, Debian.
+# PyPI, Maven Central, the Go module proxy, crates.io and, for kcat, faketime, ip, strace and missing build tools, Debian.
 set -euo pipefail
 # shellcheck source=scripts/test-cache.sh
 . "$(dirname "${BASH_SOURCE[0]}")/test-cache.sh"
@@ -60,6 +60,7 @@ main() {
   need kcat kcat
   need mkfs.ext4 e2fsprogs
   need xfs_io xfsprogs
+  need strace strace
   need faketime faketime
   need ip iproute2
   prepare_versitygw

@@ -87,6 +87,11 @@ impl RaftFile {
         opened.unwrap_or_else(|_| Err(damaged(&path, "its structure makes no sense")))
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes the changes durable, all or none of them. Blocks.
     pub(super) fn commit<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;

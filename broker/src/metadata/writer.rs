@@ -102,7 +102,8 @@ fn run(file: &RaftFile, queue: &Receiver<Job>) {
         if !group.is_empty() {
             let outcome = file.commit(group.iter().map(|(change, _)| change.as_ref()));
             if let Err(error) = &outcome {
-                tracing::error!(%error, "the metadata log cannot be written");
+                let file = file.path().display();
+                tracing::error!(%error, %file, "the metadata log cannot be written: it changes no more; mend the disk and restart");
             }
             for (_, done) in group.drain(..) {
                 done.tell(outcome.as_ref().copied().map_err(|error| io::Error::other(error.to_string())));
