@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from clients import run
 from harness.firn import FirnServer
 from harness.pressure import metric
 from harness.process import Process
@@ -49,6 +50,7 @@ def _round(bench: Run) -> None:
     with _over_http(bench) as (server, proxy, gateway):
         hot = server.create_topic("hot", config={**HOT, **_KIND.topic})
         write(bench, server, hot, ARCHIVED)
+        run(server, "consume", hot, "--records", ARCHIVED // 4, launcher=bench.cores.client)
         read(bench, _KIND.name, server, hot, "http-hot")
         cold = server.create_topic("cold", config={**COLD, **_KIND.topic})
         before = proxy.seen
