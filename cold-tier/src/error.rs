@@ -23,6 +23,8 @@ pub enum StoreErrorKind {
     NotFound,
     /// Certain: an object of that name with other content exists.
     AlreadyExists,
+    /// Certain: the store does not accept our credentials, or there are none.
+    Denied,
     /// Certain: the store refuses the call, and trying again will not help before somebody changes something.
     Permanent,
     /// Uncertain: the call may have taken effect.
@@ -35,7 +37,7 @@ impl StoreErrorKind {
     /// True when the call certainly had no effect.
     #[must_use]
     pub fn is_certain(self) -> bool {
-        matches!(self, StoreErrorKind::NotFound | StoreErrorKind::AlreadyExists | StoreErrorKind::Permanent)
+        !matches!(self, StoreErrorKind::Uncertain | StoreErrorKind::TimedOut)
     }
 }
 
@@ -44,6 +46,7 @@ impl std::fmt::Display for StoreErrorKind {
         f.write_str(match self {
             StoreErrorKind::NotFound => "found nothing",
             StoreErrorKind::AlreadyExists => "met an object with other content",
+            StoreErrorKind::Denied => "was denied, the store does not accept our credentials",
             StoreErrorKind::Permanent => "was refused",
             StoreErrorKind::Uncertain => "failed with an uncertain outcome",
             StoreErrorKind::TimedOut => "timed out with an uncertain outcome",

@@ -48,7 +48,7 @@ pub fn inspect(bytes: Bytes) -> Result<Inspected, String> {
 /// # Errors
 /// When the store cannot be opened or the object not be read.
 pub async fn fetch(config: &Config, key: &str) -> Result<Bytes, OpenError> {
-    let store = Store::new(open_store(config).await?, config.call_timeout, config.call_retries);
+    let store = Store::new(open_store(config).await?.store, config.call_timeout, config.call_retries);
     let unreachable = |source| OpenError::Unreachable { url: config.url.clone(), source };
     store.get(key, MAX_OBJECT_BYTES).await.map_err(unreachable)
 }

@@ -52,5 +52,6 @@ pub use manifest::{ArchivedSegment, Manifest};
 pub use read::lookup::TimestampOffset;
 pub use read::{ColdFetch, ColdRead};
 pub use retention::RetentionLimits;
+pub use store::StoreTrouble;
 pub use sweep::SweepReport;
 pub use tier::{CacheStats, ColdTier};

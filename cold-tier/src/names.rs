@@ -81,16 +81,45 @@ pub(crate) enum Named {
     Manifest(u64),
 }
 
-/// Reads the last two parts of an object name; `None` for a name that is not ours.
-pub(crate) fn parse(name: &str) -> Option<Named> {
-    let mut parts = name.rsplit('/');
-    let file = parts.next()?;
-    let first = file.split('-').next()?;
-    match parts.next()? {
-        "data" if file.ends_with(".parquet") => first.parse().ok().map(Named::Data),
-        "manifest" if file.ends_with(".manifest") || file.ends_with(".node") => first.parse().ok().map(Named::Manifest),
+/// Reads a name of an object below `folder`, a topic's or a partition's; `None` for a name that is not exactly one of ours.
+///
+/// Whoever deletes asks this first: what others put into our folders stays, and so does whatever a store lists that was
+/// not asked for.
+pub(crate) fn parse(folder: &str, name: &str) -> Option<Named> {
+    let below = name.strip_prefix(folder)?.strip_prefix('/')?;
+    let parts: Vec<_> = below.split('/').collect();
+    let (kind, file) = match parts[..] {
+        [kind, file] => (kind, file),
+        [partition, kind, file] if is_number(partition) => (kind, file),
+        _ => return None,
+    };
+    match kind {
+        "data" => parse_span(file.strip_suffix(".parquet")?).map(Named::Data),
+        "manifest" => {
+            let (version, rest) = file.split_once('-')?;
+            let span = match rest.strip_suffix(".node") {
+                Some(child) => child.rsplit_once('-').filter(|(_, n)| is_number(n))?.0,
+                None => rest.strip_suffix(".manifest")?,
+            };
+            parse_span(span)?;
+            (version.len() == 20 && is_number(version)).then(|| version.parse().ok().map(Named::Manifest))?
+        }
         _ => None,
     }
+}
+
+/// The base offset of `<base>-<next>-<epoch>-<attempt>`.
+fn parse_span(span: &str) -> Option<Offset> {
+    let mut parts = span.splitn(4, '-');
+    let (base, next, epoch, attempt) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let fits =
+        base.len() == 20 && next.len() == 20 && epoch.len() == 10 && [base, next, epoch].map(is_number) == [true; 3];
+    let is_attempt = attempt.len() == 36 && Uuid::try_parse(attempt).is_ok();
+    (fits && is_attempt).then(|| base.parse().ok())?
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -114,11 +143,39 @@ mod tests {
             "c1/topics/orders.eu-AAAAAAAAAAAAAAAAAAAAAQ/4/data/\
              00000000000000000005-00000000000000000017-0000000003-00000000-0000-0000-0000-000000000007.parquet"
         );
-        assert_eq!(parse(&data), Some(Named::Data(5)));
+        let (of_topic, of_partition) = (names.topic(&topic, partition), names.partition(&topic, partition));
+        let parse_both = |name: &str| (parse(&of_topic, name), parse(&of_partition, name));
+        assert_eq!(parse_both(&data), (Some(Named::Data(5)), Some(Named::Data(5))));
         let manifest = names.manifest(&topic, partition, 9, span());
-        assert_eq!(parse(&manifest), Some(Named::Manifest(9)));
-        assert_eq!(parse(&Names::node(&manifest, 0)), Some(Named::Manifest(9)));
-        assert_eq!(parse("c1/topics/x/4/data/readme.txt"), None);
+        assert_eq!(parse_both(&manifest), (Some(Named::Manifest(9)), Some(Named::Manifest(9))));
+        let node = Names::node(&manifest, 0);
+        assert_eq!(parse_both(&node), (Some(Named::Manifest(9)), Some(Named::Manifest(9))));
+    }
+
+    #[test]
+    fn names_of_others_are_not_taken_for_ours() {
+        let folder = "c1/topics/orders-AAAAAAAAAAAAAAAAAAAAAQ";
+        let ours = "00000000000000000005-00000000000000000017-0000000003-00000000-0000-0000-0000-000000000007";
+        assert_eq!(parse(folder, &format!("{folder}/4/data/{ours}.parquet")), Some(Named::Data(5)));
+        let foreign = [
+            "4/data/readme.txt".to_owned(),
+            "4/data/5.parquet".to_owned(),
+            "4/data/00000000000000000005-mine.parquet".to_owned(),
+            format!("4/data/{ours}.parquet.bak"),
+            format!("4/data/copy-of-{ours}.parquet"),
+            format!("4/backup/{ours}.parquet"),
+            format!("x/data/{ours}.parquet"),
+            format!("4/data/2024/{ours}.parquet"),
+            format!("4/manifest/{ours}.manifest"),
+            format!("4/manifest/00000000000000000009-{ours}.node"),
+            "4/manifest/00000000000000000009-ü.manifest".to_owned(),
+            "4/manifest/ü.manifest".to_owned(),
+        ];
+        for name in foreign {
+            assert_eq!(parse(folder, &format!("{folder}/{name}")), None, "{name}");
+        }
+        let elsewhere = format!("c1/topics/orders-AAAAAAAAAAAAAAAAAAAAAg/4/data/{ours}.parquet");
+        assert_eq!(parse(folder, &elsewhere), None);
     }
 
     #[test]

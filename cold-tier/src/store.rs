@@ -23,7 +23,9 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use parking_lot::Mutex;
 
+use self::credentials::ChainCredentials;
 use crate::error::{StoreError, StoreErrorKind};
 
 /// Slowest transfer that is waited for, in bytes per second.
@@ -32,12 +34,25 @@ pub(crate) const MIN_RATE_BYTES_PER_SECOND: u64 = 2 << 20;
 const COALESCE_GAP_BYTES: u64 = 512 << 10;
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
+/// Calls that failed in a row.
+#[derive(Debug, Clone)]
+pub struct StoreTrouble {
+    /// When the first of them failed.
+    pub since: Instant,
+    /// How many, retries counted each.
+    pub calls: u64,
+    /// The last failure.
+    pub error: StoreError,
+}
+
 /// An object store with deadlines, retries and metrics.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
     call_timeout: Duration,
     retries: u32,
+    credentials: Option<Arc<ChainCredentials>>,
+    trouble: Arc<Mutex<Option<StoreTrouble>>>,
 }
 
 impl fmt::Debug for Store {
@@ -49,7 +64,12 @@ impl fmt::Debug for Store {
 impl Store {
     /// Wraps `inner`: each try of a call takes at most `call_timeout` plus a second for every 2 MiB.
     pub fn new(inner: Arc<dyn ObjectStore>, call_timeout: Duration, retries: u32) -> Self {
-        Store { inner, call_timeout, retries }
+        Store { inner, call_timeout, retries, credentials: None, trouble: Arc::default() }
+    }
+
+    /// The credentials to renew when the store refuses them.
+    pub(crate) fn with_credentials(self, credentials: Option<Arc<ChainCredentials>>) -> Self {
+        Store { credentials, ..self }
     }
 
     /// Creates an object that must not exist; answers its ETag where the store has such.
@@ -103,7 +123,7 @@ impl Store {
         let mut tries = 0;
         loop {
             match self.get_once(key, max_bytes).await {
-                Err(error) if !error.kind.is_certain() && tries < self.retries => tries += 1,
+                Err(error) if self.may_retry(&error, tries) => tries += 1,
                 done => return done,
             }
         }
@@ -201,8 +221,19 @@ impl Store {
         let step = move |state: Option<(BoxStream<'static, object_store::Result<ObjectMeta>>, String)>| async move {
             let (mut stream, prefix) = state?;
             match tokio::time::timeout(self.call_timeout, stream.next()).await {
-                Ok(Some(Ok(meta))) => Some((Ok(meta), Some((stream, prefix)))),
-                Ok(Some(Err(error))) => Some((Err(self.error("list", &prefix, &error)), None)),
+                Ok(Some(Ok(meta))) if is_below(&prefix, meta.location.as_ref()) => {
+                    Some((Ok(meta), Some((stream, prefix))))
+                }
+                Ok(Some(Ok(meta))) => {
+                    // Whoever deletes by a listing must not see it.
+                    let lie = generic(format!("the listing names {}, which is not in that folder", meta.location));
+                    Some((Err(self.error("list", &prefix, &lie)), None))
+                }
+                Ok(Some(Err(error))) => {
+                    let error = self.error("list", &prefix, &error);
+                    self.renew_if_denied(&error).await;
+                    Some((Err(error), None))
+                }
                 Ok(None) => None,
                 Err(_) => Some((Err(self.timed_out("list", &prefix, self.call_timeout)), None)),
             }
@@ -234,7 +265,7 @@ impl Store {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            if error.kind.is_certain() || tries == self.retries {
+            if !self.may_retry(&error, tries) {
                 return Err(error);
             }
             tries += 1;
@@ -243,7 +274,13 @@ impl Store {
         }
     }
 
-    /// One try of a call, timed and counted.
+    /// Whether another try may help: also once after the credentials were refused, because new ones may be there.
+    fn may_retry(&self, error: &StoreError, tries: u32) -> bool {
+        let has_new_credentials = error.kind == StoreErrorKind::Denied && self.credentials.is_some() && tries == 0;
+        has_new_credentials || (!error.kind.is_certain() && tries < self.retries)
+    }
+
+    /// One try of a call, timed and counted. Credentials that were refused are not used again.
     pub(crate) async fn once<T>(
         &self,
         operation: &'static str,
@@ -262,8 +299,33 @@ impl Store {
         if let Err(error) = &result {
             let kind = metric_name(error.kind);
             metrics::counter!("firn_object_store_errors_total", "operation" => operation, "kind" => kind).increment(1);
+            self.renew_if_denied(error).await;
         }
+        self.take_note(result.as_ref().err());
         result
+    }
+
+    /// What has failed since a call went right last.
+    pub(crate) fn trouble(&self) -> Option<StoreTrouble> {
+        self.trouble.lock().clone()
+    }
+
+    fn take_note(&self, error: Option<&StoreError>) {
+        use StoreErrorKind::{AlreadyExists, NotFound};
+        let mut trouble = self.trouble.lock();
+        // An answer about one object is an answer of a store that works.
+        let Some(error) = error.filter(|error| !matches!(error.kind, NotFound | AlreadyExists)) else {
+            *trouble = None;
+            return;
+        };
+        let (since, calls) = trouble.as_ref().map_or((Instant::now(), 0), |before| (before.since, before.calls));
+        *trouble = Some(StoreTrouble { since, calls: calls.saturating_add(1), error: error.clone() });
+    }
+
+    async fn renew_if_denied(&self, error: &StoreError) {
+        if let (StoreErrorKind::Denied, Some(credentials)) = (error.kind, &self.credentials) {
+            credentials.refused().await;
+        }
     }
 
     fn timed_out(&self, operation: &'static str, key: &str, deadline: Duration) -> StoreError {
@@ -276,8 +338,26 @@ impl Store {
     }
 
     pub(crate) fn error(&self, operation: &'static str, key: &str, error: &object_store::Error) -> StoreError {
-        StoreError { operation, object: key.to_owned(), kind: classify(error), detail: chain(error) }
+        let detail = chain(error);
+        let has = |code: &str| detail.contains(code);
+        let kind = match classify(error) {
+            _ if EXPIRED_CODES.iter().any(|code| has(code)) => StoreErrorKind::Denied,
+            StoreErrorKind::NotFound if has(NO_BUCKET) => StoreErrorKind::Permanent,
+            kind => kind,
+        };
+        StoreError { operation, object: key.to_owned(), kind, detail }
     }
+}
+
+/// S3 says with status 400, not 403, that temporary credentials are over.
+const EXPIRED_CODES: [&str; 3] =
+    ["<Code>ExpiredToken</Code>", "<Code>TokenRefreshRequired</Code>", "<Code>InvalidToken</Code>"];
+
+/// No bucket is another matter than no object.
+const NO_BUCKET: &str = "<Code>NoSuchBucket</Code>";
+
+fn is_below(folder: &str, name: &str) -> bool {
+    folder.is_empty() || name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn classify(error: &object_store::Error) -> StoreErrorKind {
@@ -288,9 +368,8 @@ fn classify(error: &object_store::Error) -> StoreErrorKind {
         Error::InvalidPath { .. }
         | Error::NotSupported { .. }
         | Error::NotImplemented { .. }
-        | Error::PermissionDenied { .. }
-        | Error::Unauthenticated { .. }
         | Error::UnknownConfigurationKey { .. } => StoreErrorKind::Permanent,
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreErrorKind::Denied,
         _ => StoreErrorKind::Uncertain,
     }
 }
@@ -306,13 +385,15 @@ fn chain(error: &object_store::Error) -> String {
         }
         source = cause.source();
     }
-    text
+    // Stores answer in XML of several lines; a log line and a status line are one.
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn metric_name(kind: StoreErrorKind) -> &'static str {
     match kind {
         StoreErrorKind::NotFound => "not_found",
         StoreErrorKind::AlreadyExists => "already_exists",
+        StoreErrorKind::Denied => "denied",
         StoreErrorKind::Permanent => "permanent",
         StoreErrorKind::Uncertain => "uncertain",
         StoreErrorKind::TimedOut => "timed_out",

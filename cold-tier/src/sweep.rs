@@ -3,6 +3,7 @@
 //! An object is swept only if all of this holds:
 //!
 //! - the caller passes the pointer that the ledger holds; without one nothing is touched;
+//! - its name is exactly one that we would give in that folder: what others put there stays;
 //! - the manifest and all its children could be read, and none of them names the object;
 //! - it is older than the grace period, for readers that still hold an older manifest;
 //! - a data object begins below the archive's end: an archiver that stalls between upload and commit may still commit
@@ -31,8 +32,10 @@ use crate::tier::{ColdTier, Inner};
 /// What a sweep or a deletion did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SweepReport {
-    /// Objects looked at.
+    /// Objects of ours that were looked at.
     pub listed: u64,
+    /// Objects in our folders that are not ours by name: they stay.
+    pub foreign: u64,
     /// Objects deleted.
     pub deleted: u64,
     /// Their bytes.
@@ -58,13 +61,13 @@ impl ColdTier {
         let named = self.inner.names_of(live).await?;
         let grace_ms = u64::try_from(self.inner.config.sweep_grace.as_millis()).unwrap_or(u64::MAX);
         let youngest = now.saturating_sub_unsigned(grace_ms);
+        let folder = self.inner.names.partition(topic, partition);
         let verdict = |object: &ObjectMeta| {
             let name = object.location.as_ref();
-            let passed = match parse(name) {
+            let passed = match parse(&folder, name) {
                 Some(Named::Data(base_offset)) => base_offset < live.archived_end,
                 Some(Named::Manifest(version)) => version <= live.version,
-                // Not ours.
-                None => return Verdict::Keep,
+                None => return Verdict::Foreign,
             };
             if named.contains(name) {
                 Verdict::Keep
@@ -74,13 +77,12 @@ impl ColdTier {
                 Verdict::Wait
             }
         };
-        let folder = self.inner.names.partition(topic, partition);
         let mut report = self.inner.delete_where(&folder, verdict).await?;
         self.inner.sweep_staged(&folder, self.inner.config.sweep_grace, &mut report).await?;
         Ok(report)
     }
 
-    /// Deletes every object of a topic that the ledger no longer knows. The topic's id is in the names, so a topic
+    /// Deletes every object of ours of a topic that the ledger no longer knows. The topic's id is in the names, so a topic
     /// recreated under the same name is not touched.
     ///
     /// # Errors
@@ -88,13 +90,19 @@ impl ColdTier {
     pub async fn delete_topic(&self, topic: &TopicName, topic_id: model::TopicId) -> Result<SweepReport, ArchiveError> {
         let partition = TopicPartition { topic_id, partition: 0 };
         let folder = self.inner.names.topic(topic, partition);
-        let mut report = self.inner.delete_where(&folder, |_| Verdict::Delete).await?;
+        let verdict = |object: &ObjectMeta| match parse(&folder, object.location.as_ref()) {
+            Some(_) => Verdict::Delete,
+            None => Verdict::Foreign,
+        };
+        let mut report = self.inner.delete_where(&folder, verdict).await?;
         self.inner.sweep_staged(&folder, Duration::ZERO, &mut report).await?;
         Ok(report)
     }
 }
 
 enum Verdict {
+    /// Not ours by name: whoever put it there may want it.
+    Foreign,
     Keep,
     Wait,
     Delete,
@@ -149,6 +157,10 @@ impl Inner {
             let object = object?;
             report.listed += 1;
             match verdict(&object) {
+                Verdict::Foreign => {
+                    report.listed -= 1;
+                    report.foreign += 1;
+                }
                 Verdict::Keep => {}
                 Verdict::Wait => report.waiting += 1,
                 Verdict::Delete => {

@@ -16,9 +16,9 @@ use crate::names::{MARKER_PREFIX, Names};
 use crate::read::ahead::Streams;
 use crate::read::chunks::ChunkKey;
 use crate::replay::Replayed;
-use crate::store::Store;
-use crate::store::open::{local_root, open_store, redacted};
+use crate::store::open::{Opened, local_root, open_store, redacted};
 use crate::store::probe::probe;
+use crate::store::{Store, StoreTrouble};
 use crate::workers::Workers;
 
 /// Bytes of in-flight memory that one permit stands for.
@@ -73,9 +73,9 @@ impl ColdTier {
     pub async fn open(config: Config) -> Result<ColdTier, OpenError> {
         // A bad id must not cost a call to the store.
         Names::new(&config.cluster_id).ok_or_else(|| OpenError::ClusterId(config.cluster_id.clone()))?;
-        let store = open_store(&config).await?;
+        let opened = open_store(&config).await?;
         let root = local_root(&config.url);
-        ColdTier::build(config, store, root)?.checked().await
+        ColdTier::build(config, opened, root)?.welcome().await
     }
 
     /// As [`Self::open`], over a store that is there already; `config.url` only names it in errors.
@@ -83,11 +83,11 @@ impl ColdTier {
     /// # Errors
     /// As [`Self::open`].
     pub async fn open_with(config: Config, store: Arc<dyn ObjectStore>) -> Result<ColdTier, OpenError> {
-        ColdTier::with_store(config, store)?.checked().await
+        ColdTier::with_store(config, store)?.welcome().await
     }
 
-    /// Probes the store and leaves the marker.
-    async fn checked(self) -> Result<ColdTier, OpenError> {
+    /// Probes the store and leaves the cluster's marker in it.
+    async fn welcome(self) -> Result<ColdTier, OpenError> {
         let url = &self.inner.config.url;
         probe(&self.inner.store, url, Uuid::new_v4()).await?;
         let unreachable = |source| OpenError::Unreachable { url: redacted(url), source };
@@ -100,14 +100,15 @@ impl ColdTier {
     /// # Errors
     /// [`OpenError::ClusterId`] and [`OpenError::Threads`].
     pub fn with_store(config: Config, store: Arc<dyn ObjectStore>) -> Result<ColdTier, OpenError> {
-        ColdTier::build(config, store, None)
+        ColdTier::build(config, Opened::from(store), None)
     }
 
-    fn build(mut config: Config, store: Arc<dyn ObjectStore>, root: Option<PathBuf>) -> Result<ColdTier, OpenError> {
+    fn build(mut config: Config, opened: Opened, root: Option<PathBuf>) -> Result<ColdTier, OpenError> {
         config.upload_part_bytes = config.upload_part_bytes.max(MIN_PART_BYTES);
         let names = Names::new(&config.cluster_id).ok_or_else(|| OpenError::ClusterId(config.cluster_id.clone()))?;
         let threads = |e: std::io::Error| OpenError::Threads(e.to_string());
-        let store = Store::new(store, config.call_timeout, config.call_retries);
+        let store = Store::new(opened.store, config.call_timeout, config.call_retries);
+        let store = store.with_credentials(opened.credentials);
         let permits = (config.in_flight_bytes() / PERMIT_BYTES).clamp(1, u64::from(u32::MAX >> 4));
         let in_flight_permits = u32::try_from(permits).unwrap_or(1);
         let inner = Inner {
@@ -131,6 +132,12 @@ impl ColdTier {
     #[must_use]
     pub fn url(&self) -> String {
         redacted(&self.inner.config.url)
+    }
+
+    /// The calls to the store that failed since one went right.
+    #[must_use]
+    pub fn store_trouble(&self) -> Option<StoreTrouble> {
+        self.inner.store.trouble()
     }
 
     /// What the caches hold now; counts lag behind a little.

@@ -1,28 +1,73 @@
 //! AWS credentials by the SDK's default chain: environment, profile, SSO, web identity, container and instance role.
+//!
+//! An answer of the chain is kept until shortly before it expires. When the store refuses it all the same, or when it never
+//! expires, as those of a file do, the chain is made anew, because it remembers the files that it has read: keys that
+//! somebody renews are found without a restart.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 use tokio::sync::Mutex;
 
-/// Credentials are renewed this long before they expire.
+/// Credentials are renewed this long before they expire, or when half of a shorter life is over.
 const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
+/// Credentials that were refused are looked for again at most once in this time.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// The SDK's chain behind `object_store`'s trait. Holds the last answer until shortly before it expires, so that a chain
-/// that asks a metadata service does so once in a while and not per request.
+/// The SDK's chain behind `object_store`'s trait. A chain that asks a metadata service does so once in a while and not per
+/// request.
 #[derive(Debug)]
 pub(crate) struct ChainCredentials {
+    region: Option<Region>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
     chain: SharedCredentialsProvider,
-    cached: Mutex<Option<(Arc<AwsCredential>, Option<SystemTime>)>>,
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    credential: Arc<AwsCredential>,
+    expiry: Option<SystemTime>,
+    renew_at: Option<SystemTime>,
+    since: Instant,
+}
+
+impl Held {
+    fn is_fresh(&self) -> bool {
+        self.renew_at.is_none_or(|at| SystemTime::now() < at)
+    }
+
+    fn is_valid(&self) -> bool {
+        self.expiry.is_none_or(|at| SystemTime::now() < at)
+    }
 }
 
 impl ChainCredentials {
-    pub(crate) fn new(chain: SharedCredentialsProvider) -> Self {
-        ChainCredentials { chain, cached: Mutex::new(None) }
+    /// `None` when the SDK offers no chain.
+    pub(crate) fn new(loaded: &SdkConfig) -> Option<Self> {
+        let chain = loaded.credentials_provider()?;
+        Some(ChainCredentials { region: loaded.region().cloned(), state: Mutex::new(State { chain, held: None }) })
+    }
+
+    /// The store did not accept what it was shown: the next request asks a new chain.
+    pub(crate) async fn refused(&self) {
+        let mut state = self.state.lock().await;
+        if state.held.as_ref().is_some_and(|held| held.since.elapsed() < RENEWAL_PAUSE) {
+            return;
+        }
+        let loaded = aws_config::defaults(BehaviorVersion::latest()).region(self.region.clone()).load().await;
+        if let Some(chain) = loaded.credentials_provider() {
+            *state = State { chain, held: None };
+        }
     }
 }
 
@@ -32,25 +77,42 @@ impl CredentialProvider for ChainCredentials {
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
         // An async lock: whoever comes while the chain is being asked waits for the same answer.
-        let mut cached = self.cached.lock().await;
-        if let Some((credential, expiry)) = cached.as_ref() {
-            let fresh = expiry.is_none_or(|at| at > SystemTime::now() + RENEW_BEFORE);
-            if fresh {
-                return Ok(Arc::clone(credential));
-            }
+        let mut state = self.state.lock().await;
+        if let Some(held) = state.held.as_ref().filter(|held| held.is_fresh()) {
+            return Ok(Arc::clone(&held.credential));
         }
-        let found = self.chain.provide_credentials().await.map_err(|e| object_store::Error::Generic {
-            store: "S3",
-            source: format!("no AWS credentials in the default chain: {}", chain_text(&e)).into(),
-        })?;
+        let found = match state.chain.provide_credentials().await {
+            Ok(found) => found,
+            Err(error) => {
+                if let Some(held) = state.held.as_ref().filter(|held| held.is_valid()) {
+                    tracing::warn!(
+                        error = chain_text(&error),
+                        "AWS credentials cannot be renewed yet, the present ones serve on"
+                    );
+                    return Ok(Arc::clone(&held.credential));
+                }
+                return Err(object_store::Error::Unauthenticated {
+                    path: "the request".to_owned(),
+                    source: format!("no AWS credentials in the default chain: {}", chain_text(&error)).into(),
+                });
+            }
+        };
         let credential = Arc::new(AwsCredential {
             key_id: found.access_key_id().to_owned(),
             secret_key: found.secret_access_key().to_owned(),
             token: found.session_token().map(str::to_owned),
         });
-        *cached = Some((Arc::clone(&credential), found.expiry()));
+        let renew_at = found.expiry().map(renewal);
+        let since = Instant::now();
+        state.held = Some(Held { credential: Arc::clone(&credential), expiry: found.expiry(), renew_at, since });
         Ok(credential)
     }
+}
+
+/// When credentials that expire at `expiry` are asked for again.
+fn renewal(expiry: SystemTime) -> SystemTime {
+    let life = expiry.duration_since(SystemTime::now()).unwrap_or_default();
+    expiry - RENEW_BEFORE.min(life / 2)
 }
 
 fn chain_text(error: &dyn std::error::Error) -> String {

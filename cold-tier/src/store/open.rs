@@ -38,14 +38,27 @@ use crate::error::OpenError;
 const CLIENT_RETRIES: usize = 3;
 const DEFAULT_REGION: &str = "us-east-1";
 
+/// A store, and the credentials that it asks for, where those are ours to renew.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) credentials: Option<Arc<ChainCredentials>>,
+}
+
+impl From<Arc<dyn ObjectStore>> for Opened {
+    fn from(store: Arc<dyn ObjectStore>) -> Self {
+        Opened { store, credentials: None }
+    }
+}
+
 /// The store that `config` names, with its prefix applied: keys are relative to the URL.
 ///
 /// # Errors
 /// [`OpenError::Url`] for an unknown scheme, a bad option or a store that cannot be built.
-pub async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, OpenError> {
+pub(crate) async fn open_store(config: &Config) -> Result<Opened, OpenError> {
     let refuse = |reason: String| OpenError::Url { url: redacted(&config.url), reason };
     let Some(url) = parse_url(&config.url) else {
-        return local(FsPath::new(&config.url)).map_err(|e| refuse(e.to_string()));
+        return local(FsPath::new(&config.url)).map(Opened::from).map_err(|e| refuse(e.to_string()));
     };
     let mut options = config.options.clone();
     options.extend(url.query_pairs().map(|(k, v)| (k.into_owned(), v.into_owned())));
@@ -54,12 +67,12 @@ pub async fn open_store(config: &Config) -> Result<Arc<dyn ObjectStore>, OpenErr
             local(&file_path(&url).ok_or_else(|| refuse("it is not a local path".into()))?).map_err(|e| e.to_string())
         }
         "memory" => Ok(Arc::new(InMemory::new()) as Arc<dyn ObjectStore>),
-        "s3" | "s3a" => s3(&url, &options, config).await,
+        "s3" | "s3a" => return s3(&url, &options, config).await.map_err(refuse),
         "gs" => gcs(&url, &options, config),
         "az" | "azure" | "abfs" | "abfss" => azure(&url, &options, config),
         other => Err(format!("unknown scheme {other:?}: file, s3, gs, az and memory are known")),
     };
-    built.map_err(refuse)
+    built.map(Opened::from).map_err(refuse)
 }
 
 /// The folder of a store that is one.
@@ -121,7 +134,7 @@ fn bucket(url: &Url) -> Result<&str, String> {
     url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| "it names no bucket".into())
 }
 
-async fn s3(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> Result<Arc<dyn ObjectStore>, String> {
+async fn s3(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> Result<Opened, String> {
     let mut options = options.clone();
     // `path_style` is what most people call it.
     if let Some(path_style) = options.remove("path_style") {
@@ -136,6 +149,7 @@ async fn s3(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> R
     let anonymous = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_some_and(|v| v == "true");
     let explicit_key = options.keys().any(|name| name.to_ascii_lowercase().ends_with("access_key_id"));
     let has_region = has("aws_region");
+    let mut credentials = None;
     if !anonymous && !explicit_key {
         let chain = aws_config::defaults(BehaviorVersion::latest()).load().await;
         if let (false, Some(region)) = (has_region, chain.region()) {
@@ -143,8 +157,9 @@ async fn s3(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> R
         } else if !has_region {
             builder = builder.with_region(DEFAULT_REGION);
         }
-        let provider = chain.credentials_provider().ok_or("the AWS SDK offers no credential chain")?;
-        builder = builder.with_credentials(Arc::new(ChainCredentials::new(provider)));
+        let provider = Arc::new(ChainCredentials::new(&chain).ok_or("the AWS SDK offers no credential chain")?);
+        credentials = Some(Arc::clone(&provider));
+        builder = builder.with_credentials(provider);
     } else if !has_region {
         builder = builder.with_region(DEFAULT_REGION);
     }
@@ -154,7 +169,7 @@ async fn s3(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> R
         .with_retry(retry(config))
         .build()
         .map_err(|e| e.to_string())?;
-    Ok(prefixed(store, url))
+    Ok(Opened { store: prefixed(store, url), credentials })
 }
 
 fn gcs(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> Result<Arc<dyn ObjectStore>, String> {

@@ -3,7 +3,7 @@
 //! The store shows nothing before the completion. A failed upload is aborted as far as possible; what an abort leaves is
 //! for the bucket's lifecycle rule on incomplete multipart uploads. A part is not tried again here: `object_store` does so
 //! for the clouds, and a failed upload begins anew under another name. The name is unique to the attempt, so completing
-//! needs no condition.
+//! needs no condition, and a completion that failed is looked up: the object may be there.
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -30,6 +30,7 @@ impl Store {
         let mut upload = self.once("create_multipart", key, deadline, self.inner().put_multipart(&path)).await?;
         let mut failure = None;
         let mut abandoned = true;
+        let mut sent = 0;
         let mut next = Some(Some(first));
         while let Some(part) = next {
             let Some(part) = part else {
@@ -43,6 +44,7 @@ impl Store {
                 break;
             }
             metrics::counter!("firn_object_store_sent_bytes_total").increment(size);
+            sent += size;
             next = parts.recv().await;
         }
         if failure.is_some() || abandoned {
@@ -50,7 +52,16 @@ impl Store {
             let _ = self.once("abort_multipart", key, deadline, upload.abort()).await;
             return failure.map_or(Ok(None), Err);
         }
-        let done = self.once("complete_multipart", key, deadline, upload.complete()).await?;
-        Ok(done.e_tag)
+        match self.once("complete_multipart", key, deadline, upload.complete()).await {
+            Ok(done) => Ok(done.e_tag),
+            Err(error) => match self.head(key).await {
+                // The completion took effect and its answer got lost. The caller reads the object back in any case.
+                Ok(meta) if meta.size == sent => Ok(meta.e_tag),
+                _ => {
+                    let _ = self.once("abort_multipart", key, deadline, upload.abort()).await;
+                    Err(error)
+                }
+            },
+        }
     }
 }

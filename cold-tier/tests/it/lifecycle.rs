@@ -6,6 +6,7 @@ use cold_tier::{ArchiveError, ColdTier, ManifestChange, RetentionLimits, Timesta
 use model::archive::ManifestPointer;
 use model::batch::BatchFacts;
 use model::segment::EpochStart;
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use uuid::Uuid;
 
@@ -38,11 +39,11 @@ async fn a_long_history_stays_readable_and_its_manifest_small() {
         let mut segment = template.clone();
         (segment.base_offset, segment.next_offset) = (i, i + 1);
         let next = commit(&tier, pointer.as_ref(), append(vec![segment])).await;
-        let size = object_store::ObjectStoreExt::head(&*store, &next.object.as_str().into()).await.unwrap().size;
+        let size = store.head(&next.object.as_str().into()).await.unwrap().size;
         largest = largest.max(size);
         // Old manifests would fill the test's memory.
         if let Some(old) = pointer.replace(next) {
-            object_store::ObjectStoreExt::delete(&*store, &old.object.as_str().into()).await.unwrap();
+            store.delete(&old.object.as_str().into()).await.unwrap();
         }
     }
     let pointer = pointer.unwrap();
@@ -242,6 +243,34 @@ async fn a_deleted_topic_leaves_nothing_and_its_namesake_everything() {
     assert_eq!(names(&*store).await.len(), 2);
     assert_eq!(tier.read(namesake.partition, &pointer, fetch(0)).await.unwrap().next_offset, 20);
     assert_eq!(tier.delete_topic(&topic(), partition().topic_id).await.unwrap().deleted, 0);
+}
+
+#[tokio::test]
+async fn what_others_put_into_our_folders_stays() {
+    let (store, tier) = store();
+    let ledger = archive_all(&tier, &[simple(0, 50, 100)]).await;
+    let ours = names(&*store).await;
+    let folder = ours[0].split("/data/").next().unwrap().to_owned();
+    let topic_folder = folder.rsplit_once('/').unwrap().0.to_owned();
+    let foreign = [
+        format!("{folder}/data/notes.txt"),
+        format!("{folder}/data/0.parquet"),
+        format!("{folder}/data/copy-of-{}", ours[0].rsplit('/').next().unwrap()),
+        format!("{folder}/manifest/00000000000000000000-old.manifest"),
+        format!("{topic_folder}/README"),
+    ];
+    for name in &foreign {
+        store.put(&name.as_str().into(), "theirs".into()).await.unwrap();
+    }
+    let report = tier.sweep_partition(&topic(), partition(), Some(&ledger), LATER).await.unwrap();
+    assert_eq!((report.deleted, report.foreign), (0, 4));
+    let report = tier.delete_topic(&topic(), partition().topic_id).await.unwrap();
+    assert_eq!((report.listed, report.deleted, report.foreign), (2, 2, 5));
+    let mut left = names(&*store).await;
+    left.sort();
+    let mut expected = foreign.to_vec();
+    expected.sort();
+    assert_eq!(left, expected);
 }
 
 #[tokio::test]
