@@ -4,7 +4,7 @@
 //! GET /metrics              Prometheus text
 //! GET /health               200 while the process can acknowledge writes, else 503 with the reason
 //! GET /ready                200 once Kafka clients are served, else 503
-//! GET /v1/archive/status    every partition: offsets, bytes per tier, backlog, last error
+//! GET /v1/archive/status    every partition: offsets, bytes per tier, backlog, troubles
 //! GET /v1/archive/objects   ?topic=NAME[&partition=N]: the archived objects, oldest first
 //! ```
 
@@ -77,7 +77,12 @@ async fn ready(State(admin): State<Admin>) -> Response {
 
 async fn archive_status(State(admin): State<Admin>) -> Response {
     let Some(broker) = admin.broker.get() else { return starting() };
-    Json(json!({ "object_store": broker.cold.url(), "partitions": status::partitions(broker) })).into_response()
+    let now_ms = broker.clock.settled_ms();
+    let partitions = status::partitions(broker, now_ms);
+    let trouble = status::store_trouble(broker, now_ms);
+    let store = broker.cold.url();
+    Json(json!({ "object_store": store, "store_trouble": trouble, "now_ms": now_ms, "partitions": partitions }))
+        .into_response()
 }
 
 /// Which objects to list.

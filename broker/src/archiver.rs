@@ -15,7 +15,10 @@ use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::crash_point::crash_point;
-use crate::partition::Partition;
+use crate::partition::{Activity, Partition};
+
+/// Partitions whose retention is looked at together: each may read a manifest.
+const RETENTION_CONCURRENCY: usize = 8;
 
 /// Archives closed segments and evicts local copies, until `stop`.
 pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
@@ -32,7 +35,8 @@ pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
             passes.spawn(async move {
                 let Ok(_slot) = slots.acquire_owned().await else { return };
                 if !stop.is_cancelled() {
-                    partition.settle(&broker.metadata, broker.clock.settled_ms()).await;
+                    let max_pause = broker.config.settings.broker.archive_retry_max;
+                    partition.settle(&broker.metadata, broker.clock.settled_ms(), max_pause).await;
                 }
                 drop(turn);
             });
@@ -43,19 +47,31 @@ pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
 }
 
 /// Enforces total and local retention, until `stop`.
+///
+/// Each partition waits for its own turn: one whose settling hangs on the object store does not keep the others' local
+/// disks from being relieved.
 pub(crate) async fn retain(broker: Arc<Broker>, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(RETENTION_CONCURRENCY));
+    let mut passes = JoinSet::new();
     while pause(&stop, broker.config.settings.broker.retention_check_interval).await {
+        while passes.try_join_next().is_some() {}
         for partition in broker.partitions.all() {
-            let _turn = tokio::select! {
-                () = stop.cancelled() => return,
-                turn = partition.background.lock() => turn,
-            };
-            let now = broker.clock.settled_ms();
-            if let Err(error) = partition.retain(&broker.metadata, now).await {
-                warn!(topic = %partition.topic, partition = partition.id.partition, %error, "retention failed and is tried again");
-            }
+            let Ok(only) = Arc::clone(&partition.retention).try_lock_owned() else { continue };
+            let (broker, slots) = (Arc::clone(&broker), Arc::clone(&slots));
+            passes.spawn(async move {
+                let _only = only;
+                let _turn = partition.background.lock().await;
+                // What is only local needs no store, and waits for nobody who does.
+                let _slot = if partition.is_tiered() { slots.acquire().await.ok() } else { None };
+                let outcome = partition.retain(&broker.metadata, broker.clock.settled_ms()).await;
+                partition.note_upkeep(Activity::Retention, &outcome);
+                if let Err(error) = outcome {
+                    warn!(topic = %partition.topic, partition = partition.id.partition, %error, "retention failed and is tried again");
+                }
+            });
         }
     }
+    passes.shutdown().await;
 }
 
 /// Removes objects that no manifest names and the archives of deleted topics, until `stop`.
@@ -81,13 +97,12 @@ async fn sweep_partition(broker: &Broker, partition: &Partition) {
     partition.is_unswept.store(false, Ordering::Release);
     let pointer = partition.ledger();
     crash_point("sweep.begun");
-    match broker
-        .cold
-        .sweep_partition(&partition.topic, partition.id, pointer.as_deref(), broker.clock.settled_ms())
-        .await
-    {
+    let now = broker.clock.settled_ms();
+    let outcome = broker.cold.sweep_partition(&partition.topic, partition.id, pointer.as_deref(), now).await;
+    partition.note_upkeep(Activity::Sweep, &outcome);
+    match outcome {
         Ok(report) => {
-            if report.waiting > 0 {
+            if report.waiting > 0 || partition.awaits_orphans(broker.config.settings.broker.sweep_grace) {
                 partition.is_unswept.store(true, Ordering::Release);
             }
             if report.deleted > 0 {

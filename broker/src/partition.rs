@@ -26,10 +26,13 @@ use tokio::sync::watch;
 
 mod archive;
 mod damage;
+mod health;
 mod lookup;
 mod read;
 
-pub(crate) use archive::{ArchiveHealth, DeleteError};
+pub(crate) use archive::DeleteError;
+pub(crate) use health::ArchiveHealth;
+pub use health::{Activity, Trouble};
 pub(crate) use lookup::{LookupError, Point};
 pub(crate) use read::{PartitionRead, ReadFailure, ReadRequest};
 
@@ -96,6 +99,8 @@ pub(crate) struct Partition {
     damaged_end: AtomicI64,
     /// Held by background work, one at a time: settling, retention, the sweep.
     pub(crate) background: Arc<tokio::sync::Mutex<()>>,
+    /// Held by retention from before it waits for its turn, so that only one waits.
+    pub(crate) retention: Arc<tokio::sync::Mutex<()>>,
     /// True when the bucket may hold objects of the partition that no manifest names.
     pub(crate) is_unswept: AtomicBool,
 }
@@ -117,6 +122,7 @@ impl Partition {
             damaged: Mutex::default(),
             damaged_end: AtomicI64::new(Offset::MIN),
             background: Arc::default(),
+            retention: Arc::default(),
             // A crash may have left something.
             is_unswept: AtomicBool::new(true),
         }

@@ -190,6 +190,7 @@ async fn open(config: Config, listen: SocketAddr) -> Result<Arc<Broker>, StartEr
         archive_threads: settings.archive_concurrency,
         call_timeout: settings.object_store_timeout,
         sweep_grace: settings.sweep_grace,
+        upload_part_bytes: settings.archive_part_bytes,
         ..cold_tier::Config::default()
     })
     .await?;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use broker::admin::status::PartitionStatus;
+use broker::admin::status::{Activity, PartitionStatus, StoreTrouble, Trouble};
 use clap::{Args, Subcommand};
 use cold_tier::ArchivedSegment;
+use model::TimestampMs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -111,6 +112,8 @@ pub(crate) async fn run(args: ArchiveArgs) -> anyhow::Result<()> {
 #[derive(Debug, Deserialize)]
 struct Status {
     object_store: String,
+    store_trouble: Option<StoreTrouble>,
+    now_ms: TimestampMs,
     partitions: Vec<PartitionStatus>,
 }
 
@@ -120,7 +123,7 @@ async fn status(args: StatusArgs) -> anyhow::Result<()> {
         return Ok(print_json(&answer)?);
     }
     let status: Status = serde_json::from_value(answer).context("the answer is not that of this version of firn")?;
-    print_line(format_args!("object store {}", status.object_store))?;
+    print_line(store_line(&status))?;
     let mut shown = table(&[
         "topic",
         ">partition",
@@ -137,6 +140,8 @@ async fn status(args: StatusArgs) -> anyhow::Result<()> {
         ">age",
         "last error",
     ]);
+    let now = status.now_ms;
+    let troubles: Vec<_> = status.partitions.iter().flat_map(|p| p.troubles.iter().map(|t| words(p, t, now))).collect();
     for p in status.partitions {
         let backlog = if p.remote_storage_enable { size(p.backlog_bytes) } else { "off".to_owned() };
         shown.add_row([
@@ -156,7 +161,42 @@ async fn status(args: StatusArgs) -> anyhow::Result<()> {
             p.last_error.unwrap_or_else(|| "-".to_owned()),
         ]);
     }
-    Ok(print_line(shown)?)
+    print_line(shown)?;
+    for trouble in troubles {
+        print_line(trouble)?;
+    }
+    Ok(())
+}
+
+/// Which store, and what is wrong with it.
+fn store_line(status: &Status) -> String {
+    let store = &status.object_store;
+    let Some(trouble) = &status.store_trouble else { return format!("object store {store}") };
+    let since = u64::try_from(status.now_ms.saturating_sub(trouble.since_ms)).unwrap_or(0) / 1000;
+    let (since, calls, error) = (age(since), trouble.calls, &trouble.error);
+    format!("object store {store} fails since {since}, {calls} calls in a row: {error}")
+}
+
+/// One trouble as a sentence.
+fn words(partition: &PartitionStatus, trouble: &Trouble, now: TimestampMs) -> String {
+    let seconds = |from: TimestampMs, to: TimestampMs| u64::try_from(to.saturating_sub(from)).unwrap_or(0) / 1000;
+    let what = match trouble.activity {
+        Activity::Archive => format!("archiving fails, {} wait", size(partition.backlog_bytes)),
+        Activity::Read => {
+            format!("reading the archive fails at offset {}", trouble.offset.unwrap_or(partition.log_start))
+        }
+        Activity::Retention => "retention fails, nothing is deleted".to_owned(),
+        Activity::Sweep => "the sweep fails, nothing is swept".to_owned(),
+    };
+    let times = if trouble.attempts == 1 { "once".to_owned() } else { format!("{} times", trouble.attempts) };
+    let next = match trouble.next_attempt_ms {
+        Some(at) if at > now => format!(", tried again in {}", age(seconds(now, at))),
+        Some(_) => ", tried again now".to_owned(),
+        None => format!(", last {} ago", age(seconds(trouble.last_ms, now))),
+    };
+    let (topic, index) = (&partition.topic, partition.partition);
+    let since = age(seconds(trouble.since_ms, now));
+    format!("{topic}-{index}: {what}; since {since}, {times}{next}: {}", trouble.error)
 }
 
 #[derive(Debug, Serialize, Deserialize)]

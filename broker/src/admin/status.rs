@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::broker::Broker;
 use crate::partition::Partition;
+pub use crate::partition::{Activity, Trouble};
 
 /// One partition; offsets as in the architecture's picture, sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,13 +44,33 @@ pub struct PartitionStatus {
     pub backlog_seconds: u64,
     /// Whether the topic is archived at all.
     pub remote_storage_enable: bool,
-    /// What went wrong last, if nothing has succeeded since.
+    /// Why the last attempt to archive failed, until one succeeds; also among the troubles.
     pub last_error: Option<String>,
+    /// Everything that goes wrong with the partition's archive now: since when, how often, and when it is tried again.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
+}
+
+/// Calls to the object store that failed in a row; times in ms since the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreTrouble {
+    /// When the first of them failed.
+    pub since_ms: TimestampMs,
+    /// How many.
+    pub calls: u64,
+    /// The last failure.
+    pub error: String,
+}
+
+/// What is wrong with the object store, unless its last call went right.
+pub(crate) fn store_trouble(broker: &Broker, now: TimestampMs) -> Option<StoreTrouble> {
+    let trouble = broker.cold.store_trouble()?;
+    let ago = i64::try_from(trouble.since.elapsed().as_millis()).unwrap_or(i64::MAX);
+    Some(StoreTrouble { since_ms: now.saturating_sub(ago), calls: trouble.calls, error: trouble.error.to_string() })
 }
 
 /// Every partition of this node, by topic and index.
-pub(crate) fn partitions(broker: &Broker) -> Vec<PartitionStatus> {
-    let now = broker.clock.settled_ms();
+pub(crate) fn partitions(broker: &Broker, now: TimestampMs) -> Vec<PartitionStatus> {
     let mut all: Vec<_> = broker.partitions.all().iter().map(|partition| of(partition, now)).collect();
     all.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     all
@@ -64,6 +85,8 @@ fn of(partition: &Partition, now: TimestampMs) -> PartitionStatus {
         .into_iter()
         .filter(|s| partition.is_tiered() && s.closed && s.next_offset > archived_end)
         .collect();
+    let troubles = partition.archive_troubles(now);
+    let archiving = troubles.iter().find(|trouble| trouble.activity == Activity::Archive);
     PartitionStatus {
         topic: partition.topic.to_string(),
         topic_id: partition.id.topic_id.to_string(),
@@ -81,7 +104,8 @@ fn of(partition: &Partition, now: TimestampMs) -> PartitionStatus {
         backlog_bytes: backlog.iter().map(|s| s.size_bytes).sum(),
         backlog_seconds: partition.waiting_ms(now) / 1000,
         remote_storage_enable: partition.is_tiered(),
-        last_error: partition.archive_error(),
+        last_error: archiving.map(|trouble| trouble.error.clone()),
+        troubles,
     }
 }
 
@@ -99,7 +123,7 @@ struct TopicSums {
 #[allow(clippy::cast_precision_loss, reason = "Prometheus has no integers")]
 pub(crate) fn record_gauges(broker: &Broker) {
     let mut topics: BTreeMap<String, TopicSums> = BTreeMap::new();
-    let all = partitions(broker);
+    let all = partitions(broker, broker.clock.settled_ms());
     metrics::gauge!("firn_partitions").set(all.len() as f64);
     for partition in all {
         let sums = topics.entry(partition.topic).or_default();

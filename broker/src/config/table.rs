@@ -48,6 +48,18 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "Milliseconds between two looks for closed segments to archive.",
     ),
     setting(
+        "firn.archive.part.bytes",
+        Kind::long(5 << 20),
+        "150994944",
+        "Largest archived object that goes out from memory by one request; larger ones go in parts of this size.",
+    ),
+    setting(
+        "firn.archive.retry.max.ms",
+        Kind::long(1),
+        "60000",
+        "Longest pause, in milliseconds, between two attempts to archive a partition while they fail; the first is half a second.",
+    ),
+    setting(
         "firn.cold.cache.bytes",
         Kind::long(16 << 20),
         "268435456",

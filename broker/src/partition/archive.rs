@@ -3,8 +3,6 @@
 //! One pass keeps the order of D7 — object, manifest, pointer, local delete — and may be cut off anywhere: what no
 //! pointer names is swept later, what was not evicted is evicted by the next pass. Passes of one partition never overlap.
 
-use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,40 +17,10 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::damage::ADVICE;
+use super::health::{Activity, Trouble};
 use super::{NotCommitted, Partition};
 use crate::crash_point::crash_point;
 use crate::metadata::{Metadata, SubmitError};
-
-/// Pause after the first failure in a row; it doubles up to [`MAX_PAUSE`].
-const MIN_PAUSE: Duration = Duration::from_millis(500);
-/// Closed segments of one partition whose waiting time is noted; later ones count as closed with the last of these.
-const MAX_WAITING: usize = 1024;
-/// Longest pause between two attempts.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
-
-/// How the archive of a partition is doing.
-#[derive(Debug, Default)]
-pub(crate) struct ArchiveHealth {
-    /// The last failure, until something succeeds.
-    pub(crate) last_error: Option<String>,
-    failures: u32,
-    retry_at: Option<Instant>,
-    /// Ends of closed segments that are not archived, and when each was first seen closed; the oldest first.
-    waiting: VecDeque<(Offset, TimestampMs)>,
-}
-
-impl ArchiveHealth {
-    /// Notes up to where segments are closed and archived at `now`.
-    fn note(&mut self, closed_end: Offset, archived_end: Offset, now: TimestampMs) {
-        while self.waiting.front().is_some_and(|(end, _)| *end <= archived_end) {
-            self.waiting.pop_front();
-        }
-        let newest = self.waiting.back().map_or(archived_end, |(end, _)| *end);
-        if closed_end > newest && self.waiting.len() < MAX_WAITING {
-            self.waiting.push_back((closed_end, now));
-        }
-    }
-}
 
 /// Why a pass ended early. The next one starts where the ledger stands.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +74,7 @@ impl Partition {
         let (closed_end, archived_end) = (self.log.active_segment_base(), self.unarchived_start());
         let mut health = self.archive.lock();
         health.note(closed_end, archived_end, now);
-        if health.retry_at.is_some_and(|at| Instant::now() < at) {
+        if health.pauses(Instant::now()) {
             return false;
         }
         drop(health);
@@ -117,9 +85,8 @@ impl Partition {
     /// For how long the oldest closed segment waits for the archive, in ms.
     pub(crate) fn waiting_ms(&self, now: TimestampMs) -> u64 {
         let archived_end = self.unarchived_start();
-        let health = self.archive.lock();
-        let oldest = health.waiting.iter().find(|(end, _)| *end > archived_end);
-        oldest.map_or(0, |(_, since)| u64::try_from(now.saturating_sub(*since)).unwrap_or(0))
+        let since = self.archive.lock().waiting_since(archived_end);
+        since.map_or(0, |since| u64::try_from(now.saturating_sub(since)).unwrap_or(0))
     }
 
     /// First local offset that is not archived.
@@ -132,21 +99,18 @@ impl Partition {
         self.log.settings().remote_storage_enable
     }
 
-    /// One pass: archives what is closed and committed, and evicts what local retention no longer wants.
-    pub(crate) async fn settle(self: &Arc<Self>, metadata: &Metadata, now: TimestampMs) {
-        let outcome = self.try_settle(metadata, now).await;
-        let mut health = self.archive.lock();
-        match outcome {
-            Ok(()) => *health = ArchiveHealth { waiting: mem::take(&mut health.waiting), ..ArchiveHealth::default() },
+    /// One pass: archives what is closed and committed, and evicts what local retention no longer wants. After a failure
+    /// the partition pauses, at most `max_pause`.
+    pub(crate) async fn settle(self: &Arc<Self>, metadata: &Metadata, now: TimestampMs, max_pause: Duration) {
+        match self.try_settle(metadata, now).await {
+            Ok(()) => self.archive.lock().succeeded(Activity::Archive),
             // Nothing is left to be archived, and nobody to be told.
             Err(_) if self.is_deleted() => {}
             Err(error) => {
-                let pause = MIN_PAUSE.saturating_mul(2_u32.saturating_pow(health.failures)).min(MAX_PAUSE);
-                health.failures = health.failures.saturating_add(1);
-                health.retry_at = Some(Instant::now() + pause);
+                let spread = rand::random_range(0.0..1.0);
+                let pause = self.archive.lock().archiving_failed(error.to_string(), Instant::now(), max_pause, spread);
                 self.report(&error, pause);
                 metrics::counter!("firn_archive_failures_total").increment(1);
-                health.last_error = Some(error.to_string());
             }
         }
     }
@@ -194,13 +158,22 @@ impl Partition {
         // The first segment may begin below the archive's end: the rest of it counts.
         let mut from = self.ledger().map(|pointer| pointer.archived_end);
         let mut append = Vec::new();
+        let mut failure = None;
         for segment in segments {
             if self.is_deleted() {
                 return Err(SettleError::Deleted);
             }
             let from = from.take().filter(|end| *end > segment.base_offset);
             let options = ArchiveOptions { codec, leader_epoch, attempt: Uuid::new_v4(), now, from };
-            append.push(self.cold.archive(&[segment], options).await?);
+            match self.cold.archive(&[segment], options).await {
+                Ok(object) => append.push(object),
+                // What is uploaded counts: a store that fails now and then must not keep a backlog from shrinking.
+                Err(error) if !append.is_empty() => {
+                    failure = Some(error);
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
             crash_point("archive.object-written");
         }
         let count = append.len();
@@ -211,7 +184,7 @@ impl Partition {
             topic = %self.topic, partition = self.id.partition, segments = count, archived_end = pointer.archived_end,
             "archived closed segments"
         );
-        Ok(())
+        failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Writes the log start to the manifest when it has moved since.
@@ -347,8 +320,23 @@ impl Partition {
         }
     }
 
-    /// What went wrong last, if nothing has succeeded since.
-    pub(crate) fn archive_error(&self) -> Option<String> {
-        self.archive.lock().last_error.clone()
+    /// Takes note of how an activity went.
+    pub(crate) fn note_upkeep<T, E: std::fmt::Display>(&self, activity: Activity, outcome: &Result<T, E>) {
+        let mut health = self.archive.lock();
+        match outcome {
+            Ok(_) => health.succeeded(activity),
+            Err(error) => health.upkeep_failed(activity, error.to_string(), Instant::now()),
+        }
+    }
+
+    /// Whether an object that no manifest names may yet appear: a call to write one failed, and its request may still be on
+    /// its way.
+    pub(crate) fn awaits_orphans(&self, grace: Duration) -> bool {
+        self.archive.lock().may_arrive_late(Instant::now(), grace)
+    }
+
+    /// What goes wrong with the archive now.
+    pub(crate) fn archive_troubles(&self, now: TimestampMs) -> Vec<Trouble> {
+        self.archive.lock().troubles(self.log_start(), Instant::now(), now)
     }
 }

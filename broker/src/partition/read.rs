@@ -7,6 +7,7 @@ use cold_tier::ColdFetch;
 use hot_tier::{ReadLimits, StorageError};
 use model::Offset;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::Partition;
 
@@ -111,8 +112,15 @@ impl Partition {
             Ok(read) => read,
             // The read goes on in the background and fills the cache: the client's next fetch finds it there.
             Err(cold_tier::ReadError::TimedOut { .. }) => return Ok(PartitionRead::default()),
-            Err(error) => return Err(ReadFailure::Cold(error)),
+            Err(error) => {
+                if self.archive.lock().reading_failed(&error, Instant::now(), from) {
+                    let (topic, partition) = (&self.topic, self.id.partition);
+                    warn!(%topic, partition, offset = from, %error, "a fetch from the archive failed, the client will try again");
+                }
+                return Err(ReadFailure::Cold(error));
+            }
         };
+        self.archive.lock().read(from, read.next_offset);
         if read.records.is_empty() && read.next_offset > from && read.next_offset >= self.log.local_start() {
             // The archive ends in a gap: the next record is on the local disk.
             let beyond = ReadRequest { from: read.next_offset, ..*request };

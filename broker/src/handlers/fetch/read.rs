@@ -127,9 +127,7 @@ fn code_of(partition: &Partition, error: &ReadFailure) -> ErrorCode {
             warn!(%topic, partition = index, %error, "a fetch failed");
             ErrorCode::KafkaStorageError
         }
-        ReadFailure::Cold(_) => {
-            warn!(%topic, partition = index, %error, "a fetch from the archive failed, the client will try again");
-            ErrorCode::KafkaStorageError
-        }
+        // The partition has logged it, once for many.
+        ReadFailure::Cold(_) => ErrorCode::KafkaStorageError,
     }
 }
