@@ -15,6 +15,7 @@ import pytest
 
 from harness.firn import FirnServer
 from harness.kafka_peer import KafkaServer
+from harness.proxy import FaultProxy
 from harness.stores import Store, VersityGw
 
 PEER = os.environ.get("FIRN_PEER", "firn")
@@ -108,3 +109,25 @@ def versitygw(work_dir: Path) -> Iterator[VersityGw]:
     gateway = VersityGw(work_dir / "versitygw")
     yield gateway
     gateway.stop()
+
+
+@pytest.fixture(scope="module")
+def proxy(versitygw: VersityGw, request: pytest.FixtureRequest) -> Iterator[FaultProxy]:
+    """A proxy in front of VersityGW; the file may define DELAY_S, how late what is late arrives."""
+    instance = FaultProxy(versitygw.port, delay_s=getattr(request.module, "DELAY_S", 0.4))
+    yield instance
+    instance.close()
+
+
+@pytest.fixture(scope="module")
+def proxied(work_dir: Path, versitygw: VersityGw, proxy: FaultProxy, request: pytest.FixtureRequest) -> Iterator[FirnServer]:
+    """One server for all tests of a file that sees its store only through the proxy; the file may define SETTINGS."""
+    folder = work_dir / "proxied"
+    folder.mkdir()
+    instance = FirnServer(folder, versitygw.store(proxy.endpoint), getattr(request.module, "SETTINGS", None))
+    instance.start()
+    yield instance
+    died, text, tail = not instance.alive(), instance.log_text(), instance.tail()
+    instance.close()
+    assert not died, f"the server died during these tests\n{tail}"
+    assert "panicked" not in text

@@ -5,7 +5,6 @@ folder and one store serve all tests of this file, so each start also recovers w
 """
 
 import contextlib
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from confluent_kafka.admin import NewTopic
 
 from conftest import new_server
 from harness.broker import COLD, unique
+from harness.bucket import expect_no_orphan, topic_objects
 from harness.firn import FirnServer
 from harness.load import Load, expect_all
 from harness.parquet_rows import pyarrow_rows
@@ -98,38 +98,13 @@ def check_all(server: FirnServer, load: Load) -> list[Row]:
         expect_all(load, read, first)
     server.settle(load.topic)
     check_status(server, load.topic)
-    check_no_orphan(server, load.topic)
+    expect_no_orphan(server, load.topic)
     first = starts(server, load.topic)
     read = consume(server.bootstrap, load.topic, partitions=PARTITIONS)
     expect_all(load, read, first)
     rows = pyarrow_rows(server.archived_files(load.topic))
     expect_same(read, [row for row in rows if row.offset >= first[row.partition]])
     return read
-
-
-def topic_objects(server: FirnServer, topic: str) -> list[Path]:
-    """Everything that lies under the topic's name in the store, whatever its id.
-
-    Without the staged files (`name#1`) of uploads to a folder that a crash cut off: no listing shows them.
-    """
-    folder = re.compile(rf"/{re.escape(topic)}-[\w-]{{22}}/[^#]+$")
-    return [file for file in server.store.objects() if folder.search(str(file))]
-
-
-def check_no_orphan(server: FirnServer, topic: str) -> None:
-    """Sooner or later the store holds what the current manifests name, themselves, and nothing else."""
-
-    def clean() -> bool:
-        named = set(server.archived_files(topic))
-        objects = [file for file in topic_objects(server, topic) if file.suffix != ".node"]
-        data = {file for file in objects if file.suffix == ".parquet"}
-        assert data == named, f"orphans: {sorted(data - named)}, missing: {sorted(named - data)}"
-        manifests = [file for file in objects if file.suffix == ".manifest"]
-        assert len(manifests) == len({file.parent for file in manifests}) == PARTITIONS, manifests
-        assert len(data) + len(manifests) == len(objects), objects
-        return True
-
-    wait_until("orphans to be swept", clean, 20)
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,7 @@ SETTINGS = {
     "firn.sweep.grace.ms": "4000",
 }
 LATE_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def proxy(versitygw: VersityGw) -> Iterator[FaultProxy]:
-    """The proxy between the server and VersityGW."""
-    instance = FaultProxy(versitygw.port, delay_s=LATE_S)
-    yield instance
-    instance.close()
+DELAY_S = LATE_S
 
 
 @pytest.fixture(scope="module")

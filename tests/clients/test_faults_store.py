@@ -49,14 +49,6 @@ FAULTS: dict[str, Rule] = {
 
 
 @pytest.fixture(scope="module")
-def proxy(versitygw: VersityGw) -> Iterator[FaultProxy]:
-    """The proxy between the server and VersityGW."""
-    instance = FaultProxy(versitygw.port, delay_s=0.4)
-    yield instance
-    instance.close()
-
-
-@pytest.fixture(scope="module")
 def server(work_dir: Path, versitygw: VersityGw, proxy: FaultProxy) -> Iterator[FirnServer]:
     """A server that sees its store only through the proxy."""
     instance = FirnServer(work_dir / "server", versitygw.store(proxy.endpoint), IMPATIENT)

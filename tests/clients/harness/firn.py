@@ -156,6 +156,10 @@ class FirnServer(Broker):
         wanted = set(topics)
         return [row for row in rows if not wanted or row["topic"] in wanted]
 
+    def store_trouble(self) -> dict[str, Any] | None:
+        """What the status says of the object store; None when its last call went right."""
+        return json.loads(self.http("/v1/archive/status"))["store_trouble"]
+
     def archived_files(self, topic: str) -> list[Path]:
         """The data objects that the archive itself names for this topic, oldest first, as files of the store's folder."""
         partitions = json.loads(self.http(f"/v1/archive/objects?topic={topic}"))

@@ -1,73 +1,50 @@
-"""An HTTP proxy in front of an object store that fails on demand. HTTP/1.1, one request per connection upstream."""
+"""An HTTP proxy in front of an object store that fails on demand. HTTP/1.1, one connection upstream per request.
+
+Bodies pass in pieces as they come, except where a fault needs the whole of one.
+"""
 
 import asyncio
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from harness.paths import free_port
+from harness.store_faults import (
+    Alternating,
+    Bursts,
+    Chosen,
+    Fault,
+    Request,
+    Rule,
+    always,
+    data_reads,
+    every,
+    healthy,
+    writes,
+)
 
-
-class Fault(Enum):
-    """What happens to one request."""
-
-    NONE = "goes through"
-    REFUSE = "the connection is closed before anything happened"
-    SLOW = "the answer comes late"
-    HANG = "the answer never comes"
-    UNAVAILABLE = "503 before anything happened"
-    ERROR_AFTER = "500 after the request took effect"
-    LOST_ANSWER = "the connection is closed after the request took effect"
-    SHORT = "half of the answer's body, then the end of the connection"
-    WRONG_BYTES = "the answer's body with some bytes changed"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a rule sees of a request."""
-
-    number: int
-    method: str
-    target: str
-    headers: dict[str, str]
-    """Names in lower case."""
-
-    @property
-    def is_data(self) -> bool:
-        """Whether it is about an archived data object."""
-        return ".parquet" in self.target
-
-
-Rule = Callable[[Request], Fault]
-
-
-def healthy(_: Request) -> Fault:
-    """Everything goes through."""
-    return Fault.NONE
-
-
-def always(fault: Fault) -> Rule:
-    """Every request fails like this."""
-    return lambda _: fault
-
-
-def every(nth: int, fault: Fault) -> Rule:
-    """Every nth request fails like this."""
-    return lambda request: fault if request.number % nth == 0 else Fault.NONE
-
-
-def writes(nth: int, fault: Fault) -> Rule:
-    """Every nth request fails like this if it writes."""
-    return lambda request: fault if request.method in ("PUT", "POST") and request.number % nth == 0 else Fault.NONE
-
-
-def data_reads(nth: int, fault: Fault) -> Rule:
-    """Every nth request fails like this if it reads a data object."""
-    return lambda request: fault if request.method == "GET" and request.is_data and request.number % nth == 0 else Fault.NONE
+PIECE_BYTES = 64 << 10
+# Requests that are remembered for tests that look at them.
+REMEMBERED = 20_000
+_REFUSALS = {
+    Fault.UNAVAILABLE: (503, "SlowDown", ""),
+    Fault.SLOW_DOWN: (503, "SlowDown", "Retry-After: 1\r\n"),
+    Fault.FORBIDDEN: (403, "AccessDenied", ""),
+    Fault.EXPIRED: (400, "ExpiredToken", ""),
+}
+_BUFFERED_REQUESTS = {Fault.SLOW, Fault.CUT_REQUEST, Fault.STALL_REQUEST, Fault.WRONG_REQUEST}
+_BUFFERED_ANSWERS = {
+    Fault.SHORT,
+    Fault.STALL_ANSWER,
+    Fault.WRONG_BYTES,
+    Fault.REWRITTEN,
+    Fault.ERROR_AFTER,
+    Fault.LOST_ANSWER,
+}
 
 
 @dataclass
@@ -77,9 +54,17 @@ class FaultProxy:
     upstream_port: int
     rule: Rule = healthy
     delay_s: float = 3.0
+    """How late SLOW and LATENCY are."""
     port: int = field(default_factory=free_port)
     seen: int = 0
     injected: dict[Fault, int] = field(default_factory=dict)
+    requests: deque[Request] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    """The last requests, as rules saw them."""
+    rewrite: Callable[[bytes], bytes] = bytes
+    """What REWRITTEN does to an answer's body."""
+    active: int = 0
+    most_active: int = 0
+    """Requests at the same time; a test may set the second back to 0."""
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -92,6 +77,15 @@ class FaultProxy:
     def endpoint(self) -> str:
         """Its base URL."""
         return f"http://127.0.0.1:{self.port}"
+
+    @contextlib.contextmanager
+    def failing(self, rule: Rule) -> Iterator[Rule]:
+        """This rule while the block runs; everything goes through afterwards."""
+        self.rule = rule
+        try:
+            yield rule
+        finally:
+            self.rule = healthy
 
     def close(self) -> None:
         """Stops listening."""
@@ -109,7 +103,7 @@ class FaultProxy:
 
     def _guarded(self, serve: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
         async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await serve(reader, writer)
             with contextlib.suppress(OSError):
                 writer.close()
@@ -122,55 +116,121 @@ class FaultProxy:
             if headers.get("expect", "").lower() == "100-continue":
                 writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 head = re.sub(rb"\r\nexpect:[^\r]*", b"", head, flags=re.IGNORECASE)
-            body = await _read_body(reader, headers)
             method, target = head.split(b" ")[:2]
             self.seen += 1
             request = Request(self.seen, method.decode(), target.decode(), headers)
+            self.requests.append(request)
             fault = self.rule(request)
             if fault is not Fault.NONE:
                 self.injected[fault] = self.injected.get(fault, 0) + 1
-            if not await self._answer(writer, request, head + body, fault):
-                return
+            self.active += 1
+            self.most_active = max(self.most_active, self.active)
+            try:
+                if not await self._answer(_Exchange(reader, writer, request, head), fault):
+                    return
+            finally:
+                self.active -= 1
 
-    async def _answer(self, writer: asyncio.StreamWriter, request: Request, message: bytes, fault: Fault) -> bool:
+    async def _answer(self, exchange: "_Exchange", fault: Fault) -> bool:
         """Answers one request; False ends the connection."""
         if fault is Fault.REFUSE:
             return False
         if fault is Fault.HANG:
-            await asyncio.sleep(3600)
+            return await exchange.wait_for_the_client()
+        if fault is Fault.LATENCY:
+            await asyncio.sleep(self.delay_s)
+        body = None
+        if fault in _BUFFERED_REQUESTS or fault in _REFUSALS:
+            body = await _read_body(exchange.reader, exchange.request.headers)
+        if fault in _REFUSALS:
+            await exchange.refuse(*_REFUSALS[fault])
+            return True
         if fault is Fault.SLOW:
             await asyncio.sleep(self.delay_s)
-        if fault is Fault.UNAVAILABLE:
-            writer.write(_error(503, "SlowDown"))
-            await writer.drain()
+        upstream = await asyncio.open_connection("127.0.0.1", self.upstream_port)
+        try:
+            if not await exchange.send(upstream, body, fault):
+                return False
+            return await exchange.receive(upstream[0], fault, self.rewrite)
+        finally:
+            upstream[1].close()
+
+
+@dataclass
+class _Exchange:
+    """One request and its answer."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    request: Request
+    head: bytes
+
+    async def refuse(self, status: int, code: str, header: str = "") -> None:
+        """An answer of S3's kind that the store never gave."""
+        body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>made up by the test</Message></Error>'.encode()
+        length = f"Content-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
+        has_body = self.request.method != "HEAD"
+        self.writer.write(f"HTTP/1.1 {status} {code}\r\n{header}{length}\r\n".encode() + (body if has_body else b""))
+        await self.writer.drain()
+
+    async def wait_for_the_client(self) -> bool:
+        """Nothing more happens until the client gives up; always False."""
+        await self.reader.read()
+        return False
+
+    async def send(
+        self, upstream: tuple[asyncio.StreamReader, asyncio.StreamWriter], body: bytes | None, fault: Fault
+    ) -> bool:
+        """The request goes to the store; False when it does not arrive whole."""
+        _, writer = upstream
+        writer.write(self.head)
+        if body is None:
+            await _pass_body(self.reader, writer, self.request.headers)
             return True
-        head, body = await self._forward(message, has_body=request.method != "HEAD")
+        if fault in (Fault.CUT_REQUEST, Fault.STALL_REQUEST):
+            writer.write(body[: len(body) // 2])
+            await writer.drain()
+            return fault is Fault.STALL_REQUEST and await self.wait_for_the_client()
+        writer.write(_changed(body) if fault is Fault.WRONG_REQUEST else body)
+        await writer.drain()
+        return True
+
+    async def receive(self, upstream: asyncio.StreamReader, fault: Fault, rewrite: Callable[[bytes], bytes]) -> bool:
+        """The answer goes to the client; False when it ends early."""
+        head, headers = await _read_head(upstream)
+        status = head.split(b" ")[1]
+        has_body = self.request.method != "HEAD" and status not in (b"204", b"304")
+        if fault not in _BUFFERED_ANSWERS:
+            self.writer.write(head)
+            if has_body:
+                await _pass_body(upstream, self.writer, headers)
+            await self.writer.drain()
+            return True
+        body = await _read_body(upstream, headers) if has_body else b""
         if fault is Fault.LOST_ANSWER:
             return False
         if fault is Fault.ERROR_AFTER:
-            writer.write(_error(500, "InternalError"))
-            await writer.drain()
+            await self.refuse(500, "InternalError")
             return True
-        if fault is Fault.WRONG_BYTES and body:
-            middle = len(body) // 2
-            body = body[:middle] + bytes(byte ^ 0x55 for byte in body[middle : middle + 8]) + body[middle + 8 :]
-        if fault is Fault.SHORT:
+        if fault is Fault.WRONG_BYTES:
+            body = _changed(body)
+        if fault is Fault.REWRITTEN:
+            body = rewrite(_plain(body, headers))
+            head = re.sub(rb"\r\n(content-length|transfer-encoding):[^\r]*", b"", head, flags=re.IGNORECASE)
+            head = head.removesuffix(b"\r\n") + b"Content-Length: %d\r\n\r\n" % len(body)
+        if fault in (Fault.SHORT, Fault.STALL_ANSWER):
             body = body[: len(body) // 2]
-        writer.write(head + body)
-        await writer.drain()
+        self.writer.write(head + body)
+        await self.writer.drain()
+        if fault is Fault.STALL_ANSWER:
+            return await self.wait_for_the_client()
         return fault is not Fault.SHORT
 
-    async def _forward(self, message: bytes, *, has_body: bool) -> tuple[bytes, bytes]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.upstream_port)
-        try:
-            writer.write(message)
-            await writer.drain()
-            head, headers = await _read_head(reader)
-            status = head.split(b" ")[1]
-            body = await _read_body(reader, headers) if has_body and status not in (b"204", b"304") else b""
-        finally:
-            writer.close()
-        return head, body
+
+def _changed(body: bytes) -> bytes:
+    """Eight bytes in the middle are others."""
+    middle = len(body) // 2
+    return body[:middle] + bytes(byte ^ 0x55 for byte in body[middle : middle + 8]) + body[middle + 8 :]
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[bytes, dict[str, str]]:
@@ -183,21 +243,58 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[bytes, dict[str, str
     return head, headers
 
 
+async def _pass_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: dict[str, str]) -> None:
+    """The body goes through as it comes, chunk lengths included."""
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        size = -1
+        while size != 0:
+            line = await reader.readuntil(b"\r\n")
+            size = int(line.split(b";")[0], 16)
+            writer.write(line)
+            await _pass_bytes(reader, writer, size + 2)
+    else:
+        await _pass_bytes(reader, writer, int(headers.get("content-length", "0")))
+
+
+async def _pass_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: int) -> None:
+    while count > 0:
+        piece = await reader.read(min(count, PIECE_BYTES))
+        if not piece:
+            raise ConnectionResetError
+        count -= len(piece)
+        writer.write(piece)
+        await writer.drain()
+
+
 async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
     """The body as it came, chunk lengths included."""
     if headers.get("transfer-encoding", "").lower() == "chunked":
-        body = b""
-        while True:
+        pieces = []
+        size = -1
+        while size != 0:
             line = await reader.readuntil(b"\r\n")
             size = int(line.split(b";")[0], 16)
-            body += line + await reader.readexactly(size + 2)
-            if size == 0:
-                return body
+            pieces += [line, await reader.readexactly(size + 2)]
+        return b"".join(pieces)
     return await reader.readexactly(int(headers.get("content-length", "0")))
 
 
-def _error(status: int, code: str) -> bytes:
-    body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>made up by the test</Message></Error>'.encode()
-    return (
-        f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-    )
+def _plain(body: bytes, headers: dict[str, str]) -> bytes:
+    """The body without chunk lengths."""
+    if headers.get("transfer-encoding", "").lower() != "chunked":
+        return body
+    plain = b""
+    position = 0
+    while True:
+        end = body.index(b"\r\n", position)
+        size = int(body[position:end].split(b";")[0], 16)
+        if size == 0:
+            return plain
+        plain += body[end + 2 : end + 2 + size]
+        position = end + 4 + size
+
+
+__all__ = [
+    "Alternating", "Bursts", "Chosen", "Fault", "FaultProxy", "Request", "Rule", "always", "data_reads", "every", "healthy",
+    "writes",
+]  # fmt: skip

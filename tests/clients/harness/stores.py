@@ -1,7 +1,9 @@
 """Object stores for the archive: a local folder, and VersityGW as an S3 server on loopback."""
 
+import json
 import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,8 +42,11 @@ class VersityGw:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
+        self.access_key, self.secret_key = ACCESS_KEY, SECRET_KEY
+        """The only user's keys, from the next start on."""
         self.process: Process | None = None
         (folder / "buckets" / BUCKET).mkdir(parents=True, exist_ok=True)
+        (folder / "users").mkdir(exist_ok=True)
         self.start()
 
     @property
@@ -52,11 +57,16 @@ class VersityGw:
     def start(self) -> None:
         """Starts it, again on the same folder and port after a stop."""
         args = [
-            VERSITYGW, "--port", f"127.0.0.1:{self.port}", "--access", ACCESS_KEY, "--secret", SECRET_KEY,
-            "--keep-alive", "posix", self.folder / "buckets",
+            VERSITYGW, "--port", f"127.0.0.1:{self.port}", "--access", self.access_key, "--secret",
+            self.secret_key, "--iam-dir", self.folder / "users", "--keep-alive", "posix", self.folder / "buckets",
         ]  # fmt: skip
         self.process = Process(args, self.folder / "versitygw.log")
         wait_until("VersityGW to listen", self._listens, 15)
+
+    def add_users(self, keys: Mapping[str, str]) -> None:
+        """Adds administrators with these access and secret keys; for the next start."""
+        accounts = {access: {"access": access, "secret": secret, "role": "admin"} for access, secret in keys.items()}
+        (self.folder / "users" / "users.json").write_text(json.dumps({"accessAccounts": accounts}), encoding="utf-8")
 
     def _listens(self) -> bool:
         assert self.process is not None
