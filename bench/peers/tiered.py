@@ -80,11 +80,9 @@ def _archive(bench: Run, name: str, server: Broker, topic: str, case: str, recor
     bench.add(name, case, "cpu_s_per_gb", (broker_cpu_s(server) - before) / (written["bytes"] / 1e9))
 
 
-def write(bench: Run, server: Broker, topic: str, records: int, codec: str = "none") -> dict[str, Any]:
+def write(bench: Run, server: Broker, topic: str, records: int, *args: object) -> dict[str, Any]:
     """As fast as it goes, to partition 0."""
-    return run(
-        server, "produce", topic, "--records", records, "--codec", codec, "--linger-ms", 50, launcher=bench.cores.client
-    )  # fmt: skip
+    return run(server, "produce", topic, "--records", records, "--linger-ms", 50, *args, launcher=bench.cores.client)
 
 
 def await_archived(server: Broker, topic: str, records: int = CLOSED) -> None:
@@ -134,7 +132,8 @@ def _sizes(bench: Run, name: str, server: FirnServer, cold: str) -> None:
     (status,) = server.archive_status([cold])
     bench.add(name, "archived", "bytes_per_record", status["archived_bytes"] / status["archived_end"])
     for codec in ("lz4", "zstd"):
-        topic = server.create_topic(codec, config={**HOT, **KINDS[name].topic})
-        write(bench, server, topic, ARCHIVED // 4, codec)
-        (status,) = server.archive_status([topic])
-        bench.add(name, codec, "bytes_per_record", status["local_bytes"] / (ARCHIVED // 4))
+        for case, size in ((codec, ()), (f"{codec}-16k", ("--batch-bytes", 16 << 10))):
+            topic = server.create_topic(case, config={**HOT, **KINDS[name].topic})
+            write(bench, server, topic, ARCHIVED // 4, "--codec", codec, *size)
+            (status,) = server.archive_status([topic])
+            bench.add(name, case, "bytes_per_record", status["local_bytes"] / (ARCHIVED // 4))

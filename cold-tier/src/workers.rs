@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 /// Jobs that may wait per thread.
 const QUEUE_PER_THREAD: usize = 16;
 /// Steps by which the threads stand back behind those of produce and hot reads.
-const NICE: i32 = 5;
+const NICE: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -71,6 +71,13 @@ struct State {
     broken: bool,
 }
 
+impl State {
+    /// The file that is being written is half full, or there is none.
+    fn needs_next_soon(&self) -> bool {
+        self.used.back().is_none_or(|slot| self.filled > slot.capacity() / 2)
+    }
+}
+
 impl Journal {
     /// A journal that goes on at `end_lsn`; `used` are files whose entries a checkpoint does not cover yet.
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, config: &Config, found: FoundSlots) -> Self {
@@ -183,7 +190,7 @@ impl Journal {
         let mut slot = match state.free.pop() {
             Some(slot) => slot,
             None => {
-                let slot = Slot::create(&*self.disk, &self.dir, state.next_index, self.slot_bytes)?;
+                let slot = Slot::create(&*self.disk, &self.dir, (state.next_index, self.slot_bytes), &|| true)?;
                 state.next_index += 1;
                 slot
             }
@@ -204,7 +211,7 @@ impl Journal {
         std::mem::take(&mut self.state.lock().spare_wanted)
     }
 
-    /// Makes a file ready ahead of time, so that no append has to.
+    /// Makes a file ready ahead of time, so that no append has to. Takes its time: the appends of now need the disk.
     ///
     /// # Errors
     /// Those of making it; the journal goes on without.
@@ -217,7 +224,8 @@ impl Journal {
             state.next_index += 1;
             state.next_index - 1
         };
-        let slot = Slot::create(&*self.disk, &self.dir, index, self.slot_bytes)?;
+        let is_urgent = || self.state.lock().needs_next_soon();
+        let slot = Slot::create(&*self.disk, &self.dir, (index, self.slot_bytes), &is_urgent)?;
         self.state.lock().free.push(slot);
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! Read-ahead: a reader that goes on where it stopped finds the next chunks decoded.
 //!
 //! A reader is known by partition and next offset. The window is four times what it has read in sequence, up to the
-//! configured bound and a quarter of the chunk cache; it is refilled when less than half of it is left, so that requests
-//! stay large. One task per reader plans and starts loads, across objects; it stops when the memory for chunks in the
-//! making is short.
+//! configured bound and a quarter of the chunk cache. It is refilled in steps, as soon as one has been read, and no load
+//! is larger than a step: large enough for few requests, small enough that several are under way at any time, so that a
+//! store that answers late costs little. One task per reader plans and starts loads, across objects; it stops when the
+//! memory for chunks in the making is short.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ const MAX_STREAMS: u64 = 4096;
 const STREAM_IDLE: Duration = Duration::from_secs(60);
 /// The window, in multiples of what was read in sequence.
 const WINDOW_FACTOR: u64 = 4;
+/// Record bytes by which a large window is refilled (a small one by half of it), and most that one load brings.
+const STEP_BYTES: u64 = 8 << 20;
 
 /// Readers by where they will read on.
 #[derive(Debug)]
@@ -73,7 +76,8 @@ impl Inner {
             state.run_bytes = state.run_bytes.saturating_add(bytes as u64);
             state.ahead_bytes = state.ahead_bytes.saturating_sub(bytes as u64);
             let window = state.run_bytes.saturating_mul(WINDOW_FACTOR).min(limit);
-            let is_due = is_sequential && !state.planning && state.ahead_bytes < window / 2;
+            let step = STEP_BYTES.min(window / 2);
+            let is_due = is_sequential && !state.planning && state.ahead_bytes + step <= window;
             state.planning |= is_due;
             is_due.then(|| (state.ahead_offset.max(next), window - state.ahead_bytes))
         };
@@ -105,7 +109,7 @@ impl Inner {
         let mut planned = 0;
         while planned < bytes && offset < pointer.archived_end {
             let Some(place) = self.locate(pointer, offset).await? else { break };
-            let Some((run, run_bytes)) = next_run(&place, bytes - planned) else {
+            let Some((run, run_bytes)) = next_run(&place, (bytes - planned).min(STEP_BYTES)) else {
                 offset = place.segment.next_offset;
                 continue;
             };

@@ -143,7 +143,10 @@ fn decode(
     })
 }
 
-/// Memory that a run takes while it is in the making: its stored bytes and what they decode to.
+/// Memory that a run takes while it is in the making: its stored bytes, what they decode to, and room to decode the
+/// largest chunk in.
 fn run_bytes(footer: &Footer, run: &Range<usize>) -> u64 {
-    footer.chunks[run.clone()].iter().map(|chunk| chunk.stored_bytes() + 2 * chunk.facts.record_bytes).sum()
+    let chunks = &footer.chunks[run.clone()];
+    let room = chunks.iter().map(|chunk| chunk.facts.record_bytes).max().unwrap_or(0);
+    room + chunks.iter().map(|chunk| chunk.stored_bytes() + chunk.facts.record_bytes).sum::<u64>()
 }

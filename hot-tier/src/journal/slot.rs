@@ -9,12 +9,13 @@
 //! 4096  …  entries
 //! ```
 //!
-//! The header is synced before an entry is written. A file whose header is not
-//! intact is free, but for one changed bit, which is put right. Overwriting blocks that exist makes `fdatasync` cheap: no metadata changes.
+//! The header is synced before an entry is written. A file whose header is not intact is free, but for one changed bit,
+//! which is put right. Overwriting blocks that exist makes `fdatasync` cheap: no metadata changes.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BufMut;
 
@@ -28,6 +29,8 @@ pub(crate) const SLOT_HEADER_LEN: u64 = 4096;
 
 const MAGIC: u32 = u32::from_be_bytes(*b"FJH1");
 const ZEROS_STEP: usize = 1 << 20;
+/// Zeros that one sync puts on the disk when others are waiting for their own syncs: below a millisecond's worth.
+const GENTLE_STEP: usize = 512 << 10;
 const HEADER_LEN: usize = 32;
 
 /// One file of the journal.
@@ -53,15 +56,22 @@ pub(crate) fn parse_slot_name(name: &str) -> Option<u32> {
 }
 
 impl Slot {
-    /// Makes a file of zeros whose blocks and name are durable.
+    /// Makes a file of zeros whose blocks and name are durable. As long as `is_urgent` says no, it leaves the disk to
+    /// others half of the time, and never keeps it busy for long.
     ///
     /// # Errors
     /// [`StorageError::Full`] among others; the half-made file is removed.
-    pub(crate) fn create(disk: &dyn Disk, dir: &Path, index: u32, bytes: u64) -> Result<Self, StorageError> {
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        (index, bytes): (u32, u64),
+        is_urgent: &dyn Fn() -> bool,
+    ) -> Result<Self, StorageError> {
         let path = dir.join(slot_name(index));
         let wrap = |e| StorageError::io("prepare the journal file", &path, e);
         let file = disk.open(&path, Open::Create).map_err(wrap)?;
-        let filled = fill_with_zeros(&*file, bytes).and_then(|()| file.sync_data()).and_then(|()| disk.sync_dir(dir));
+        let filled =
+            fill_with_zeros(&*file, bytes, is_urgent).and_then(|()| file.sync_data()).and_then(|()| disk.sync_dir(dir));
         if let Err(e) = filled {
             let _ = disk.remove_file(&path);
             return Err(wrap(e));
@@ -120,12 +130,19 @@ fn parse_header(header: &[u8], file_len: u64) -> Option<(u64, u64)> {
     (fields.u64()? == file_len).then_some(lsns)
 }
 
-fn fill_with_zeros(file: &dyn DiskFile, bytes: u64) -> io::Result<()> {
+fn fill_with_zeros(file: &dyn DiskFile, bytes: u64, is_urgent: &dyn Fn() -> bool) -> io::Result<()> {
     let zeros = vec![0; ZEROS_STEP];
     let mut position = 0;
     while position < bytes {
-        let step = usize::try_from(bytes - position).unwrap_or(ZEROS_STEP).min(ZEROS_STEP);
+        let is_gentle = !is_urgent();
+        let most = if is_gentle { GENTLE_STEP } else { ZEROS_STEP };
+        let step = usize::try_from(bytes - position).unwrap_or(most).min(most);
+        let start = Instant::now();
         file.write_at(&[IoSlice::new(&zeros[..step])], position)?;
+        if is_gentle {
+            file.sync_data()?;
+            std::thread::sleep(start.elapsed());
+        }
         position += step as u64;
     }
     file.set_len(bytes)
