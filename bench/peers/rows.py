@@ -140,8 +140,10 @@ TARGETS = (
 )  # fmt: skip
 
 REST = (
-    _own("archived/bytes_per_record", "lz4-16k/bytes_per_record", "archived / lz4 batches of 16 KiB, Java's default", "B/record"),
-    _own("archived/bytes_per_record", "zstd-16k/bytes_per_record", "archived / zstd batches of 16 KiB, Java's default", "B/record"),
+    _own("archived/bytes_per_record", "lz4-16k/bytes_per_record",
+         "archived / lz4 batches of 16 KiB, Java's default", "B/record"),
+    _own("archived/bytes_per_record", "zstd-16k/bytes_per_record",
+         "archived / zstd batches of 16 KiB, Java's default", "B/record"),
     *(_rate(case, title) for case, title in (
         ("1k-none", "1 KiB, none"), ("1k-lz4", "1 KiB, lz4"), ("1k-zstd", "1 KiB, zstd"), ("1k-20p", "20 partitions"),
         ("1k-200p", "200 partitions"), ("50-producers", "50 producers, 20 partitions"), ("100b-none", "100 B, none"),
