@@ -39,7 +39,7 @@ fn what_kafka_wrote_is_read_and_written_alike() {
         assert_eq!(writer.into_message(), bytes, "{name} v{version}");
         seen += 1;
     }
-    assert_eq!(seen, 208);
+    assert_eq!(seen, 236);
 }
 
 #[test]
