@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # setup-tests.sh: installs everything that `make test` needs besides Rust, into $FIRN_TEST_CACHE (default .cache).
 # Idempotent: a step runs again only when its version changes. Everything comes from package registries:
-# PyPI, Maven Central, the Go module proxy, crates.io and, for kcat, faketime, ip, strace and missing build tools, Debian.
+# PyPI, Maven Central, the Go module proxy, crates.io and, for kcat, faketime, ip, nft, strace and missing build tools, Debian.
 set -euo pipefail
 # shellcheck source=scripts/test-cache.sh
 . "$(dirname "${BASH_SOURCE[0]}")/test-cache.sh"
@@ -63,6 +63,7 @@ main() {
   need strace strace
   need faketime faketime
   need ip iproute2
+  need nft nftables
   prepare_versitygw
   run_step kafka-tools "$(sha256sum <"$REPO/tests/clients/java/pom.xml")" install_jars
   run_step kafka-python "$KAFKA_PYTHON_VERSION $(sha256sum <"$REPO/tests/clients/kafka_python_service.py")" install_kafka_python_tests

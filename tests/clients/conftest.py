@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from harness.cluster import Cluster, firn_cluster
 from harness.firn import FirnServer
+from harness.kafka_cluster import kafka_cluster
 from harness.kafka_peer import KafkaServer
+from harness.namespaces import Network
 from harness.proxy import FaultProxy
 from harness.stores import Store, VersityGw
 
@@ -22,6 +25,7 @@ PEER = os.environ.get("FIRN_PEER", "firn")
 
 AnyServer = FirnServer | KafkaServer
 StartServer = Callable[..., AnyServer]
+StartCluster = Callable[..., Cluster[Any]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,14 +47,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     report = yield
     if report.failed:
         for name, value in getattr(item, "funcargs", {}).items():
-            if isinstance(value, FirnServer | KafkaServer):
+            if isinstance(value, FirnServer | KafkaServer | Cluster):
                 report.sections.append((f"server log ({name})", value.tail()))
-        for server in _running:
+        for server in (*_running, *_clusters):
             report.sections.append(("server log", server.tail()))
     return report
 
 
 _running: list[AnyServer] = []
+_clusters: list[Cluster[Any]] = []
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +106,61 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
     for instance in _running:
         instance.close()
     _running.clear()
+
+
+def new_cluster(
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    size: int = 3,
+    store: Store | None = None,
+    network: Network | None = None,
+) -> Cluster[Any]:
+    """A cluster of the kind under test, not yet started."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if PEER == "kafka":
+        return kafka_cluster(folder, size, settings, network)
+    return firn_cluster(folder, size, settings, store, network)
+
+
+@pytest.fixture(scope="module")
+def cluster(work_dir: Path, request: pytest.FixtureRequest) -> Iterator[Cluster[Any]]:
+    """Three nodes for all tests of a file, which leave all of them running; the file may define SETTINGS for them."""
+    instance = new_cluster(work_dir / "cluster", getattr(request.module, "SETTINGS", None))
+    _clusters.append(instance)
+    instance.start()
+    yield instance
+    died = [node for node in instance.nodes.values() if not node.alive()]
+    tails = "\n".join(node.tail() for node in died)
+    logs = instance.tail(100_000)
+    instance.close()
+    _clusters.remove(instance)
+    assert not died, f"nodes died during these tests\n{tails}"
+    assert "panicked" not in logs
+
+
+@pytest.fixture
+def start_cluster(tmp_path: Path) -> Iterator[StartCluster]:
+    """Starts clusters for one test only; they, and their networks, end with it."""
+    made: list[Cluster[Any]] = []
+
+    def start(
+        settings: Mapping[str, str] | None = None,
+        size: int = 3,
+        store: Store | None = None,
+        network: Network | None = None,
+    ) -> Cluster[Any]:
+        instance = new_cluster(tmp_path / f"cluster{len(made)}", settings, size, store, network)
+        made.append(instance)
+        _clusters.append(instance)
+        instance.start()
+        return instance
+
+    yield start
+    for instance in made:
+        logs = instance.tail(100_000)
+        instance.close()
+        _clusters.remove(instance)
+        assert "panicked" not in logs
 
 
 @pytest.fixture(scope="module")

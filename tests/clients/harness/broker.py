@@ -1,11 +1,14 @@
 """What every server under test offers to the tests, be it Firn or a real Apache Kafka."""
 
 import abc
+import signal
 import uuid
 from collections.abc import Mapping
 from typing import Literal
 
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from harness.process import Process
 
 Tier = Literal["hot", "cold"]
 
@@ -36,6 +39,8 @@ class Broker(abc.ABC):
     """More settings of librdkafka for admin clients."""
     launcher: tuple[str, ...] = ()
     """A command that becomes the server, such as `taskset -c 0`; from the next start on."""
+    process: Process | None = None
+    """The running process; None while it does not run."""
 
     @property
     def host(self) -> str:
@@ -71,6 +76,20 @@ class Broker(abc.ABC):
     def log_text(self) -> str:
         """What the process has logged since its last start."""
 
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self.process is not None and self.process.exit_status is None
+
+    def pause(self) -> None:
+        """SIGSTOP: it stands still and does not know it."""
+        assert self.process is not None
+        self.process.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self.process is not None
+        self.process.signal(signal.SIGCONT)
+
     def restart(self) -> None:
         """Stops and starts it on the same data and ports."""
         self.stop()
@@ -86,13 +105,14 @@ class Broker(abc.ABC):
         *,
         partitions: int = 1,
         tier: Tier = "hot",
+        replicas: int = 1,
         config: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> str:
         """Creates a topic with a fresh name and waits until it is there."""
         name = name or unique(prefix)
         wanted = {**(COLD if tier == "cold" else HOT), **(config or {})}
-        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=self.topic_config(wanted))
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=replicas, config=self.topic_config(wanted))
         admin = self.admin()  # kept until the result is there: dropping the client cancels the request
         admin.create_topics([topic], operation_timeout=20)[name].result(20)
         self.await_leaders(admin, name, partitions)

@@ -31,8 +31,15 @@ class FirnServer(Broker):
 
     tiered = True
 
-    def __init__(self, folder: Path, store: Store | None = None, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: Store | None = None,
+        settings: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.folder = folder
+        self.listen_host = host
         self.store = store or folder_store(folder / "store")
         self.settings = {**FAST, **(settings or {})}
         self.env: dict[str, str] = {}
@@ -41,8 +48,8 @@ class FirnServer(Broker):
         self.process: Process | None = None
 
     def _assign_ports(self) -> None:
-        self.bootstrap = f"127.0.0.1:{free_port()}"
-        self.admin_address = f"127.0.0.1:{free_port()}"
+        self.bootstrap = f"{self.listen_host}:{free_port()}"
+        self.admin_address = f"{self.listen_host}:{free_port()}"
 
     @property
     def data_dir(self) -> Path:
@@ -98,10 +105,6 @@ class FirnServer(Broker):
         """The body of a page of the admin port."""
         with urllib.request.urlopen(f"http://{self.admin_address}{path}", timeout=10) as answer:
             return answer.read().decode()
-
-    def alive(self) -> bool:
-        """Whether the process still runs."""
-        return self.process is not None and self.process.exit_status is None
 
     def stop(self, timeout_s: float = 30) -> None:
         """SIGTERM; a server that does not drain in time, or ends badly, is a failure."""

@@ -42,7 +42,7 @@ class KafkaServer(Broker):
             "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self._controller_port}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
             "controller.listener.names": "CONTROLLER",
-            "log.dirs": str(self.folder / "data"),
+            "log.dirs": str(self.data_dir),
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
@@ -56,13 +56,18 @@ class KafkaServer(Broker):
                 lines[_SERVER_NAMES.get(name, name)] = value
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 
-    def start(self) -> None:
-        """Formats the data folder if it is new, starts, waits for the listener."""
+    @property
+    def data_dir(self) -> Path:
+        """The server's data folder."""
+        return self.folder / "data"
+
+    def spawn(self) -> Process:
+        """Formats the data folder if it is new, and starts the process without waiting for it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "server.properties"
         config.write_text(self._properties(), encoding="utf-8")
         java = [shutil.which("java") or "java", f"-Dlog4j2.configurationFile={JAVA_LOG_CONFIG}", "-cp", self.class_path]
-        if not (self.folder / "data" / "meta.properties").exists():
+        if not (self.data_dir / "meta.properties").exists():
             subprocess.run(  # noqa: S603 - the tool of the peer
                 [*java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c", str(config)],
                 check=True, capture_output=True,
@@ -71,19 +76,20 @@ class KafkaServer(Broker):
             [*self.launcher, *java, *self.jvm, "-Dtest.level=warn", "kafka.Kafka", config],
             self.folder / "server.log",
         )
+        return self.process
+
+    def start(self) -> None:
+        """Starts it and waits for the listener."""
+        process = self.spawn()
         deadline = time.monotonic() + 60
         while not self._listens():
-            if self.process.exit_status is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Kafka did not start\n{self.process.output()[-4000:]}")
+            if process.exit_status is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Kafka did not start\n{process.output()[-4000:]}")
             time.sleep(0.05)
 
     def _listens(self) -> bool:
         with socket.socket() as sock:
             return sock.connect_ex((self.host, self.port)) == 0
-
-    def alive(self) -> bool:
-        """Whether the process still runs."""
-        return self.process is not None and self.process.exit_status is None
 
     def stop(self, timeout_s: float = 60) -> None:
         """SIGTERM."""

@@ -7,19 +7,23 @@ from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from harness.process import wait_until
 from harness.records import Row
 
 
 class Load(threading.Thread):
     """An idempotent producer that numbers its records and notes which were acknowledged, and where."""
 
-    def __init__(self, bootstrap: str, topic: str, partitions: int, *, per_second: int = 20_000) -> None:
+    def __init__(self, bootstrap: str, topic: str, partitions: int, *, per_second: int = 20_000, **config: object) -> None:
         super().__init__(daemon=True)
         self.topic = topic
         self.partitions = partitions
         self.sent = 0
         self.acknowledged: dict[int, tuple[int, int]] = {}
         self.errors: list[KafkaError] = []
+        self.longest_pause_s = 0.0
+        """The longest time between two acknowledgements; a test may set it back to 0."""
+        self._acknowledged_at = time.monotonic()
         self._pause_s = 50 / per_second
         self._stopping = threading.Event()
         self._producer = Producer(
@@ -27,7 +31,7 @@ class Load(threading.Thread):
              "batch.num.messages": 40, "batch.size": 6000, "message.timeout.ms": 120_000,
              "reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 100, "retry.backoff.ms": 20,
              "compression.type": "lz4", "queue.buffering.max.messages": 3000, "log_level": 0,
-             "error_cb": self._failed}
+             "error_cb": self._failed, **config}
         )  # fmt: skip
         self.start()
 
@@ -45,6 +49,9 @@ class Load(threading.Thread):
                     self.errors.append(error)
                 else:
                     self.acknowledged[number] = (message.partition(), message.offset())
+                    now = time.monotonic()
+                    self.longest_pause_s = max(self.longest_pause_s, now - self._acknowledged_at)
+                    self._acknowledged_at = now
 
             try:
                 self._producer.produce(
@@ -58,6 +65,18 @@ class Load(threading.Thread):
                 self._producer.poll(0.02)
             if number % 50 == 0:
                 time.sleep(self._pause_s)
+
+    def await_progress(self, timeout_s: float = 60) -> None:
+        """Waits until every partition has acknowledged something that was not acknowledged before this call."""
+        known = set(self.acknowledged)
+
+        def progressed() -> bool:
+            assert self.errors or self.acknowledged.keys() - known, "nothing new was acknowledged"
+            fresh = {self.acknowledged[number][0] for number in self.acknowledged.keys() - known}
+            return bool(self.errors) or len(fresh) == self.partitions
+
+        wait_until("acknowledgements of every partition", progressed, timeout_s, 0.02)
+        assert not self.errors, self.errors[0]
 
     def finish(self) -> None:
         """Stops writing and waits until everything is acknowledged."""

@@ -11,10 +11,15 @@ NONE = 0
 OFFSET_OUT_OF_RANGE = 1
 CORRUPT_MESSAGE = 2
 UNKNOWN_TOPIC_OR_PARTITION = 3
+NOT_LEADER_OR_FOLLOWER = 6
 MESSAGE_TOO_LARGE = 10
 RECORD_LIST_TOO_LARGE = 18
+NOT_ENOUGH_REPLICAS = 19
+NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20
 UNSUPPORTED_VERSION = 35
 UNSUPPORTED_FOR_MESSAGE_FORMAT = 43
+KAFKA_STORAGE_ERROR = 56
+OFFSET_NOT_AVAILABLE = 78
 INVALID_RECORD = 87
 UNKNOWN_TOPIC_ID = 100
 
@@ -54,6 +59,7 @@ def fetch_request(
     min_bytes: int = 1,
     max_wait_ms: int = 500,
     isolation: int = 0,
+    rack: str = "",
 ) -> Any:
     """A Fetch of {topic: {partition: offset}}; topics are ids from version 13 on, names before."""
     field = "topic_id" if version >= 13 else "topic"
@@ -74,7 +80,7 @@ def fetch_request(
     dropped = [FetchRequest.ForgottenTopic(partitions=parts, **{field: topic}) for topic, parts in (forgotten or {}).items()]
     return FetchRequest[version](
         replica_id=-1, max_wait_ms=max_wait_ms, min_bytes=min_bytes, max_bytes=max_bytes, isolation_level=isolation,
-        session_id=session[0], session_epoch=session[1], topics=wanted, forgotten_topics_data=dropped, rack_id="",
+        session_id=session[0], session_epoch=session[1], topics=wanted, forgotten_topics_data=dropped, rack_id=rack,
     )  # fmt: skip
 
 
