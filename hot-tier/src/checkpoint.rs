@@ -33,7 +33,8 @@ pub(crate) const FILE_NAME: &str = "checkpoint";
 
 const MAGIC: u32 = u32::from_be_bytes(*b"FCP1");
 const HISTORY_MAGIC: u32 = u32::from_be_bytes(*b"FPH1");
-const EPOCH_LEN: usize = 12;
+/// Bytes of a leader epoch and its first offset.
+pub(crate) const EPOCH_LEN: usize = 12;
 const SEGMENT_LEN: usize = 56;
 
 /// The whole file.
@@ -167,7 +168,8 @@ impl History {
     }
 }
 
-fn put_epochs(out: &mut Vec<u8>, epochs: &[EpochStart]) {
+/// Writes what [`read_epochs`] reads.
+pub(crate) fn put_epochs(out: &mut Vec<u8>, epochs: &[EpochStart]) {
     put_count(out, epochs.len());
     for epoch in epochs {
         out.put_i32(epoch.leader_epoch);
@@ -175,7 +177,8 @@ fn put_epochs(out: &mut Vec<u8>, epochs: &[EpochStart]) {
     }
 }
 
-fn read_epochs(fields: &mut Fields<'_>) -> Option<Vec<EpochStart>> {
+/// A count, then leader epochs with their first offsets.
+pub(crate) fn read_epochs(fields: &mut Fields<'_>) -> Option<Vec<EpochStart>> {
     let count = fields.count(EPOCH_LEN)?;
     (0..count).map(|_| Some(EpochStart { leader_epoch: fields.i32()?, start_offset: fields.i64()? })).collect()
 }

@@ -109,6 +109,12 @@ impl Journal {
         self.state.lock().end_lsn
     }
 
+    /// Bytes of the largest body that an entry may have.
+    pub(crate) fn body_len_max(&self) -> usize {
+        let room = usize::try_from(self.slot_bytes - SLOT_HEADER_LEN).unwrap_or(usize::MAX);
+        (room - entry::padded_len(0)).min(entry::BODY_LEN_MAX)
+    }
+
     /// True when so much of the journal is in use that a checkpoint should free some.
     pub(crate) fn wants_checkpoint(&self) -> bool {
         self.state.lock().used.len() > self.slots_max / 2
@@ -152,8 +158,7 @@ impl Journal {
         let mut state = self.state.lock();
         let state = &mut *state;
         let batches_len: usize = batches.iter().map(|piece| piece.len()).sum();
-        // The longest event, a topic's name, takes 249 bytes.
-        let upper = entry::padded_len(batches_len + 256) as u64;
+        let upper = entry::padded_len(batches_len + event.len_max()) as u64;
         self.ensure_fits(state, upper)?;
         let stamp = Stamp { lsn: state.end_lsn, durable_lsn: state.durable_lsn };
         let head = entry::encode(partition, event, stamp, batches);

@@ -9,7 +9,8 @@
 //!
 //! Reading order: `tier` is the face and owns all partitions, `partition` is one log, `segment` one of its files.
 //! `journal`, `flush_queue` and `core` make appends durable together; `checkpoint` bounds what `recovery` has to
-//! do. `producer_state` and `leader_epochs` are what a log remembers beside its records. `disk` is the seam to the
+//! do. `producer_state` and `leader_epochs` are what a log remembers beside its records, `bootstrap`
+//! hands both to another replica. `disk` is the seam to the
 //! operating system, `layout` says where files lie; `docs/formats/hot-tier.md` describes every byte.
 //!
 //! Everything here blocks on file I/O and nothing here is asynchronous. Appends and reads touch the page cache only;
@@ -27,6 +28,7 @@ mod journal;
 mod checkpoint;
 mod recovery;
 
+mod bootstrap;
 mod leader_epochs;
 mod producer_state;
 pub mod replication;
@@ -44,6 +46,7 @@ pub mod fuzzing;
 mod tests;
 
 pub use crate::core::FlushListener;
+pub use bootstrap::{Bootstrap, BootstrapError};
 pub use config::Config;
 pub use error::{AppendError, OpenError, ReadError, StorageError, TierFailure};
 pub use partition::{

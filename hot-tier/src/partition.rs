@@ -32,6 +32,7 @@ use crate::producer_state::{ActiveProducer, ProducerStates};
 use crate::segment::Segment;
 
 mod append;
+mod bootstrap;
 mod capture;
 mod producers;
 mod read;
@@ -43,7 +44,7 @@ mod truncate;
 
 pub use append::{AppendTime, Appended};
 pub(crate) use capture::Captured;
-pub(crate) use producers::producers_at;
+pub(crate) use producers::{keep_snapshot, producers_at};
 pub use read::{LogRead, ReadLimits};
 pub use retention::{EvictReport, RetentionLimits};
 pub use seal::SealError;

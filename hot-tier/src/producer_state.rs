@@ -152,6 +152,27 @@ impl ProducerStates {
         producer.batches.push_back(BatchMark::of(batch));
     }
 
+    /// Forgets those that were silent for longest until the stored form has at most `max_len` bytes. Answers how many.
+    pub(crate) fn shrink_to(&mut self, max_len: usize) -> usize {
+        let mut by_age: Vec<_> = self
+            .producers
+            .iter()
+            .map(|(id, producer)| (producer.last_seen_ms, *id, snapshot::stored_len(producer)))
+            .collect();
+        by_age.sort_unstable();
+        let mut len = self.encode().len();
+        let mut forgotten = 0;
+        for (_, id, stored_len) in by_age {
+            if len <= max_len {
+                break;
+            }
+            self.producers.remove(&id);
+            len -= stored_len;
+            forgotten += 1;
+        }
+        forgotten
+    }
+
     /// Forgets producers that were silent for `expiration_ms`, other than those with an open transaction.
     pub(crate) fn expire(&mut self, now_ms: TimestampMs, expiration_ms: u64) {
         self.producers.retain(|_, producer| !producer.is_idle(now_ms, expiration_ms));

@@ -268,7 +268,7 @@ impl Finder<'_> {
 
     /// Snapshots of a past that a reset or a truncation took back: their removal may have been lost in a power cut.
     fn retire_snapshots(&self, plan: &Plan, dir: &Path, names: &[String]) -> Result<(), StorageError> {
-        let valid_to = match (plan.reset, plan.base_cut) {
+        let valid_to = match (&plan.reset, plan.base_cut) {
             (Some(_), _) => Offset::MIN,
             (None, Some(cut)) => cut.offset,
             (None, None) => return Ok(()),

@@ -2,6 +2,7 @@
 
 mod append;
 mod bit_flips;
+mod bootstrap;
 mod damage;
 mod decoders;
 mod fixture;

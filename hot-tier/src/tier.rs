@@ -169,6 +169,16 @@ impl HotTier {
         Ok(())
     }
 
+    /// Waits until everything that was appended before the call, to any partition, is durable: one wait after appends to
+    /// many. Each partition's [`PartitionLog::flushed_end`] says so then.
+    ///
+    /// # Errors
+    /// The tier's failure: then nobody knows what is durable.
+    pub fn wait_flushed(&self) -> Result<(), StorageError> {
+        let core = &self.handle.shared.core;
+        core.wait_durable(core.journal.end_lsn())
+    }
+
     /// Why nothing is acknowledged any more, when that is so. Only a restart helps.
     #[must_use]
     pub fn failure(&self) -> Option<TierFailure> {

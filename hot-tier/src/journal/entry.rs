@@ -19,14 +19,18 @@
 //! 2 bypassed append: the same with the batches' length (8) and CRC-32C (4) in their place, they are in the segment ·
 //! 3 truncate: point · 4 log start: offset · 5 local start: offset · 6 roll: base of the new segment ·
 //! 7 flush mode: 1 (0 durable, 1 replicated), point · 8 create: the topic's name · 9 remove: nothing ·
-//! 10 reset: offset · 11 leader epoch: epoch (4), start offset
+//! 10 reset: offset · 11 leader epoch: epoch (4), start offset ·
+//! 12 bootstrap: log start, local start, number of epochs (4), each epoch (4) and start offset, length (4) and bytes of the
+//! producer state
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use model::settings::FlushMode;
 use model::{LeaderEpoch, Offset, TopicId, TopicName, TopicPartition};
 use uuid::Uuid;
 
-use crate::fields::{Fields, crc32c};
+use crate::bootstrap::Bootstrap;
+use crate::checkpoint::{EPOCH_LEN, put_epochs, read_epochs};
+use crate::fields::{Fields, crc32c, put_sized};
 
 /// Bytes before an entry's body.
 pub(crate) const ENTRY_HEADER_LEN: usize = 56;
@@ -78,9 +82,19 @@ pub(crate) enum Event {
     Remove,
     Reset(Offset),
     Epoch(LeaderEpoch, Offset),
+    Bootstrap(Bootstrap),
 }
 
 impl Event {
+    /// Bytes that the event takes in an entry's body, at most.
+    pub(crate) fn len_max(&self) -> usize {
+        match self {
+            Event::Bootstrap(state) => bootstrap_len(state),
+            // The longest of the others, a topic's name, takes 249 bytes.
+            _ => 256,
+        }
+    }
+
     fn kind(&self) -> u8 {
         match self {
             Event::Append(_) => 1,
@@ -94,6 +108,7 @@ impl Event {
             Event::Remove => 9,
             Event::Reset(_) => 10,
             Event::Epoch(..) => 11,
+            Event::Bootstrap(_) => 12,
         }
     }
 
@@ -124,6 +139,12 @@ impl Event {
                 out.put_i32(*epoch);
                 out.put_i64(*start);
             }
+            Event::Bootstrap(state) => {
+                out.put_i64(state.log_start);
+                out.put_i64(state.local_start);
+                put_epochs(out, &state.epochs);
+                put_sized(out, &state.producers);
+            }
         }
     }
 
@@ -148,6 +169,7 @@ impl Event {
             9 => Event::Remove,
             10 => Event::Reset(fields.i64()?),
             11 => Event::Epoch(fields.i32()?, fields.i64()?),
+            12 => Event::Bootstrap(read_bootstrap(&mut fields)?),
             _ => return None,
         };
         Some((event, body.len() - fields.rest().len()))
@@ -180,6 +202,20 @@ fn put_extent(out: &mut Vec<u8>, extent: &Extent) {
 
 fn read_extent(fields: &mut Fields<'_>) -> Option<Extent> {
     Some(Extent { segment_base: fields.i64()?, position: fields.u64()?, first: fields.i64()?, next: fields.i64()? })
+}
+
+/// Bytes of a bootstrap event.
+pub(crate) fn bootstrap_len(state: &Bootstrap) -> usize {
+    24 + state.epochs.len() * EPOCH_LEN + state.producers.len()
+}
+
+fn read_bootstrap(fields: &mut Fields<'_>) -> Option<Bootstrap> {
+    Some(Bootstrap {
+        log_start: fields.i64()?,
+        local_start: fields.i64()?,
+        epochs: read_epochs(fields)?,
+        producers: Bytes::copy_from_slice(fields.sized()?),
+    })
 }
 
 fn read_point(fields: &mut Fields<'_>) -> Option<LogPoint> {
@@ -269,6 +305,7 @@ pub(crate) fn decode(bytes: &[u8], lsn: u64) -> Option<Entry> {
 
 #[cfg(test)]
 mod tests {
+    use model::segment::EpochStart;
     use proptest::prelude::*;
 
     use super::*;
@@ -290,6 +327,17 @@ mod tests {
             .prop_map(|(segment_base, position, first, next)| Extent { segment_base, position, first, next })
     }
 
+    fn bootstraps() -> impl Strategy<Value = Bootstrap> {
+        let epochs = proptest::collection::vec((any::<i32>(), any::<i64>()), 0..5);
+        (any::<i64>(), any::<i64>(), epochs, any::<Vec<u8>>()).prop_map(
+            |(log_start, local_start, epochs, producers)| {
+                let epoch = |(leader_epoch, start_offset)| EpochStart { leader_epoch, start_offset };
+                let epochs = epochs.into_iter().map(epoch).collect();
+                Bootstrap { log_start, local_start, epochs, producers: Bytes::from(producers) }
+            },
+        )
+    }
+
     fn events() -> impl Strategy<Value = Event> {
         prop_oneof![
             extents().prop_map(Event::Append),
@@ -304,6 +352,7 @@ mod tests {
             Just(Event::Remove),
             any::<i64>().prop_map(Event::Reset),
             (any::<i32>(), any::<i64>()).prop_map(|(epoch, start)| Event::Epoch(epoch, start)),
+            bootstraps().prop_map(Event::Bootstrap),
         ]
     }
 
@@ -334,6 +383,17 @@ mod tests {
         let bytes = encode(partition(), &Event::Append(extent), Stamp { lsn: 5, durable_lsn: 6 }, &[b"batch"]);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, include_str!("golden.hex").trim());
+    }
+
+    #[test]
+    fn the_stored_form_of_a_bootstrap_is_pinned() {
+        let epochs = vec![EpochStart { leader_epoch: 1, start_offset: 2 }];
+        let state = Bootstrap { log_start: 3, local_start: 4, epochs, producers: Bytes::from_static(b"state") };
+        let event = Event::Bootstrap(state.clone());
+        let bytes = encode(partition(), &event, Stamp { lsn: 5, durable_lsn: 6 }, &[]);
+        assert_eq!(bytes.len(), ENTRY_HEADER_LEN + bootstrap_len(&state));
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, include_str!("bootstrap.golden.hex").trim());
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Producer state at an earlier offset: from a snapshot and the batches behind it.
 
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::Offset;
 
 use super::PartitionLog;
 use crate::core::Core;
-use crate::disk::read_file;
+use crate::disk::{Durability, read_file, replace_file};
 use crate::error::StorageError;
 use crate::layout::{FileKind, file_name};
 use crate::producer_state::ProducerStates;
@@ -24,9 +25,22 @@ impl PartitionLog {
     }
 }
 
+/// Where the snapshot of producer state right before `offset` lies.
+fn snapshot_path(dir: &Path, offset: Offset) -> PathBuf {
+    dir.join(file_name(offset, FileKind::Snapshot))
+}
+
+/// Stores producer state that no batch of the log tells of. Its name becomes durable with the next checkpoint, until which
+/// the journal has it too.
+pub(crate) fn keep_snapshot(core: &Core, dir: &Path, offset: Offset, state: &[u8]) -> Result<(), StorageError> {
+    let path = snapshot_path(dir, offset);
+    let stored = replace_file(core.disk(), &path, state, Durability::Synced);
+    stored.map_err(|e| StorageError::io("store", &path, e))
+}
+
 /// The snapshot of producer state right before `offset`, when there is an intact one.
-pub(crate) fn stored_snapshot(core: &Core, dir: &std::path::Path, offset: Offset) -> Option<ProducerStates> {
-    let path = dir.join(file_name(offset, FileKind::Snapshot));
+pub(crate) fn stored_snapshot(core: &Core, dir: &Path, offset: Offset) -> Option<ProducerStates> {
+    let path = snapshot_path(dir, offset);
     let bytes = read_file(core.disk(), &path, SNAPSHOT_BYTES_MAX).ok()?;
     let states = ProducerStates::decode(&bytes);
     if states.is_none() {
@@ -39,7 +53,7 @@ pub(crate) fn stored_snapshot(core: &Core, dir: &std::path::Path, offset: Offset
 /// every batch from there on. Without any snapshot it is what the local log shows.
 pub(crate) fn producers_at(
     core: &Core,
-    dir: &std::path::Path,
+    dir: &Path,
     segments: &[Arc<Segment>],
     offset: Offset,
 ) -> Result<ProducerStates, StorageError> {

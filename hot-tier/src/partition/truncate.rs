@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use model::Offset;
 use model::settings::FlushMode;
 
+use super::producers::keep_snapshot;
 use super::{PartitionLog, Writer};
+use crate::bootstrap::Bootstrap;
 use crate::error::StorageError;
 use crate::journal::entry::{Event, LogPoint};
 use crate::leader_epochs::LeaderEpochs;
@@ -18,26 +20,43 @@ use crate::producer_state::ProducerStates;
 use crate::segment::scan::Depth;
 use crate::segment::{Segment, SegmentFacts};
 
+/// How a log begins anew.
+pub(super) enum Beginning {
+    /// Empty at this offset; nothing is known of what was before.
+    Empty(Offset),
+    /// With what another replica remembers of the records before.
+    Inherited {
+        /// As it is stored.
+        state: Bootstrap,
+        /// Its epochs.
+        epochs: LeaderEpochs,
+        /// Its producers.
+        producers: ProducerStates,
+    },
+}
+
 impl PartitionLog {
     /// Removes every record at or above `offset`; a batch that spans it goes as a whole. Below the local start it is
-    /// [`PartitionLog::reset_to`]. Answers the new log end. Blocks for one flush.
+    /// [`PartitionLog::reset_to`]. At the log end, only epochs without a record go. Answers the new log end. Blocks for one flush.
     ///
     /// # Errors
     /// Those of the journal, before anything has happened; a failure after that fails the tier.
     pub fn truncate_to(&self, offset: Offset) -> Result<Offset, StorageError> {
         let mut writer = self.lock_writer()?;
-        if offset >= self.log_end() {
+        // An epoch that this replica began as a leader without a record goes too: another leader's epochs take its place.
+        let begins_behind = self.epochs.read().all().last().is_some_and(|epoch| epoch.start_offset >= offset);
+        if offset > self.log_end() || (offset == self.log_end() && !begins_behind) {
             return Ok(self.log_end());
         }
         if offset < self.local_start() {
-            self.reset_locked(&mut writer, offset)?;
+            self.begin_anew(&mut writer, Beginning::Empty(offset))?;
             return Ok(offset);
         }
         let point = self.cut_point(offset)?;
         let log_start = self.log_start();
         if point.offset < log_start {
             // The batch that spans `offset` begins below the log start: nothing that anyone may see is left.
-            self.reset_locked(&mut writer, log_start)?;
+            self.begin_anew(&mut writer, Beginning::Empty(log_start))?;
             return Ok(log_start);
         }
         let lsn = self.core.journal(self.id, &Event::Truncate(point), &[])?;
@@ -53,7 +72,7 @@ impl PartitionLog {
     /// As [`PartitionLog::truncate_to`].
     pub fn reset_to(&self, offset: Offset) -> Result<(), StorageError> {
         let mut writer = self.lock_writer()?;
-        self.reset_locked(&mut writer, offset)
+        self.begin_anew(&mut writer, Beginning::Empty(offset))
     }
 
     /// Where the log ends when everything from `offset` on is gone.
@@ -115,25 +134,41 @@ impl PartitionLog {
         Ok(shortened)
     }
 
-    fn reset_locked(&self, writer: &mut Writer, offset: Offset) -> Result<(), StorageError> {
-        let lsn = self.core.journal(self.id, &Event::Reset(offset), &[])?;
+    /// Everything goes; the log is what `beginning` says.
+    pub(super) fn begin_anew(&self, writer: &mut Writer, beginning: Beginning) -> Result<(), StorageError> {
+        let lsn = match &beginning {
+            Beginning::Empty(offset) => self.core.journal(self.id, &Event::Reset(*offset), &[])?,
+            Beginning::Inherited { state, .. } => self.core.journal(self.id, &Event::Bootstrap(state.clone()), &[])?,
+        };
         self.core.wait_durable(lsn)?;
-        self.restart(writer, offset).inspect_err(|e| self.core.fail(e))
+        self.restart(writer, beginning).inspect_err(|e| self.core.fail(e))
     }
 
-    fn restart(&self, writer: &mut Writer, offset: Offset) -> Result<(), StorageError> {
+    fn restart(&self, writer: &mut Writer, beginning: Beginning) -> Result<(), StorageError> {
         let _disturbing = self.disturb();
         let old = self.segments.load_full();
         for segment in old.iter() {
             self.retire(segment)?;
         }
         self.sync_retired(writer.mode)?;
+        let (log_start, offset) = match beginning {
+            Beginning::Empty(offset) => {
+                *self.epochs.write() = LeaderEpochs::default();
+                writer.producers = ProducerStates::default();
+                (offset, offset)
+            }
+            Beginning::Inherited { state, epochs, producers } => {
+                // A later truncation finds the producers here: no batch of the local log tells of them.
+                keep_snapshot(&self.core, &self.dir, state.local_start, &state.producers)?;
+                *self.epochs.write() = epochs;
+                writer.producers = producers;
+                (state.log_start, state.local_start)
+            }
+        };
         self.segments.store(Arc::new(vec![Arc::new(Segment::new(&self.dir, offset))]));
-        self.log_start.store(offset, Ordering::Release);
+        self.log_start.store(log_start, Ordering::Release);
         self.log_end.store(offset, Ordering::Release);
         self.flushed_end.store(offset, Ordering::Release);
-        *self.epochs.write() = LeaderEpochs::default();
-        writer.producers = ProducerStates::default();
         writer.history_stale = true;
         self.mark_dirty();
         Ok(())
@@ -156,10 +191,8 @@ impl PartitionLog {
     /// Takes the names of a segment's files and of its snapshot away; they are unlinked in the background.
     pub(super) fn retire(&self, segment: &Segment) -> Result<(), StorageError> {
         self.names_changed.store(true, Ordering::Release);
-        let snapshot = crate::open_files::FileSlot::new(
-            &self.dir,
-            crate::layout::file_name(segment.base(), crate::layout::FileKind::Snapshot),
-        );
+        let name = crate::layout::file_name(segment.base(), crate::layout::FileKind::Snapshot);
+        let snapshot = crate::open_files::FileSlot::new(&self.dir, name);
         for slot in segment.slots().into_iter().chain([&snapshot]) {
             let retired = self.core.files.retire(slot);
             match retired.map_err(|e| StorageError::io("retire", &slot.path(), e))? {

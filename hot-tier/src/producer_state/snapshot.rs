@@ -18,11 +18,17 @@ use crate::fields::{Fields, crc32c, put_count};
 
 const MAGIC: u32 = u32::from_be_bytes(*b"FPS1");
 const PRODUCER_LEN_MIN: usize = 39;
+const BATCH_LEN: usize = 32;
+
+/// Bytes that a producer takes in the stored form.
+pub(super) fn stored_len(producer: &Producer) -> usize {
+    PRODUCER_LEN_MIN + BATCH_LEN * producer.batches.len()
+}
 
 impl ProducerStates {
     /// The stored form.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(12 + self.producers.len() * (PRODUCER_LEN_MIN + 32 * BATCHES_MAX));
+        let mut out = Vec::with_capacity(12 + self.producers.len() * (PRODUCER_LEN_MIN + BATCH_LEN * BATCHES_MAX));
         out.put_u32(MAGIC);
         out.put_u32(0);
         put_count(&mut out, self.producers.len());

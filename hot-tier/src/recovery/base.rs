@@ -7,16 +7,17 @@ use std::sync::Arc;
 use model::Offset;
 use model::settings::FlushMode;
 
-use super::plan::{Plan, Step};
+use super::plan::{Plan, Reset, Step};
 use super::rebuild::Rebuild;
 use super::{Finder, MODE_UNKNOWN, log_bases};
+use crate::bootstrap::Bootstrap;
 use crate::checkpoint::{History, PartitionCheckpoint};
 use crate::disk::read_file;
 use crate::error::StorageError;
 use crate::journal::entry::LogPoint;
 use crate::layout::HISTORY;
 use crate::leader_epochs::LeaderEpochs;
-use crate::partition::producers_at;
+use crate::partition::{keep_snapshot, producers_at};
 use crate::producer_state::ProducerStates;
 use crate::segment::scan::Depth;
 use crate::segment::{Segment, SegmentFacts};
@@ -41,11 +42,14 @@ impl<'a> Finder<'a> {
             touched_from: Offset::MAX,
             unsynced: Vec::new(),
         };
-        match (plan.reset, plan.base.take()) {
-            (Some(offset), base) => {
+        match (&plan.reset, plan.base.take()) {
+            (Some(reset), base) => {
                 rebuild.mode = base.as_ref().map_or(MODE_UNKNOWN, |base| base.mode);
-                rebuild.log_start = offset;
-                rebuild.begin_at(offset);
+                rebuild.begin_at(reset.local_start());
+                match reset {
+                    Reset::Empty(offset) => rebuild.log_start = *offset,
+                    Reset::Inherited(state) => rebuild.inherit(state)?,
+                }
                 plan.base = base;
             }
             (None, Some(base)) => {
@@ -69,20 +73,38 @@ impl Rebuild<'_> {
         }
     }
 
+    /// What another replica remembered of the records before.
+    fn inherit(&mut self, state: &Bootstrap) -> Result<(), StorageError> {
+        self.log_start = state.log_start;
+        self.epochs = LeaderEpochs::from_stored(state.epochs.iter().copied());
+        match ProducerStates::decode(&state.producers) {
+            Some(producers) => self.producers = producers,
+            // The entry's checksum held, but it holds no state: nobody of ours wrote it.
+            None => self.damage.push(format!("{}: the producers that it began with are lost", self.dir.display())),
+        }
+        // The power may have gone before it was stored.
+        keep_snapshot(self.core, &self.dir, state.local_start, &self.producers.encode())
+    }
+
     fn take_checkpoint(&mut self, base: &PartitionCheckpoint, cut: Option<LogPoint>) -> Result<(), StorageError> {
         self.mode = base.mode;
         self.log_start = base.log_start;
         self.epochs = LeaderEpochs::from_stored(base.epochs.iter().copied());
         let dir = Arc::clone(&self.dir);
         self.segments = base.segments.iter().map(|facts| Arc::new(Segment::existing(&dir, *facts))).collect();
-        let cut = cut.filter(|cut| {
-            let end = self.end();
-            (cut.segment_base, cut.position) < (end.segment_base, end.position)
-        });
+        let end = self.end();
+        let (cut, at_the_end) = match cut {
+            Some(cut) if (cut.segment_base, cut.position) < (end.segment_base, end.position) => (Some(cut), None),
+            // Epochs without a record went.
+            cut => (None, cut),
+        };
         if let Some(cut) = cut {
             self.segments.retain(|segment| segment.base() <= cut.segment_base);
         }
         self.drop_missing(base.end);
+        if let Some(at_the_end) = at_the_end {
+            self.epochs.truncate_to(at_the_end.offset);
+        }
         match cut {
             Some(cut) => self.cut_back(cut)?,
             None => match ProducerStates::decode(&base.producers) {

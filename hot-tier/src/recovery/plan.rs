@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use model::settings::FlushMode;
 use model::{LeaderEpoch, Offset, TopicName, TopicPartition};
 
+use crate::bootstrap::Bootstrap;
 use crate::checkpoint::{Checkpoint, PartitionCheckpoint};
 use crate::journal::entry::{Digest, Entry, Event, Extent, LogPoint};
 use crate::journal::replay::Place;
@@ -27,6 +28,32 @@ pub(super) enum Step {
     Mode(FlushMode, LogPoint),
 }
 
+/// Where and how a log begins anew.
+#[derive(Debug)]
+pub(super) enum Reset {
+    /// Empty at this offset.
+    Empty(Offset),
+    /// With the state of another replica.
+    Inherited(Bootstrap),
+}
+
+impl Reset {
+    /// Where the local log begins.
+    pub(super) fn local_start(&self) -> Offset {
+        match self {
+            Reset::Empty(offset) => *offset,
+            Reset::Inherited(state) => state.local_start,
+        }
+    }
+
+    fn log_start(&self) -> Offset {
+        match self {
+            Reset::Empty(offset) => *offset,
+            Reset::Inherited(state) => state.log_start,
+        }
+    }
+}
+
 /// What is known of one partition after the first pass.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
@@ -35,7 +62,7 @@ pub(super) struct Plan {
     /// The base counts up to here only.
     pub(super) base_cut: Option<LogPoint>,
     /// The log begins anew here, whatever base or files say.
-    pub(super) reset: Option<Offset>,
+    pub(super) reset: Option<Reset>,
     pub(super) steps: Vec<Step>,
     pub(super) log_start: Option<Offset>,
     pub(super) local_start: Option<Offset>,
@@ -96,20 +123,23 @@ impl Plan {
             Event::Mode(mode, point) => self.steps.push(Step::Mode(mode, point)),
             Event::Create(topic) => {
                 self.topic = Some(topic);
-                self.reset = Some(0);
+                self.reset = Some(Reset::Empty(0));
             }
             Event::Remove => self.removed = true,
-            Event::Reset(offset) => {
-                let topic = self.topic.take();
-                let base = self.base.take();
-                let mode = self.mode_so_far(base.as_ref());
-                *self = Plan { topic, base, reset: Some(offset), touched: true, ..Plan::default() };
-                let start = LogPoint { segment_base: offset, position: 0, offset };
-                self.steps.extend(mode.map(|mode| Step::Mode(mode, start)));
-                self.log_start = Some(offset);
-            }
+            Event::Reset(offset) => self.begin_anew(Reset::Empty(offset)),
+            Event::Bootstrap(state) => self.begin_anew(Reset::Inherited(state)),
             Event::Epoch(epoch, start) => self.steps.push(Step::Epoch(epoch, start)),
         }
+    }
+
+    fn begin_anew(&mut self, reset: Reset) {
+        let topic = self.topic.take();
+        let base = self.base.take();
+        let mode = self.mode_so_far(base.as_ref());
+        let (log_start, offset) = (Some(reset.log_start()), reset.local_start());
+        *self = Plan { topic, base, reset: Some(reset), touched: true, log_start, ..Plan::default() };
+        let start = LogPoint { segment_base: offset, position: 0, offset };
+        self.steps.extend(mode.map(|mode| Step::Mode(mode, start)));
     }
 
     fn mode_so_far(&self, base: Option<&PartitionCheckpoint>) -> Option<FlushMode> {

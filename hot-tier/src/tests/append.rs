@@ -205,6 +205,41 @@ fn a_follower_takes_what_the_leader_assigned() {
 }
 
 #[test]
+fn what_a_follower_takes_teaches_it_producers_and_epochs() {
+    let fixture = Fixture::new();
+    let log = fixture.log(1);
+    let first = Make { producer: Some((9, 0, 0)), records: 3, ..Make::default() };
+    let second = Make { producer: Some((9, 0, 3)), ..Make::default() };
+    // The archive's and the compacted log's offsets leave gaps, also in one answer.
+    let mut records = first.at(0, 1).to_vec();
+    records.extend_from_slice(&second.at(8, 1));
+    log.append_follower(&Bytes::from(records)).unwrap();
+    log.append_follower(&Make::default().at(20, 4)).unwrap();
+    fixture.tier.wait_flushed().unwrap();
+    assert_eq!(log.flushed_end(), 21);
+    drop(log);
+    let fixture = fixture.killed();
+    let log = fixture.log(1);
+    assert_eq!(log.epochs().iter().map(|e| (e.leader_epoch, e.start_offset)).collect::<Vec<_>>(), [(1, 0), (4, 20)]);
+    let again = log.append_leader(vec![second.batch()], 5, NOW).unwrap();
+    assert!(again.duplicate, "what the old leader took must not be stored twice by the new one");
+    assert_eq!(again.base_offset, 8);
+    let gap = Make { producer: Some((9, 0, 9)), ..Make::default() };
+    assert!(matches!(log.append_leader(vec![gap.batch()], 5, NOW), Err(AppendError::OutOfOrderSequence { .. })));
+}
+
+#[test]
+fn a_batch_that_is_cut_short_is_refused_whole() {
+    let fixture = Fixture::new();
+    let log = fixture.log(1);
+    let mut records = Make::default().at(0, 1).to_vec();
+    let second = Make::default().at(1, 1);
+    records.extend_from_slice(&second[..second.len() - 3]);
+    assert!(matches!(log.append_follower(&Bytes::from(records)), Err(AppendError::Invalid { .. })));
+    assert_eq!(log.log_end(), 0);
+}
+
+#[test]
 fn a_full_disk_refuses_the_whole_append_and_recovers_when_freed() {
     let fixture = Fixture::new();
     let log = fixture.log_with(1, TopicSettings { segment_bytes: 1 << 20, ..settings() });

@@ -12,8 +12,8 @@ use rand::{Rng, SeedableRng};
 
 use super::fixture::{Fixture, Make, NOW, contents, id, settings};
 use crate::disk::memory::MemoryDisk;
-use crate::producer_state::ActiveProducer;
-use crate::{HotTier, PartitionLog};
+use crate::producer_state::{ActiveProducer, ProducerStates};
+use crate::{Bootstrap, HotTier, PartitionLog};
 
 const PARTITIONS: u128 = 3;
 const STEPS: usize = 60;
@@ -27,15 +27,38 @@ struct Image {
     marks: Vec<(i64, usize)>,
     log_start: i64,
     producers: Vec<ActiveProducer>,
+    /// What it began with, and has not forgotten since.
+    inherited: Option<Bootstrap>,
 }
 
 impl Image {
     fn empty(start: i64) -> Self {
-        Image { bytes: Vec::new(), marks: vec![(start, 0)], log_start: start, producers: Vec::new() }
+        Image { bytes: Vec::new(), marks: vec![(start, 0)], log_start: start, producers: Vec::new(), inherited: None }
     }
 
     fn end(&self) -> i64 {
         self.marks[self.marks.len() - 1].0
+    }
+
+    fn inherited_producers(&self) -> Vec<i64> {
+        let states = self.inherited.as_ref().and_then(|state| ProducerStates::decode(&state.producers));
+        states.map_or_else(Vec::new, |states| states.active().iter().map(|producer| producer.producer_id).collect())
+    }
+
+    /// True when the log still has what it began with.
+    fn remembers(&self, log: &PartitionLog) -> bool {
+        let Some(state) = &self.inherited else { return true };
+        let known: Vec<i64> = log.producers().iter().map(|producer| producer.producer_id).collect();
+        let in_force = state.epochs.iter().rfind(|epoch| epoch.start_offset <= log.log_start());
+        let in_force = in_force.map_or(-1, |epoch| epoch.leader_epoch);
+        let epochs: Vec<i32> = log.epochs().iter().map(|epoch| epoch.leader_epoch).collect();
+        let is_known = |epoch: &i32| epochs.contains(epoch);
+        self.inherited_producers().iter().all(|id| known.contains(id))
+            && state
+                .epochs
+                .iter()
+                .filter(|epoch| epoch.leader_epoch >= in_force)
+                .all(|epoch| is_known(&epoch.leader_epoch))
     }
 
     /// The bytes from the batch that contains `offset` on.
@@ -90,7 +113,8 @@ impl Work {
             75..80 => tier.checkpoint().ok()?,
             80..84 => self.truncate(&log)?,
             84..88 => self.advance(&log)?,
-            88..90 => self.reset(&log)?,
+            88..89 => self.reset(&log)?,
+            89..90 => self.bootstrap(tier, &log)?,
             90..93 => drop(log.roll().ok()?),
             93..96 => {
                 let below = self.rng.random_range(log.local_start()..=log.log_end());
@@ -154,7 +178,10 @@ impl Work {
         // Who was seen only in what is gone, is gone.
         let kept: Vec<i64> =
             model::batch::Batches::new(&image.bytes).map(|batch| batch.unwrap().header.producer_id).collect();
-        image.producers.retain(|producer| kept.contains(&producer.producer_id));
+        let inherited = image.inherited_producers();
+        image
+            .producers
+            .retain(|producer| kept.contains(&producer.producer_id) || inherited.contains(&producer.producer_id));
         self.push(log, image);
         let cut = log.truncate_to(offset).ok()?;
         assert_eq!(cut, end);
@@ -179,6 +206,22 @@ impl Work {
         let start = self.image(log).end() + self.rng.random_range(0..50);
         self.push(log, Image::empty(start));
         log.reset_to(start).ok()?;
+        self.note_all_durable(log);
+        Some(())
+    }
+
+    /// Another partition's state, moved to where this one goes on.
+    fn bootstrap(&mut self, tier: &HotTier, log: &Arc<PartitionLog>) -> Option<()> {
+        let others = tier.partitions();
+        let state = others[self.rng.random_range(0..others.len())].bootstrap().ok()?;
+        let local_start = self.image(log).end().max(state.local_start) + self.rng.random_range(0..50);
+        let state = Bootstrap { local_start, ..state };
+        let mut image = Image::empty(local_start);
+        image.log_start = state.log_start;
+        image.producers = ProducerStates::decode(&state.producers).unwrap().active();
+        image.inherited = Some(state.clone());
+        self.push(log, image);
+        log.reset_to_bootstrap(&state).ok()?;
         self.note_all_durable(log);
         Some(())
     }
@@ -229,6 +272,7 @@ impl Work {
                     // A move of the log start may survive a torn append before it: neither was acknowledged.
                     && candidates[i..].iter().any(|later| later.log_start.min(end) == log.log_start())
                     && log.producers().iter().all(|producer| image.producers.contains(producer))
+                    && image.remembers(&log)
                     && producers_in(&bytes).iter().all(|id| log.producers().iter().any(|p| p.producer_id == *id))
             });
             assert!(
