@@ -28,6 +28,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
 pub(crate) mod fetch;
 mod groups;
@@ -37,6 +38,7 @@ mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
+mod unregister_broker;
 
 /// A client's connection, as handlers see it.
 #[derive(Debug)]
@@ -184,6 +186,8 @@ async fn dispatch(api: ApiKey, call: Call<'_>) -> Result<Reply, BadRequest> {
         ApiKey::Metadata => call.answer(metadata::handle).await,
         ApiKey::DescribeTopicPartitions => call.answer(describe_topic_partitions::handle).await,
         ApiKey::DescribeCluster => call.answer(describe_cluster::handle).await,
+        ApiKey::DescribeQuorum => call.answer(describe_quorum::handle).await,
+        ApiKey::UnregisterBroker => call.answer(unregister_broker::handle).await,
         ApiKey::ListOffsets => call.answer(list_offsets::handle).await,
         ApiKey::OffsetForLeaderEpoch => call.answer(offset_for_leader_epoch::handle).await,
         ApiKey::CreateTopics => call.answer(create_topics::handle).await,

@@ -7,7 +7,7 @@
 //!
 //! Rooms, from the command down: `proposer` (decides, in batches), `entry` (what stands in the log), `machine` (applies it),
 //! `log` and `writer` (keep it), `disk` (the file's layout) on `backend` (a disk that may be full), `image` (what readers
-//! see), `network` (other nodes: none yet).
+//! see), `quorum` (who leads and votes), `network` (other nodes: none yet).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,10 +32,12 @@ mod log;
 mod machine;
 mod network;
 mod proposer;
+mod quorum;
 mod writer;
 
 pub use error::{MetadataError, SubmitError};
 pub use image::ClusterImage;
+pub use quorum::{Quorum, QuorumMember};
 
 use disk::RaftFile;
 use entry::Raft;

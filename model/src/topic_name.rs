@@ -16,6 +16,8 @@ pub const INTERNAL_TOPICS: [&str; 2] = [GROUP_OFFSETS_TOPIC, TRANSACTION_STATE_T
 pub const GROUP_OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Transaction state.
 pub const TRANSACTION_STATE_TOPIC: &str = "__transaction_state";
+/// The name under which Kafka's tools ask about the metadata log. No topic: it has no records that a client could read.
+pub const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// A name that Kafka would accept for a topic: 1 to 249 of `[a-zA-Z0-9._-]`, not `.` or `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -49,8 +49,10 @@ pub const SERVED: &[ServedApi] = &[
     served(ApiKey::DeleteGroups, 0, 2),
     served(ApiKey::IncrementalAlterConfigs, 0, 1),
     served(ApiKey::OffsetDelete, 0, 0),
+    served(ApiKey::DescribeQuorum, 0, 2),
     served(ApiKey::DescribeCluster, 0, 2),
     served(ApiKey::DescribeProducers, 0, 0),
+    served(ApiKey::UnregisterBroker, 0, 0),
     served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 

@@ -5,7 +5,7 @@ use protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
 use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
-use super::topics::{ALL_CLUSTER_OPERATIONS, OPERATIONS_UNKNOWN};
+use super::topics::{ALL_CLUSTER_OPERATIONS, OPERATIONS_UNKNOWN, controller_id};
 use crate::broker::LISTENER;
 
 /// "Tell me of the brokers", in contrast to the controllers (KIP-919).
@@ -36,7 +36,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeCluste
     DescribeClusterResponse {
         endpoint_type: ENDPOINT_BROKERS,
         cluster_id: Str::from(image.cluster_id().to_owned()),
-        controller_id: context.broker.config.node_id,
+        controller_id: controller_id(context.broker, &image),
         brokers: image.brokers().filter(wanted).filter_map(entry).collect(),
         cluster_authorized_operations: if operations { ALL_CLUSTER_OPERATIONS } else { OPERATIONS_UNKNOWN },
         ..DescribeClusterResponse::default()

@@ -10,7 +10,7 @@ use protocol::messages::{MetadataRequest, MetadataResponse};
 
 use super::RequestContext;
 use super::topics::{
-    ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, OPERATIONS_UNKNOWN, create_on_demand, offline_replicas,
+    ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, OPERATIONS_UNKNOWN, controller_id, create_on_demand, offline_replicas,
 };
 use crate::broker::LISTENER;
 use crate::metadata::ClusterImage;
@@ -42,7 +42,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: MetadataReques
     MetadataResponse {
         brokers: brokers(&image),
         cluster_id: Some(Str::from(image.cluster_id().to_owned())),
-        controller_id: context.broker.config.node_id,
+        controller_id: controller_id(context.broker, &image),
         topics,
         cluster_authorized_operations: operations(
             request.include_cluster_authorized_operations,

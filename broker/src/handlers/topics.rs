@@ -5,6 +5,7 @@ use std::sync::Arc;
 use coordinator::cluster::{
     ClusterError, Command, CreatedTopic, Layout, NewTopic, Partition, RemovedTopic, Reply, TopicRef,
 };
+use model::NodeId;
 use model::topic_name::{GROUP_OFFSETS_TOPIC, INTERNAL_TOPICS};
 use protocol::ErrorCode;
 
@@ -105,4 +106,10 @@ pub(crate) async fn create_on_demand(broker: &Arc<Broker>, name: &str) -> Result
 /// Replicas of a partition whose brokers are not alive.
 pub(super) fn offline_replicas(image: &ClusterImage, partition: &Partition) -> Vec<i32> {
     partition.replicas.iter().copied().filter(|id| !image.is_alive(*id)).collect()
+}
+
+/// Whom clients send their changes to: the node that leads the metadata log. While it is not known or serves no clients,
+/// this one, which passes changes on (Apache Kafka answers with any broker that is alive).
+pub(super) fn controller_id(broker: &Broker, image: &ClusterImage) -> NodeId {
+    broker.metadata.controller().filter(|id| image.is_alive(*id)).unwrap_or(broker.config.node_id)
 }

@@ -21,6 +21,11 @@ TOOL_CLASSES = {
     "consumer-groups": f"{_TOOLS}.consumer.group.ConsumerGroupCommand",
     "log-dirs": f"{_TOOLS}.LogDirsCommand",
     "dump-log": f"{_TOOLS}.DumpLogSegments",
+    "metadata-quorum": f"{_TOOLS}.MetadataQuorumCommand",
+    "cluster": f"{_TOOLS}.ClusterTool",
+    "leader-election": f"{_TOOLS}.LeaderElectionCommand",
+    "reassign-partitions": f"{_TOOLS}.reassign.ReassignPartitionsCommand",
+    "features": f"{_TOOLS}.FeatureCommand",
 }
 
 

@@ -25,6 +25,8 @@ use uuid::Uuid;
 
 use crate::node::{Client, Node};
 
+mod cluster;
+
 const TOPIC: &str = "versions";
 const TOPIC_RESOURCE: i8 = 2;
 const EARLIEST: i64 = -2;
@@ -87,6 +89,7 @@ fn every_announced_version_is_answered() {
     let mut asker = Asker { client: node.connect(), asked: BTreeSet::new(), topic_id: Uuid::nil() };
     create_topics(&mut asker);
     describe_cluster(&mut asker);
+    cluster::operate(&mut asker);
     write_and_read(&mut asker);
     list_offsets(&mut asker);
     configure(&mut asker);

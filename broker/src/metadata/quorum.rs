@@ -1,0 +1,83 @@
+//! The quorum of the metadata log, as one of its nodes sees it: who leads, who votes, and how far each has got.
+
+use std::collections::BTreeMap;
+
+use model::NodeId;
+use openraft::{BasicNode, LogId, RaftMetrics};
+use serde::{Deserialize, Serialize};
+
+use super::Metadata;
+
+/// The quorum at one time. Positions are indexes of the metadata log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    /// The node that leads the log, as far as the node that was asked knows.
+    pub leader: Option<NodeId>,
+    /// Number of the leadership: Raft's term.
+    pub epoch: u64,
+    /// Index of the last entry that a majority holds, as far as the node that was asked has applied it.
+    pub committed: Option<u64>,
+    /// The nodes whose votes count, by id.
+    pub voters: Vec<QuorumMember>,
+    /// The nodes that only follow the log, by id.
+    pub learners: Vec<QuorumMember>,
+}
+
+/// A node of the quorum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumMember {
+    /// Its id.
+    pub node_id: NodeId,
+    /// Its internal listener, as `HOST:PORT`; empty when it has none.
+    pub address: String,
+    /// Index of the last entry that it is known to hold. Only the leader knows this of others.
+    pub log_end: Option<u64>,
+}
+
+impl Metadata {
+    /// The quorum as this node sees it. Positions of other nodes are there when this node leads.
+    #[must_use]
+    pub fn quorum(&self) -> Quorum {
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        Quorum::seen_in(&metrics)
+    }
+
+    /// The node that leads the metadata log, if this node knows one.
+    #[must_use]
+    pub fn controller(&self) -> Option<NodeId> {
+        self.inner.raft.metrics().borrow().current_leader.map(node_id)
+    }
+}
+
+impl Quorum {
+    fn seen_in(metrics: &RaftMetrics<u64, BasicNode>) -> Self {
+        let membership = metrics.membership_config.membership();
+        let matched = metrics.replication.clone().unwrap_or_default();
+        let member = |id: u64, node: &BasicNode| QuorumMember {
+            node_id: node_id(id),
+            address: node.addr.clone(),
+            log_end: if id == metrics.id { metrics.last_log_index } else { known_end(&matched, id) },
+        };
+        let (mut voters, mut learners) = (Vec::new(), Vec::new());
+        for (id, node) in membership.nodes() {
+            let list = if membership.voter_ids().any(|voter| voter == *id) { &mut voters } else { &mut learners };
+            list.push(member(*id, node));
+        }
+        Quorum {
+            leader: metrics.current_leader.map(node_id),
+            epoch: metrics.current_term,
+            committed: metrics.last_applied.map(|id| id.index),
+            voters,
+            learners,
+        }
+    }
+}
+
+fn known_end(matched: &BTreeMap<u64, Option<LogId<u64>>>, id: u64) -> Option<u64> {
+    matched.get(&id).copied().flatten().map(|id| id.index)
+}
+
+/// Ids of nodes are never negative, and Raft's are made of them.
+fn node_id(raft_id: u64) -> NodeId {
+    NodeId::try_from(raft_id).unwrap_or(NodeId::MAX)
+}
