@@ -197,7 +197,7 @@ impl Metadata {
             incarnation: self.inner.incarnation,
             listeners,
             rack: self.inner.rack.clone(),
-            is_fenced: false,
+            ..RegisterBroker::default()
         };
         let reply = self.submit(Command::RegisterBroker(request)).await;
         if let Reply::BrokerRegistered { broker_epoch } = reply.map_err(at_start)? {

@@ -149,10 +149,16 @@ impl Cluster {
         self.brokers.get(&id).map(Arc::as_ref)
     }
 
-    /// True when the broker is registered and may lead.
+    /// True when the broker is registered and not fenced.
     #[must_use]
     pub fn is_alive(&self, id: NodeId) -> bool {
         self.broker(id).is_some_and(|broker| !broker.is_fenced)
+    }
+
+    /// True when the broker can be given leaderships, and places in ISRs: it is alive and not about to stop.
+    #[must_use]
+    pub fn is_active(&self, id: NodeId) -> bool {
+        self.broker(id).is_some_and(Broker::is_active)
     }
 
     /// The settings of one broker, as they were set dynamically.

@@ -17,7 +17,9 @@ impl Cluster {
             }
             Record::MetadataVersionSet { version } => self.metadata_version = version,
             Record::BrokerRegistered(broker) => self.put_broker(broker),
-            Record::BrokerFencingChanged { broker_id, is_fenced } => self.set_fencing(broker_id, is_fenced),
+            Record::BrokerFencingChanged { broker_id, is_fenced, is_shutting_down } => {
+                self.change_broker(broker_id, |old| Broker { is_fenced, is_shutting_down, ..old });
+            }
             Record::BrokerUnregistered { broker_id } => {
                 self.brokers.remove(&broker_id);
             }
@@ -42,9 +44,9 @@ impl Cluster {
         self.brokers.insert(broker.id, Arc::new(broker));
     }
 
-    fn set_fencing(&mut self, id: NodeId, is_fenced: bool) {
+    fn change_broker(&mut self, id: NodeId, change: impl FnOnce(Broker) -> Broker) {
         if let Some(broker) = self.broker(id) {
-            let broker = Broker { is_fenced, ..broker.clone() };
+            let broker = change(broker.clone());
             self.brokers.insert(id, Arc::new(broker));
         }
     }

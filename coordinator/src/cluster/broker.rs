@@ -1,6 +1,7 @@
 //! What the cluster knows of a broker.
 
 use model::NodeId;
+use model::settings::SettingsMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,12 +19,31 @@ pub struct Broker {
     /// Where it stands: replicas of a partition are spread over racks.
     #[serde(default)]
     pub rack: Option<String>,
+    /// Where other nodes reach it for the cluster's own calls, `HOST:PORT`; empty when they cannot.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub internal: String,
+    /// Random id of what its disk holds: another one means that the disk was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_id: Option<Uuid>,
+    /// The defaults for topic settings that its own configuration states, under the topic settings' names.
+    #[serde(default, skip_serializing_if = "SettingsMap::is_empty")]
+    pub topic_defaults: SettingsMap,
     /// True while it may not lead: it starts, it is lost.
     #[serde(default)]
     pub is_fenced: bool,
+    /// True from [`ShutDownBroker`](super::Command::ShutDownBroker) to its next registration: it gets no leaderships and
+    /// no places in ISRs any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_shutting_down: bool,
 }
 
 impl Broker {
+    /// True when it can be given leaderships, and places in ISRs.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        !self.is_fenced && !self.is_shutting_down
+    }
+
     /// The listener of that name, else the first one.
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<&Listener> {

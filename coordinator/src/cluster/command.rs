@@ -3,6 +3,7 @@
 //! Fields and variants may be added, with a serde default; none may change its meaning.
 
 use model::archive::ManifestPointer;
+use model::settings::SettingsMap;
 use model::{LeaderEpoch, NodeId, TopicId, TopicPartition};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -59,6 +60,9 @@ pub enum Command {
     FenceBroker(BrokerRef),
     /// A broker is ready: it may lead.
     UnfenceBroker(BrokerRef),
+    /// A broker is about to stop: it hands over what others can take, and is given nothing new until it registers again.
+    /// Asked again, it hands over what has become possible since.
+    ShutDownBroker(BrokerRef),
     /// A broker will not come back.
     UnregisterBroker {
         /// Which.
@@ -121,7 +125,7 @@ pub struct BrokerRef {
 }
 
 /// See [`Command::RegisterBroker`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisterBroker {
     /// Its id.
     pub broker_id: NodeId,
@@ -132,6 +136,15 @@ pub struct RegisterBroker {
     /// Where it stands.
     #[serde(default)]
     pub rack: Option<String>,
+    /// Where other nodes reach it for the cluster's own calls.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub internal: String,
+    /// Random id of what its disk holds, drawn when the data folder is made. None: as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_id: Option<Uuid>,
+    /// The defaults for topic settings that its own configuration states, under the topic settings' names.
+    #[serde(default, skip_serializing_if = "SettingsMap::is_empty")]
+    pub topic_defaults: SettingsMap,
     /// Not ready yet: it says so later by [`Command::UnfenceBroker`].
     #[serde(default)]
     pub is_fenced: bool,
@@ -257,8 +270,9 @@ pub struct IsrChange {
     pub leader_epoch: LeaderEpoch,
     /// The partition epoch that the change replaces.
     pub partition_epoch: i32,
-    /// The wanted ISR.
-    pub isr: Vec<NodeId>,
+    /// The wanted ISR, each member with the broker epoch that its last fetch carried (KIP-903): a member that has
+    /// registered anew since may have lost what it had. An epoch of −1, "not known", is taken for present members only.
+    pub isr: Vec<BrokerRef>,
 }
 
 /// See [`Command::ArchiveCommit`].

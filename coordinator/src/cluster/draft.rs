@@ -54,6 +54,7 @@ impl Draft {
             Command::RegisterBroker(request) => registration::register(self, request),
             Command::FenceBroker(broker) => registration::fence(self, *broker),
             Command::UnfenceBroker(broker) => registration::unfence(self, *broker),
+            Command::ShutDownBroker(broker) => registration::shut_down(self, *broker),
             Command::UnregisterBroker { broker_id } => registration::unregister(self, *broker_id),
             Command::CreateTopics { topics, validate_only } => {
                 self.try_only(*validate_only);

@@ -4,7 +4,10 @@
 use model::{LeaderEpoch, NodeId, TopicPartition};
 
 use super::draft::Draft;
-use super::{AlteredPartition, Cluster, ClusterError, IsrChange, NO_LEADER, Partition, Record};
+use super::{AlteredPartition, BrokerRef, Cluster, ClusterError, IsrChange, NO_LEADER, Partition, Record};
+
+/// A leader's word for the broker epoch of a replica that has not fetched from it yet.
+const UNKNOWN_BROKER_EPOCH: i64 = -1;
 
 /// A new process of a broker: it leaves the ISRs that have other members, and leads nothing under an old epoch.
 pub(super) fn restart(draft: &mut Draft, broker: NodeId) {
@@ -23,6 +26,18 @@ pub(super) fn leave(draft: &mut Draft, broker: NodeId) {
         let isr = without(&old.isr, broker);
         let leader = if old.leader == broker { elect(state, &old.replicas, &isr) } else { old.leader };
         (isr, leader, leader != old.leader)
+    });
+}
+
+/// A broker is about to stop: it leaves the ISRs in which another can lead, and leads only where none can.
+pub(super) fn hand_over(draft: &mut Draft, broker: NodeId) {
+    change_where(draft, broker, |state, old| {
+        let others = without(&old.isr, broker);
+        match elect(state, &old.replicas, &others) {
+            NO_LEADER => (old.isr.clone(), old.leader, false),
+            _ if old.leader != broker => (others, old.leader, false),
+            leader => (others, leader, true),
+        }
     });
 }
 
@@ -50,20 +65,21 @@ pub(super) fn alter(
         let (given, current) = (change.partition_epoch, old.partition_epoch);
         return Err(ClusterError::InvalidUpdateVersion { partition: id, given, current });
     }
+    let isr: Vec<NodeId> = change.isr.iter().map(|member| member.broker_id).collect();
     check_isr(&draft.state, id, old, &change.isr)?;
     let old_epoch = old.partition_epoch;
     let mut partition = old.clone();
-    if change.isr != old.isr {
-        partition.isr.clone_from(&change.isr);
+    if isr != old.isr {
+        partition.isr = isr;
         partition.partition_epoch = old_epoch.saturating_add(1);
         draft.push(Record::PartitionSet { id, partition: partition.clone() });
     }
     Ok(AlteredPartition { id, partition })
 }
 
-/// The first replica, in order of preference, that is in sync and alive.
+/// The first replica, in order of preference, that is in sync and can lead.
 pub(super) fn elect(state: &Cluster, replicas: &[NodeId], isr: &[NodeId]) -> NodeId {
-    replicas.iter().copied().find(|id| isr.contains(id) && state.is_alive(*id)).unwrap_or(NO_LEADER)
+    replicas.iter().copied().find(|id| isr.contains(id) && state.is_active(*id)).unwrap_or(NO_LEADER)
 }
 
 /// Applies `change`: state, old partition → (ISR, leader, is it a new term?) to the partitions that `broker` is in sync with.
@@ -106,26 +122,41 @@ fn check_term(id: TopicPartition, old: &Partition, broker_id: NodeId, given: Lea
     Ok(())
 }
 
-fn check_isr(state: &Cluster, id: TopicPartition, old: &Partition, isr: &[NodeId]) -> Result<(), ClusterError> {
-    if !isr.contains(&old.leader) {
+fn check_isr(state: &Cluster, id: TopicPartition, old: &Partition, isr: &[BrokerRef]) -> Result<(), ClusterError> {
+    let members: Vec<NodeId> = isr.iter().map(|member| member.broker_id).collect();
+    if !members.contains(&old.leader) {
         return Err(ClusterError::InvalidRequest {
-            reason: format!("the ISR {isr:?} of {id} lacks the leader {}", old.leader),
+            reason: format!("the ISR {members:?} of {id} lacks the leader {}", old.leader),
         });
     }
-    for (i, &broker_id) in isr.iter().enumerate() {
-        let ineligible =
-            |reason: &str| Err(ClusterError::IneligibleReplica { partition: id, broker_id, reason: reason.to_owned() });
-        if isr[..i].contains(&broker_id) {
+    for (i, member) in isr.iter().enumerate() {
+        if members[..i].contains(&member.broker_id) {
             return Err(ClusterError::InvalidRequest {
-                reason: format!("the ISR {isr:?} of {id} names {broker_id} twice"),
+                reason: format!("the ISR {members:?} of {id} names {} twice", member.broker_id),
             });
         }
-        if !old.replicas.contains(&broker_id) {
-            return ineligible("it is not a replica");
-        }
-        if !state.is_alive(broker_id) {
-            return ineligible("it is fenced or not registered");
+        if let Some(reason) = ineligible(state, old, *member) {
+            return Err(ClusterError::IneligibleReplica { partition: id, broker_id: member.broker_id, reason });
         }
     }
     Ok(())
+}
+
+/// Why a broker cannot be in the ISR that a leader wants.
+fn ineligible(state: &Cluster, old: &Partition, member: BrokerRef) -> Option<String> {
+    let BrokerRef { broker_id, broker_epoch } = member;
+    if !old.replicas.contains(&broker_id) {
+        return Some("it is not a replica".to_owned());
+    }
+    let Some(broker) = state.broker(broker_id) else { return Some("it is not registered".to_owned()) };
+    let is_member = old.isr.contains(&broker_id);
+    if broker.is_fenced {
+        Some("it is fenced".to_owned())
+    } else if broker.is_shutting_down && !is_member {
+        Some("it is about to stop".to_owned())
+    } else if broker.epoch != broker_epoch && !(is_member && broker_epoch == UNKNOWN_BROKER_EPOCH) {
+        Some(format!("its fetches carried broker epoch {broker_epoch}, it registered anew with {}", broker.epoch))
+    } else {
+        None
+    }
 }

@@ -1,9 +1,9 @@
 //! Chooses brokers for new partitions: even in leaders, even in replicas, spread over racks.
 //!
-//! The alive brokers are laid in a row that alternates between racks. Partition `p` starts at place `start + p`: that is its
+//! The active brokers are laid in a row that alternates between racks. Partition `p` starts at place `start + p`: that is its
 //! leader. Its other replicas are the next in the row, from a distance that grows with every round, so that the followers
 //! of one leader spread over all others; brokers of racks that the partition has not used yet come first.
-//! Fenced brokers are taken last, and never as leaders.
+//! Brokers that are fenced or about to stop are taken last, and never as leaders.
 
 use std::collections::BTreeMap;
 
@@ -25,35 +25,35 @@ pub(super) struct Wish {
 
 /// Replicas for each wished partition, the preferred leader first.
 pub(super) fn place(state: &Cluster, wish: &Wish) -> Result<Vec<Vec<NodeId>>, ClusterError> {
-    let alive = row(state, false);
-    let fenced = row(state, true);
+    let active = row(state, true);
+    let spare = row(state, false);
     let refused = |reason: String| Err(ClusterError::InvalidReplicationFactor { reason });
     let Ok(wanted) = usize::try_from(wish.replication_factor) else {
         return refused(format!("the replication factor must be at least 1, not {}", wish.replication_factor));
     };
-    let registered = alive.len() + fenced.len();
+    let registered = active.len() + spare.len();
     if wanted == 0 {
         return refused("the replication factor must be at least 1, not 0".to_owned());
     }
     if wanted > registered {
         return refused(format!("the replication factor {wanted} needs {wanted} brokers, {registered} are registered"));
     }
-    if alive.is_empty() {
-        return refused("all brokers are fenced: none could lead".to_owned());
+    if active.is_empty() {
+        return refused("all brokers are fenced or about to stop: none could lead".to_owned());
     }
-    let start = usize::try_from(wish.seed % alive.len() as u128).unwrap_or(0);
+    let start = usize::try_from(wish.seed % active.len() as u128).unwrap_or(0);
     let places =
         (0..wish.partitions).map(|p| start.saturating_add(usize::try_from(wish.first.saturating_add(p)).unwrap_or(0)));
-    Ok(places.map(|place| replicas_at(place, wanted, &alive, &fenced)).collect())
+    Ok(places.map(|place| replicas_at(place, wanted, &active, &spare)).collect())
 }
 
 /// A broker and its rack; brokers without one share the empty rack.
 type Seat<'a> = (NodeId, &'a str);
 
 /// The brokers in turns from every rack, the racks in order.
-fn row(state: &Cluster, is_fenced: bool) -> Vec<Seat<'_>> {
+fn row(state: &Cluster, is_active: bool) -> Vec<Seat<'_>> {
     let mut racks: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
-    for broker in state.brokers().filter(|broker| broker.is_fenced == is_fenced) {
+    for broker in state.brokers().filter(|broker| broker.is_active() == is_active) {
         racks.entry(broker.rack.as_deref().unwrap_or_default()).or_default().push(broker.id);
     }
     let longest = racks.values().map(Vec::len).max().unwrap_or(0);
@@ -62,13 +62,13 @@ fn row(state: &Cluster, is_fenced: bool) -> Vec<Seat<'_>> {
     turns.collect()
 }
 
-fn replicas_at(place: usize, wanted: usize, alive: &[Seat<'_>], fenced: &[Seat<'_>]) -> Vec<NodeId> {
-    let count = alive.len();
-    let leader = alive[place % count];
+fn replicas_at(place: usize, wanted: usize, active: &[Seat<'_>], spare: &[Seat<'_>]) -> Vec<NodeId> {
+    let count = active.len();
+    let leader = active[place % count];
     let others = count - 1;
     let shift = if others == 0 { 0 } else { (place / count) % others };
-    let followers = (0..others).map(|i| alive[(place % count + 1 + (shift + i) % others) % count]);
-    let candidates: Vec<Seat<'_>> = followers.chain(fenced.iter().copied()).collect();
+    let followers = (0..others).map(|i| active[(place % count + 1 + (shift + i) % others) % count]);
+    let candidates: Vec<Seat<'_>> = followers.chain(spare.iter().copied()).collect();
     let mut chosen = vec![leader];
     for is_new_rack_needed in [true, false] {
         for seat in &candidates {

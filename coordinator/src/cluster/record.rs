@@ -28,12 +28,15 @@ pub enum Record {
     },
     /// A broker registered, or registered anew.
     BrokerRegistered(Broker),
-    /// A broker may lead no longer, or again.
+    /// A broker may lead no longer, or again, or is about to stop.
     BrokerFencingChanged {
         /// Which.
         broker_id: NodeId,
         /// True when it may not lead.
         is_fenced: bool,
+        /// True when it is about to stop.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_shutting_down: bool,
     },
     /// A broker is gone for good.
     BrokerUnregistered {

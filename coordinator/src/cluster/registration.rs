@@ -16,15 +16,21 @@ const MAX_LISTENERS: usize = 64;
 pub(super) fn register(draft: &mut Draft, request: &RegisterBroker) -> Result<Reply, ClusterError> {
     check_request(request)?;
     let known = draft.state.broker(request.broker_id).filter(|known| known.incarnation == request.incarnation);
-    let known = known.map(|known| (known.epoch, known.is_fenced));
-    let (epoch, is_fenced) = known.unwrap_or((draft.state.next_broker_epoch, request.is_fenced));
+    let known = known.map(|known| (known.epoch, known.is_fenced, known.is_shutting_down));
+    let (epoch, is_fenced, is_shutting_down) =
+        known.unwrap_or((draft.state.next_broker_epoch, request.is_fenced, false));
+    let log_id = request.log_id.or_else(|| draft.state.broker(request.broker_id)?.log_id);
     let broker = Broker {
         id: request.broker_id,
         epoch,
         incarnation: request.incarnation,
         listeners: request.listeners.clone(),
         rack: request.rack.clone(),
+        internal: request.internal.clone(),
+        log_id,
+        topic_defaults: request.topic_defaults.clone(),
         is_fenced,
+        is_shutting_down,
     };
     if draft.state.broker(broker.id) != Some(&broker) {
         draft.push(Record::BrokerRegistered(broker));
@@ -38,7 +44,7 @@ pub(super) fn register(draft: &mut Draft, request: &RegisterBroker) -> Result<Re
 pub(super) fn fence(draft: &mut Draft, broker: BrokerRef) -> Result<Reply, ClusterError> {
     check_epoch(&draft.state, broker)?;
     if draft.state.is_alive(broker.broker_id) {
-        draft.push(Record::BrokerFencingChanged { broker_id: broker.broker_id, is_fenced: true });
+        set_fencing(draft, broker.broker_id, true);
         leadership::leave(draft, broker.broker_id);
     }
     Ok(Reply::Done)
@@ -47,10 +53,22 @@ pub(super) fn fence(draft: &mut Draft, broker: BrokerRef) -> Result<Reply, Clust
 pub(super) fn unfence(draft: &mut Draft, broker: BrokerRef) -> Result<Reply, ClusterError> {
     check_epoch(&draft.state, broker)?;
     if !draft.state.is_alive(broker.broker_id) {
-        draft.push(Record::BrokerFencingChanged { broker_id: broker.broker_id, is_fenced: false });
+        set_fencing(draft, broker.broker_id, false);
         leadership::take_orphans(draft, broker.broker_id);
     }
     Ok(Reply::Done)
+}
+
+pub(super) fn shut_down(draft: &mut Draft, broker: BrokerRef) -> Result<Reply, ClusterError> {
+    check_epoch(&draft.state, broker)?;
+    let broker_id = broker.broker_id;
+    if let Some(known) = draft.state.broker(broker_id).filter(|known| !known.is_shutting_down) {
+        let is_fenced = known.is_fenced;
+        draft.push(Record::BrokerFencingChanged { broker_id, is_fenced, is_shutting_down: true });
+    }
+    leadership::hand_over(draft, broker_id);
+    let led_partitions = draft.state.partitions().filter(|(_, partition)| partition.leader == broker_id).count();
+    Ok(Reply::BrokerShutsDown { led_partitions })
 }
 
 pub(super) fn unregister(draft: &mut Draft, broker_id: NodeId) -> Result<Reply, ClusterError> {
@@ -60,6 +78,11 @@ pub(super) fn unregister(draft: &mut Draft, broker_id: NodeId) -> Result<Reply, 
     draft.push(Record::BrokerUnregistered { broker_id });
     leadership::leave(draft, broker_id);
     Ok(Reply::Done)
+}
+
+fn set_fencing(draft: &mut Draft, broker_id: NodeId, is_fenced: bool) {
+    let is_shutting_down = draft.state.broker(broker_id).is_some_and(|broker| broker.is_shutting_down);
+    draft.push(Record::BrokerFencingChanged { broker_id, is_fenced, is_shutting_down });
 }
 
 /// Refuses a broker process that another registration has replaced.

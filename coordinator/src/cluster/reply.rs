@@ -20,6 +20,11 @@ pub enum Reply {
         /// The broker's epoch from now on.
         broker_epoch: i64,
     },
+    /// To ShutDownBroker.
+    BrokerShutsDown {
+        /// How many partitions it still leads, because no other member of their ISRs could.
+        led_partitions: usize,
+    },
     /// To CreateTopics.
     TopicsCreated(Vec<Result<CreatedTopic, ClusterError>>),
     /// To DeleteTopics.

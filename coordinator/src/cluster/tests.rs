@@ -8,10 +8,14 @@ mod brokers;
 mod configs;
 mod formats;
 mod random;
+mod shutdown;
 mod topics;
 
 /// A time; its value does not matter.
 const NOW: TimestampMs = 1_700_000_000_000;
+
+/// ISR, leader, leader epoch.
+type Standing = (Vec<NodeId>, NodeId, i32);
 
 /// A cluster under test: every command is decided, applied, and its records replayed on a second copy.
 struct Scene {
@@ -60,6 +64,11 @@ impl Scene {
         BrokerRef { broker_id: id, broker_epoch: self.state.broker(id).unwrap().epoch }
     }
 
+    /// Brokers with their present epochs.
+    fn members(&self, ids: &[NodeId]) -> Vec<BrokerRef> {
+        members(&self.state, ids)
+    }
+
     fn fence(&mut self, id: NodeId) {
         let broker = self.broker(id);
         assert_eq!(self.run(Command::FenceBroker(broker)), Reply::Done);
@@ -68,6 +77,13 @@ impl Scene {
     fn unfence(&mut self, id: NodeId) {
         let broker = self.broker(id);
         assert_eq!(self.run(Command::UnfenceBroker(broker)), Reply::Done);
+    }
+
+    fn alter(&mut self, broker: BrokerRef, change: IsrChange) -> Result<AlteredPartition, ClusterError> {
+        match self.run(Command::AlterPartitions { broker, changes: vec![change] }) {
+            Reply::PartitionsAltered(mut outcomes) => outcomes.remove(0),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn create(&mut self, topic: NewTopic) -> Result<CreatedTopic, ClusterError> {
@@ -88,9 +104,20 @@ impl Scene {
         self.state.partition(self.id(name, partition)).unwrap()
     }
 
+    /// ISR, leader and leader epoch of partition 0.
+    fn standing(&self, name: &str) -> Standing {
+        let partition = self.partition(name, 0);
+        (partition.isr.clone(), partition.leader, partition.leader_epoch)
+    }
+
     fn id(&self, name: &str, partition: i32) -> TopicPartition {
         TopicPartition { topic_id: self.state.topic(name).unwrap().id, partition }
     }
+}
+
+fn members(state: &Cluster, ids: &[NodeId]) -> Vec<BrokerRef> {
+    let member = |id: &NodeId| BrokerRef { broker_id: *id, broker_epoch: state.broker(*id).map_or(0, |b| b.epoch) };
+    ids.iter().map(member).collect()
 }
 
 fn registration(id: NodeId, process: u128) -> RegisterBroker {
@@ -99,8 +126,7 @@ fn registration(id: NodeId, process: u128) -> RegisterBroker {
         broker_id: id,
         incarnation: uuid::Uuid::from_u128(process),
         listeners: vec![Listener { name: "PLAINTEXT".to_owned(), host: "localhost".to_owned(), port }],
-        rack: None,
-        is_fenced: false,
+        ..RegisterBroker::default()
     }
 }
 

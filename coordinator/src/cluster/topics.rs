@@ -115,10 +115,10 @@ fn grow(draft: &mut Draft, more: &MorePartitions) -> Result<(), ClusterError> {
     Ok(())
 }
 
-/// Fenced replicas start outside the ISR.
+/// Replicas that are fenced or about to stop start outside the ISR.
 fn add_partitions(draft: &mut Draft, topic_id: TopicId, first: i32, assignment: Vec<Vec<NodeId>>) {
     for (partition, replicas) in (first..).zip(assignment) {
-        let isr: Vec<NodeId> = replicas.iter().copied().filter(|id| draft.state.is_alive(*id)).collect();
+        let isr: Vec<NodeId> = replicas.iter().copied().filter(|id| draft.state.is_active(*id)).collect();
         let leader = leadership::elect(&draft.state, &replicas, &isr);
         let partition_state = Partition { replicas, isr, leader, leader_epoch: 0, partition_epoch: 0 };
         draft.push(Record::PartitionSet { id: TopicPartition { topic_id, partition }, partition: partition_state });
@@ -197,8 +197,8 @@ fn checked_assignment(
         if let Some((_, twice)) = replicas.iter().enumerate().find(|(j, id)| replicas[..*j].contains(id)) {
             return refused(format!("{place}: broker {twice} is named twice"));
         }
-        if !replicas.iter().any(|id| state.is_alive(*id)) {
-            return refused(format!("{place}: all of them are fenced, none could lead"));
+        if !replicas.iter().any(|id| state.is_active(*id)) {
+            return refused(format!("{place}: all of them are fenced or about to stop, none could lead"));
         }
     }
     Ok(assignment.to_vec())

@@ -40,8 +40,7 @@ impl Ledger {
                 broker_id,
                 incarnation: Uuid::from_u128(1),
                 listeners: vec![listener],
-                rack: None,
-                is_fenced: false,
+                ..RegisterBroker::default()
             }));
             assert!(matches!(reply, Reply::BrokerRegistered { .. }), "{reply:?}");
         }

@@ -2,22 +2,7 @@
 
 use super::*;
 
-/// ISR, leader, leader epoch.
-type Standing = (Vec<NodeId>, NodeId, i32);
 type Action = fn(&mut Scene, i32);
-
-/// Of partition 0.
-fn standing(scene: &Scene, topic: &str) -> Standing {
-    let partition = scene.partition(topic, 0);
-    (partition.isr.clone(), partition.leader, partition.leader_epoch)
-}
-
-fn alter(scene: &mut Scene, broker: BrokerRef, change: IsrChange) -> Result<AlteredPartition, ClusterError> {
-    match scene.run(Command::AlterPartitions { broker, changes: vec![change] }) {
-        Reply::PartitionsAltered(mut outcomes) => outcomes.remove(0),
-        other => panic!("{other:?}"),
-    }
-}
 
 #[test]
 fn nothing_happens_before_the_cluster_exists_and_it_is_created_once() {
@@ -44,7 +29,7 @@ fn a_process_that_registers_again_keeps_its_epoch_and_its_leaderships() {
     let moved = RegisterBroker { rack: Some("r".to_owned()), ..registration(1, 1) };
     assert_eq!(scene.run(Command::RegisterBroker(moved)), Reply::BrokerRegistered { broker_epoch: epoch });
     assert_eq!(scene.state.broker(1).unwrap().rack.as_deref(), Some("r"));
-    assert_eq!(standing(&scene, "a"), (vec![1], 1, 0));
+    assert_eq!(scene.standing("a"), (vec![1], 1, 0));
 }
 
 #[test]
@@ -53,7 +38,7 @@ fn a_new_process_of_the_only_replica_leads_under_a_new_epoch() {
     scene.create(placed("a", 1, 1)).unwrap();
     let stale = scene.broker(1);
     assert!(scene.register(1, 2) > stale.broker_epoch);
-    assert_eq!(standing(&scene, "a"), (vec![1], 1, 1));
+    assert_eq!(scene.standing("a"), (vec![1], 1, 1));
     let refused = Reply::Refused(ClusterError::StaleBrokerEpoch { broker_id: 1, given: 0, current: 1 });
     assert_eq!(scene.run(Command::AllocateProducerIds(stale)), refused);
     assert_eq!(scene.run(Command::FenceBroker(stale)), refused);
@@ -64,9 +49,9 @@ fn a_new_process_among_several_replicas_leaves_the_isr_and_its_leaderships() {
     let mut scene = Scene::with_brokers(3);
     scene.create(assigned("a", &[&[1, 2, 3]])).unwrap();
     scene.register(1, 2);
-    assert_eq!(standing(&scene, "a"), (vec![2, 3], 2, 1));
+    assert_eq!(scene.standing("a"), (vec![2, 3], 2, 1));
     scene.register(3, 2);
-    assert_eq!(standing(&scene, "a"), (vec![2], 2, 1));
+    assert_eq!(scene.standing("a"), (vec![2], 2, 1));
 }
 
 #[test]
@@ -83,7 +68,7 @@ fn a_lost_leader_is_followed_by_the_first_in_sync_replica_and_never_by_another()
     ];
     for (i, (step, broker, expected)) in steps.into_iter().enumerate() {
         step(&mut scene, broker);
-        assert_eq!(standing(&scene, "a"), expected, "after step {i}");
+        assert_eq!(scene.standing("a"), expected, "after step {i}");
     }
     let broker = scene.broker(2);
     assert_eq!(scene.submit(&Command::UnfenceBroker(broker).into()).records, []);
@@ -94,9 +79,9 @@ fn a_broker_that_starts_fenced_leads_only_once_it_is_ready() {
     let mut scene = Scene::with_brokers(1);
     scene.create(placed("a", 1, 1)).unwrap();
     scene.run(Command::RegisterBroker(RegisterBroker { is_fenced: true, ..registration(1, 2) }));
-    assert_eq!(standing(&scene, "a"), (vec![1], NO_LEADER, 1));
+    assert_eq!(scene.standing("a"), (vec![1], NO_LEADER, 1));
     scene.unfence(1);
-    assert_eq!(standing(&scene, "a"), (vec![1], 1, 2));
+    assert_eq!(scene.standing("a"), (vec![1], 1, 2));
 }
 
 #[test]
@@ -105,7 +90,7 @@ fn an_unregistered_broker_is_gone_and_a_later_one_of_that_id_has_a_newer_epoch()
     scene.create(assigned("a", &[&[1, 2]])).unwrap();
     let old = scene.broker(1).broker_epoch;
     assert_eq!(scene.run(Command::UnregisterBroker { broker_id: 1 }), Reply::Done);
-    assert_eq!(standing(&scene, "a"), (vec![2], 2, 1));
+    assert_eq!(scene.standing("a"), (vec![2], 2, 1));
     let again = scene.run(Command::UnregisterBroker { broker_id: 1 });
     assert_eq!(again, Reply::Refused(ClusterError::UnknownBroker { broker_id: 1 }));
     assert!(scene.register(1, 1) > old);
@@ -127,16 +112,18 @@ fn a_leader_changes_its_isr() {
     let mut scene = Scene::with_brokers(3);
     scene.create(assigned("a", &[&[1, 2, 3]])).unwrap();
     let (leader, id) = (scene.broker(1), scene.id("a", 0));
-    let change = |partition_epoch, isr: &[NodeId]| IsrChange {
+    let change = |scene: &Scene, partition_epoch, isr: &[NodeId]| IsrChange {
         partition: id,
         leader_epoch: 0,
         partition_epoch,
-        isr: isr.to_vec(),
+        isr: scene.members(isr),
     };
-    let altered = alter(&mut scene, leader, change(0, &[1, 3])).unwrap();
+    let shrunk = change(&scene, 0, &[1, 3]);
+    let altered = scene.alter(leader, shrunk).unwrap();
     assert_eq!((altered.partition.isr.as_slice(), altered.partition.partition_epoch), (&[1, 3][..], 1));
-    alter(&mut scene, leader, change(1, &[1, 2, 3])).unwrap();
-    assert_eq!(standing(&scene, "a"), (vec![1, 2, 3], 1, 0));
+    let grown = change(&scene, 1, &[1, 2, 3]);
+    scene.alter(leader, grown).unwrap();
+    assert_eq!(scene.standing("a"), (vec![1, 2, 3], 1, 0));
 }
 
 #[test]
@@ -145,9 +132,10 @@ fn impossible_isrs_are_refused() {
     scene.create(assigned("a", &[&[1, 2, 3]])).unwrap();
     scene.fence(3);
     let (leader, follower, id) = (scene.broker(1), scene.broker(2), scene.id("a", 0));
-    let good = IsrChange { partition: id, leader_epoch: 0, partition_epoch: 1, isr: vec![1, 2] };
-    let mut refused = |broker, change| alter(&mut scene, broker, change).unwrap_err();
-    let with_isr = |isr: &[NodeId]| IsrChange { isr: isr.to_vec(), ..good.clone() };
+    let good = IsrChange { partition: id, leader_epoch: 0, partition_epoch: 1, isr: scene.members(&[1, 2]) };
+    let before = scene.state.clone();
+    let mut refused = |broker, change| scene.alter(broker, change).unwrap_err();
+    let with_isr = |isr: &[NodeId]| IsrChange { isr: members(&before, isr), ..good.clone() };
     assert!(matches!(refused(leader, with_isr(&[2])), ClusterError::InvalidRequest { .. }));
     assert!(matches!(refused(leader, with_isr(&[])), ClusterError::InvalidRequest { .. }));
     assert!(matches!(refused(leader, with_isr(&[1, 1])), ClusterError::InvalidRequest { .. }));
@@ -162,6 +150,50 @@ fn impossible_isrs_are_refused() {
     assert!(matches!(refused(leader, outdated), ClusterError::InvalidUpdateVersion { current: 1, .. }));
     let elsewhere = IsrChange { partition: TopicPartition { partition: 9, ..id }, ..good };
     assert!(matches!(refused(leader, elsewhere), ClusterError::UnknownPartition { .. }));
+}
+
+#[test]
+fn a_replica_that_registered_anew_since_its_last_fetch_cannot_join() {
+    let mut scene = Scene::with_brokers(3);
+    scene.create(assigned("a", &[&[1, 2, 3]])).unwrap();
+    let (leader, id) = (scene.broker(1), scene.id("a", 0));
+    let fetched = scene.members(&[1, 2, 3]);
+    scene.fence(3);
+    scene.register(3, 2);
+    let change = |scene: &Scene, isr| {
+        let Partition { leader_epoch, partition_epoch, .. } = *scene.partition("a", 0);
+        IsrChange { partition: id, leader_epoch, partition_epoch, isr }
+    };
+    let stale = change(&scene, fetched);
+    let refused = scene.alter(leader, stale).unwrap_err();
+    assert!(matches!(refused, ClusterError::IneligibleReplica { broker_id: 3, .. }), "{refused}");
+    let unknown = |scene: &Scene, id: usize| {
+        let mut isr = scene.members(&[1, 2, 3]);
+        isr[id].broker_epoch = -1;
+        change(scene, isr)
+    };
+    let newcomer = unknown(&scene, 2);
+    assert!(matches!(scene.alter(leader, newcomer), Err(ClusterError::IneligibleReplica { broker_id: 3, .. })));
+    let member = unknown(&scene, 1);
+    assert_eq!(scene.alter(leader, member).unwrap().partition.isr, [1, 2, 3]);
+}
+
+#[test]
+fn a_registration_says_how_nodes_reach_it_what_its_disk_holds_and_its_defaults() {
+    let mut scene = Scene::with_brokers(0);
+    let log_id = Some(uuid::Uuid::from_u128(7));
+    let topic_defaults = SettingsMap::from([("min.insync.replicas".to_owned(), "2".to_owned())]);
+    let internal = "host:9093".to_owned();
+    let full = RegisterBroker { internal, log_id, topic_defaults: topic_defaults.clone(), ..registration(1, 1) };
+    scene.run(Command::RegisterBroker(full));
+    let broker = scene.state.broker(1).unwrap();
+    assert_eq!(
+        (broker.internal.as_str(), broker.log_id, &broker.topic_defaults),
+        ("host:9093", log_id, &topic_defaults)
+    );
+    scene.register(1, 2);
+    let broker = scene.state.broker(1).unwrap();
+    assert_eq!((broker.internal.as_str(), broker.log_id), ("", log_id), "a registration without a log id keeps it");
 }
 
 #[test]

@@ -4,28 +4,56 @@ use serde_json::Value;
 
 use super::*;
 
-const SUBMISSIONS: &str = include_str!("../../../tests/golden/submissions-v1.json");
-const RECORDS: &str = include_str!("../../../tests/golden/records-v1.json");
-const STATE: &str = include_str!("../../../tests/golden/state-v1.json");
+/// What a story is made of, as it stands in files.
+struct Golden {
+    name: &'static str,
+    submissions: &'static str,
+    records: &'static str,
+    state: &'static str,
+}
+
+macro_rules! golden {
+    ($name:literal) => {
+        Golden {
+            name: $name,
+            submissions: include_str!(concat!("../../../tests/golden/submissions-", $name, ".json")),
+            records: include_str!(concat!("../../../tests/golden/records-", $name, ".json")),
+            state: include_str!(concat!("../../../tests/golden/state-", $name, ".json")),
+        }
+    };
+}
+
+/// One of everything that a cluster of one has; written by the first builds.
+const ALONE: Golden = golden!("v1");
+/// What came with clusters of several.
+const SEVERAL: Golden = golden!("v1-several");
+
+const SUBMISSIONS: &str = ALONE.submissions;
+const STATE: &str = ALONE.state;
 
 #[test]
 fn commands_records_and_state_keep_their_form() {
-    let (submissions, records, state) = story();
-    assert_eq!(
-        written(&submissions),
-        SUBMISSIONS,
-        "commands changed: do they still mean the same to a neighbouring version?"
-    );
-    assert_eq!(written(&records), RECORDS, "records changed: may old logs still be read?");
-    assert_eq!(written(&state), STATE, "the snapshot changed: may old snapshots still be read?");
+    for (golden, commands) in [(ALONE, alone()), (SEVERAL, several())] {
+        let (records, state) = story(&commands);
+        let Golden { name, submissions, .. } = golden;
+        assert_eq!(
+            written(&commands),
+            submissions,
+            "{name}: commands changed: do they still mean the same to a neighbouring version?"
+        );
+        assert_eq!(written(&records), golden.records, "{name}: records changed: may old logs still be read?");
+        assert_eq!(written(&state), golden.state, "{name}: the snapshot changed: may old snapshots still be read?");
+    }
 }
 
 #[test]
 fn the_golden_records_replay_to_the_golden_state() {
-    let records: Vec<Record> = serde_json::from_str(RECORDS).unwrap();
-    let mut state = Cluster::new();
-    records.into_iter().for_each(|record| state.apply(record));
-    assert_eq!(state, serde_json::from_str::<Cluster>(STATE).unwrap().restored());
+    for golden in [ALONE, SEVERAL] {
+        let records: Vec<Record> = serde_json::from_str(golden.records).unwrap();
+        let mut state = Cluster::new();
+        records.into_iter().for_each(|record| state.apply(record));
+        assert_eq!(state, serde_json::from_str::<Cluster>(golden.state).unwrap().restored(), "{}", golden.name);
+    }
 }
 
 #[test]
@@ -61,18 +89,18 @@ fn add_fields(value: &mut Value) {
     }
 }
 
-/// One of everything.
-fn story() -> (Vec<Submission>, Vec<Record>, Cluster) {
+fn story(commands: &[Submission]) -> (Vec<Record>, Cluster) {
     let mut scene = Scene { state: Cluster::new(), replayed: Cluster::new() };
-    let (mut submissions, mut records) = (Vec::new(), Vec::new());
-    for submission in commands() {
-        records.extend(scene.submit(&submission).records);
-        submissions.push(submission);
+    let mut records = Vec::new();
+    for submission in commands {
+        let decision = scene.submit(submission);
+        assert!(!matches!(decision.reply, Reply::Refused(_)), "{submission:?}: {:?}", decision.reply);
+        records.extend(decision.records);
     }
-    (submissions, records, scene.state)
+    (records, scene.state)
 }
 
-fn commands() -> Vec<Submission> {
+fn alone() -> Vec<Submission> {
     let broker = |broker_id, broker_epoch| BrokerRef { broker_id, broker_epoch };
     let at = |name: &str| TopicPartition { topic_id: topic_id(name), partition: 0 };
     let text = |text: &str| Some(text.to_owned());
@@ -85,7 +113,7 @@ fn commands() -> Vec<Submission> {
         on(ConfigResource::Cluster, ConfigEdit::Incremental(vec![op(ConfigOpKind::Delete, None)])),
     ];
     let more = MorePartitions { name: "orders".to_owned(), total: 3, assignment: Some(vec![vec![2]]) };
-    let isr = IsrChange { partition: at("pairs"), leader_epoch: 0, partition_epoch: 0, isr: vec![1] };
+    let isr = IsrChange { partition: at("pairs"), leader_epoch: 0, partition_epoch: 0, isr: vec![broker(1, 0)] };
     let commit = |name: &str| {
         let pointer = pointer(1, 0, 100);
         Command::ArchiveCommit(ArchiveCommit { partition: at(name), leader_epoch: 0, replaces: 0, pointer })
@@ -117,6 +145,29 @@ fn commands() -> Vec<Submission> {
     commands.into_iter().map(Submission::from).chain([ids]).collect()
 }
 
+fn several() -> Vec<Submission> {
+    let broker = |broker_id, broker_epoch| BrokerRef { broker_id, broker_epoch };
+    let register = |id, process: u8| {
+        Command::RegisterBroker(RegisterBroker {
+            internal: format!("host-{id}:9093"),
+            log_id: Some(uuid::Uuid::from_u128(0xfeed)),
+            topic_defaults: SettingsMap::from([("min.insync.replicas".to_owned(), "2".to_owned())]),
+            is_fenced: true,
+            ..registration(id, u128::from(process))
+        })
+    };
+    let commands = vec![
+        Command::CreateCluster { cluster_id: "Q2x1c3RlcklkRm9yVGVzdA".to_owned(), metadata_version: 1 },
+        register(1, 1),
+        Command::UnfenceBroker(broker(1, 0)),
+        register(2, 2),
+        Command::UnfenceBroker(broker(2, 1)),
+        Command::CreateTopics { topics: vec![assigned("pairs", &[&[1, 2]])], validate_only: false },
+        Command::ShutDownBroker(broker(1, 0)),
+    ];
+    commands.into_iter().map(Submission::from).collect()
+}
+
 fn written<T: Serialize>(value: &T) -> String {
     let text = serde_json::to_string_pretty(value).unwrap();
     format!("{text}\n")
@@ -127,9 +178,14 @@ fn written<T: Serialize>(value: &T) -> String {
 #[ignore = "writes the golden files"]
 #[expect(clippy::disallowed_methods, reason = "a tool, run by hand")]
 fn write_golden_files() {
-    let (submissions, records, state) = story();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
-    std::fs::write(format!("{folder}/submissions-v1.json"), written(&submissions)).unwrap();
-    std::fs::write(format!("{folder}/records-v1.json"), written(&records)).unwrap();
-    std::fs::write(format!("{folder}/state-v1.json"), written(&state)).unwrap();
+    for (golden, commands) in [(ALONE, alone()), (SEVERAL, several())] {
+        let (records, state) = story(&commands);
+        let write = |kind: &str, text: String| {
+            std::fs::write(format!("{folder}/{kind}-{}.json", golden.name), text).unwrap();
+        };
+        write("submissions", written(&commands));
+        write("records", written(&records));
+        write("state", written(&state));
+    }
 }

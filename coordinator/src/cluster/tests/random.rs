@@ -12,6 +12,7 @@ enum Step {
     Register { broker: i32, process: u8, is_fenced: bool },
     Fence { broker: i32, is_stale: bool },
     Unfence { broker: i32 },
+    ShutDown { broker: i32 },
     Unregister { broker: i32 },
     Create { name: u8, id: u8, partitions: i32, replicas: i16, validate_only: bool },
     Delete { name: u8 },
@@ -34,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         (broker.clone(), prop::bool::weighted(0.2)).prop_map(|(broker, is_stale)| Step::Fence { broker, is_stale }),
         broker.clone().prop_map(|broker| Step::Unfence { broker }),
+        broker.clone().prop_map(|broker| Step::ShutDown { broker }),
         broker.clone().prop_map(|broker| Step::Unregister { broker }),
         (name.clone(), 0..20_u8, 0..4_i32, 0..4_i16, prop::bool::weighted(0.1)).prop_map(
             |(name, id, partitions, replicas, validate_only)| Step::Create {
@@ -83,6 +85,7 @@ fn submission(state: &Cluster, step: Step) -> Submission {
         }
         Step::Fence { broker, is_stale } => Command::FenceBroker(broker_ref(broker, is_stale)),
         Step::Unfence { broker } => Command::UnfenceBroker(broker_ref(broker, false)),
+        Step::ShutDown { broker } => Command::ShutDownBroker(broker_ref(broker, false)),
         Step::Unregister { broker } => Command::UnregisterBroker { broker_id: broker },
         Step::Create { name: n, id: i, partitions, replicas, validate_only } => {
             let topic = NewTopic { id: id(i), ..placed(&name(n), partitions, replicas) };
@@ -109,6 +112,7 @@ fn submission(state: &Cluster, step: Step) -> Submission {
             let (leader, leader_epoch, partition_epoch) =
                 state.partition(id).map_or((1, 0, 0), |p| (p.leader, p.leader_epoch, p.partition_epoch));
             let partition_epoch = partition_epoch - i32::from(is_stale);
+            let isr = members(state, &isr);
             let change = IsrChange { partition: id, leader_epoch, partition_epoch, isr };
             Command::AlterPartitions { broker: broker_ref(leader, false), changes: vec![change] }
         }
@@ -145,7 +149,7 @@ fn check(state: &Cluster) {
         if partition.has_leader() {
             assert!(isr.contains(&partition.leader) && state.is_alive(partition.leader), "{id} {partition:?}");
         } else {
-            assert!(partition.isr.iter().all(|broker| !state.is_alive(*broker)), "{id} waits in vain: {partition:?}");
+            assert!(partition.isr.iter().all(|broker| !state.is_active(*broker)), "{id} waits in vain: {partition:?}");
         }
     }
     for (id, pointer) in state.archives() {
