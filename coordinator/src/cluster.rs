@@ -10,6 +10,8 @@
 //! Invariants:
 //! - topic names and ids are unique, and an id is never used again while its archive exists;
 //! - a topic's partitions are `0..topic.partitions`; `isr ⊆ replicas`; the leader is in the ISR, or there is none;
+//! - nobody is in both the ISR and the ELR (KIP-966); the members of both have all that was acknowledged, or there is no leader
+//!   without loss ([`Partition`]);
 //! - leader epochs, partition epochs, broker epochs, producer ids and ledger versions only grow;
 //! - in the ledger, `log_start ≤ archived_end`, and neither goes backwards;
 //! - the ledger has entries for partitions of existing topics and of deleted ones that are not purged, and no others.
@@ -28,7 +30,10 @@ mod broker;
 mod command;
 mod configs;
 mod draft;
+mod election;
 mod error;
+mod isr;
+mod layers;
 mod leadership;
 mod placement;
 mod record;

@@ -101,7 +101,7 @@ fn describe_partition(
         leader_epoch: partition.leader_epoch,
         replica_nodes: partition.replicas.clone(),
         isr_nodes: partition.isr.clone(),
-        eligible_leader_replicas: Some(Vec::new()),
+        eligible_leader_replicas: Some(partition.elr.clone()),
         last_known_elr: Some(Vec::new()),
         offline_replicas: offline_replicas(image, partition),
         ..DescribeTopicPartitionsResponsePartition::default()

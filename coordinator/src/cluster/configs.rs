@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use model::settings::{InvalidSetting, Kind, SettingsMap, TopicSettings, spec};
 
 use super::draft::Draft;
+use super::leadership;
 use super::{Cluster, ClusterError, ConfigChange, ConfigEdit, ConfigOp, ConfigOpKind, ConfigResource, Record};
 
 /// Most settings of one resource.
@@ -23,7 +24,9 @@ pub(super) fn alter_all(draft: &mut Draft, changes: &[ConfigChange]) -> Vec<Resu
         }
         alter(draft, change)
     };
-    changes.iter().map(alter_one).collect()
+    let outcomes = changes.iter().map(alter_one).collect();
+    leadership::review_eligible(draft);
+    outcomes
 }
 
 /// Checks a topic's own settings.

@@ -3,10 +3,10 @@
 //! A command may hold many parts (topics, partitions) that see each other's effects. Each part checks first and pushes
 //! records only when nothing can fail any more, so that a refused part leaves no trace.
 
-use model::TimestampMs;
+use model::{TimestampMs, TopicPartition};
 
-use super::{Cluster, ClusterError, Command, CommandId, Decision, METADATA_VERSION, PRODUCER_ID_BLOCK, Record, Reply};
-use super::{archive, configs, leadership, registration, topics};
+use super::{Cluster, ClusterError, Command, CommandId, Decision, METADATA_VERSION, PRODUCER_ID_BLOCK, Partition};
+use super::{Record, Reply, archive, configs, isr, registration, topics};
 
 /// See the module's page.
 pub(super) struct Draft {
@@ -26,6 +26,10 @@ impl Draft {
     pub(super) fn push(&mut self, record: Record) {
         self.state.apply(record.clone());
         self.records.push(record);
+    }
+
+    pub(super) fn put_partition(&mut self, id: TopicPartition, partition: Partition) {
+        self.push(Record::PartitionSet { id, partition });
     }
 
     /// From here on the command only looks what would happen.
@@ -77,7 +81,7 @@ impl Draft {
             }
             Command::AlterPartitions { broker, changes } => {
                 registration::check_epoch(&self.state, *broker)?;
-                let outcomes = changes.iter().map(|change| leadership::alter(self, broker.broker_id, change));
+                let outcomes = changes.iter().map(|change| isr::alter(self, broker.broker_id, change));
                 Ok(Reply::PartitionsAltered(outcomes.collect()))
             }
             Command::ArchiveCommit(commit) => Ok(Reply::Archive(archive::commit(self, commit)?)),

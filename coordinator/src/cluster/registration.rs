@@ -3,11 +3,12 @@
 //! A new process of a broker gets a new broker epoch, and every partition that it led gets a new leader epoch, also when
 //! the broker stays the leader because it is the only in-sync replica: what the old process may have lost (page cache, an
 //! archive commit under way) must not pass for the new one's. With a quorum of one, that is one change per led partition
-//! and start. A broker that was in an ISR with others leaves it and catches up first, since it may have lost its tail.
+//! and start.
 
 use model::NodeId;
 
 use super::draft::Draft;
+use super::leadership::Disk;
 use super::{Broker, BrokerRef, Cluster, ClusterError, Record, RegisterBroker, Reply, leadership};
 
 /// Most listeners of a broker.
@@ -19,7 +20,9 @@ pub(super) fn register(draft: &mut Draft, request: &RegisterBroker) -> Result<Re
     let known = known.map(|known| (known.epoch, known.is_fenced, known.is_shutting_down));
     let (epoch, is_fenced, is_shutting_down) =
         known.unwrap_or((draft.state.next_broker_epoch, request.is_fenced, false));
-    let log_id = request.log_id.or_else(|| draft.state.broker(request.broker_id)?.log_id);
+    let before = draft.state.clone();
+    let known_log_id = before.broker(request.broker_id).and_then(|broker| broker.log_id);
+    let log_id = request.log_id.or(known_log_id);
     let broker = Broker {
         id: request.broker_id,
         epoch,
@@ -36,7 +39,11 @@ pub(super) fn register(draft: &mut Draft, request: &RegisterBroker) -> Result<Re
         draft.push(Record::BrokerRegistered(broker));
     }
     if known.is_none() {
-        leadership::restart(draft, request.broker_id);
+        let disk = if known_log_id.is_some() && log_id != known_log_id { Disk::Lost } else { Disk::Kept };
+        leadership::restart(draft, &before, request.broker_id, disk);
+    }
+    if before.broker(request.broker_id).is_some_and(|old| old.topic_defaults != request.topic_defaults) {
+        leadership::review_eligible(draft);
     }
     Ok(Reply::BrokerRegistered { broker_epoch: epoch })
 }
@@ -45,8 +52,9 @@ pub(super) fn fence(draft: &mut Draft, broker: BrokerRef) -> Result<Reply, Clust
     check_epoch(&draft.state, broker)?;
     if draft.state.is_alive(broker.broker_id) {
         set_fencing(draft, broker.broker_id, true);
-        leadership::leave(draft, broker.broker_id);
     }
+    // Also one that was fenced: it may have been lost while it started, with places in ISRs.
+    leadership::leave(draft, broker.broker_id);
     Ok(Reply::Done)
 }
 

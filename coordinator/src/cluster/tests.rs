@@ -6,8 +6,10 @@ mod answers;
 mod archive;
 mod brokers;
 mod configs;
+mod eligible;
 mod formats;
 mod random;
+mod replication;
 mod shutdown;
 mod topics;
 

@@ -26,14 +26,19 @@ pub struct Topic {
 
 /// Who keeps a partition, and who leads it.
 ///
-/// Invariants: `isr ⊆ replicas`, neither is empty nor names a broker twice; `leader ∈ isr` or [`NO_LEADER`]; both epochs
-/// only grow.
+/// Invariants: `isr ⊆ replicas`, `elr ⊆ replicas`, `isr ∩ elr = ∅`, none names a broker twice; `leader ∈ isr` or
+/// [`NO_LEADER`]; both epochs only grow. The ISR is empty only where the last member lost its disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
     /// The brokers that keep the partition, the preferred leader first.
     pub replicas: Vec<NodeId>,
-    /// Those of them that have everything that was acknowledged.
+    /// Those of them that have everything that was acknowledged. A member that has just restarted may be fenced: the leader
+    /// takes it out, or waits for it. Without a leader, these are the members that the last one had.
     pub isr: Vec<NodeId>,
+    /// Those that have everything that was acknowledged although they are not in sync: they left while the ISR was too
+    /// small for the high watermark to move (KIP-966). Each may lead when no member of the ISR can.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elr: Vec<NodeId>,
     /// The broker that takes writes, or [`NO_LEADER`].
     pub leader: NodeId,
     /// Counts the leaderships: a higher one fences all lower ones.
@@ -43,6 +48,12 @@ pub struct Partition {
 }
 
 impl Partition {
+    /// A partition in its first term.
+    #[must_use]
+    pub fn new(replicas: Vec<NodeId>, isr: Vec<NodeId>, leader: NodeId) -> Self {
+        Partition { replicas, isr, elr: Vec::new(), leader, leader_epoch: 0, partition_epoch: 0 }
+    }
+
     /// True when a broker leads the partition.
     #[must_use]
     pub fn has_leader(&self) -> bool {

@@ -5,10 +5,11 @@ use model::{NodeId, TopicId, TopicName, TopicPartition};
 
 use super::apply::metric_name;
 use super::draft::Draft;
+use super::election::first_active;
 use super::placement::{Wish, place};
 use super::{
-    Cluster, ClusterError, CreatedTopic, Layout, MorePartitions, NewTopic, Partition, Record, RemovedTopic, Topic,
-    TopicRef, leadership,
+    Cluster, ClusterError, CreatedTopic, Layout, MorePartitions, NO_LEADER, NewTopic, Partition, Record, RemovedTopic,
+    Topic, TopicRef,
 };
 
 /// Most partitions that one command may create.
@@ -119,9 +120,8 @@ fn grow(draft: &mut Draft, more: &MorePartitions) -> Result<(), ClusterError> {
 fn add_partitions(draft: &mut Draft, topic_id: TopicId, first: i32, assignment: Vec<Vec<NodeId>>) {
     for (partition, replicas) in (first..).zip(assignment) {
         let isr: Vec<NodeId> = replicas.iter().copied().filter(|id| draft.state.is_active(*id)).collect();
-        let leader = leadership::elect(&draft.state, &replicas, &isr);
-        let partition_state = Partition { replicas, isr, leader, leader_epoch: 0, partition_epoch: 0 };
-        draft.push(Record::PartitionSet { id: TopicPartition { topic_id, partition }, partition: partition_state });
+        let leader = first_active(&draft.state, &replicas, &isr).unwrap_or(NO_LEADER);
+        draft.put_partition(TopicPartition { topic_id, partition }, Partition::new(replicas, isr, leader));
     }
 }
 

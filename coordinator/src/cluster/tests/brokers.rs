@@ -45,13 +45,15 @@ fn a_new_process_of_the_only_replica_leads_under_a_new_epoch() {
 }
 
 #[test]
-fn a_new_process_among_several_replicas_leaves_the_isr_and_its_leaderships() {
+fn a_new_process_among_several_replicas_gives_up_its_leaderships_until_it_is_ready() {
     let mut scene = Scene::with_brokers(3);
     scene.create(assigned("a", &[&[1, 2, 3]])).unwrap();
-    scene.register(1, 2);
-    assert_eq!(scene.standing("a"), (vec![2, 3], 2, 1));
-    scene.register(3, 2);
-    assert_eq!(scene.standing("a"), (vec![2], 2, 1));
+    scene.run(Command::RegisterBroker(RegisterBroker { is_fenced: true, ..registration(1, 2) }));
+    assert_eq!(scene.standing("a"), (vec![1, 2, 3], 2, 1));
+    scene.unfence(1);
+    assert_eq!(scene.standing("a"), (vec![1, 2, 3], 2, 1));
+    scene.register(2, 2);
+    assert_eq!(scene.standing("a"), (vec![1, 2, 3], 1, 2));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::*;
 /// A command whose open ends (epochs, versions) are filled in from the state, sometimes wrongly.
 #[derive(Debug, Clone)]
 enum Step {
-    Register { broker: i32, process: u8, is_fenced: bool },
+    Register { broker: i32, process: u8, disk: u8, is_fenced: bool },
     Fence { broker: i32, is_stale: bool },
     Unfence { broker: i32 },
     ShutDown { broker: i32 },
@@ -18,6 +18,7 @@ enum Step {
     Delete { name: u8 },
     Grow { name: u8, total: i32 },
     Configure { name: u8, value: i64 },
+    SetMin { name: u8, value: u8 },
     Allocate { broker: i32, sequence: u64 },
     Alter { name: u8, isr: Vec<i32>, is_stale: bool },
     Commit { name: u8, version_error: i8, is_stale: bool, log_start: i64, archived_end: i64 },
@@ -28,11 +29,8 @@ fn step() -> impl Strategy<Value = Step> {
     let broker = 1..5_i32;
     let name = 0..4_u8;
     prop_oneof![
-        (broker.clone(), 0..3_u8, prop::bool::weighted(0.2)).prop_map(|(broker, process, is_fenced)| Step::Register {
-            broker,
-            process,
-            is_fenced
-        }),
+        (broker.clone(), 0..3_u8, 0..2_u8, prop::bool::weighted(0.4))
+            .prop_map(|(broker, process, disk, is_fenced)| { Step::Register { broker, process, disk, is_fenced } }),
         (broker.clone(), prop::bool::weighted(0.2)).prop_map(|(broker, is_stale)| Step::Fence { broker, is_stale }),
         broker.clone().prop_map(|broker| Step::Unfence { broker }),
         broker.clone().prop_map(|broker| Step::ShutDown { broker }),
@@ -49,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
         name.clone().prop_map(|name| Step::Delete { name }),
         (name.clone(), 0..6_i32).prop_map(|(name, total)| Step::Grow { name, total }),
         (name.clone(), -2..5_i64).prop_map(|(name, value)| Step::Configure { name, value }),
+        (name.clone(), 1..4_u8).prop_map(|(name, value)| Step::SetMin { name, value }),
         (broker, 0..400_u64).prop_map(|(broker, sequence)| Step::Allocate { broker, sequence }),
         (name.clone(), prop::collection::vec(1..5_i32, 0..4), prop::bool::weighted(0.2))
             .prop_map(|(name, isr, is_stale)| Step::Alter { name, isr, is_stale }),
@@ -80,8 +79,9 @@ fn submission(state: &Cluster, step: Step) -> Submission {
         |broker, is_stale| BrokerRef { broker_id: broker, broker_epoch: epoch(broker) - i64::from(is_stale) };
     let topic_of = |name: &str| state.topic(name).map_or(TopicId::ZERO, |topic| topic.id);
     let command = match step {
-        Step::Register { broker, process, is_fenced } => {
-            Command::RegisterBroker(RegisterBroker { is_fenced, ..registration(broker, u128::from(process)) })
+        Step::Register { broker, process, disk, is_fenced } => {
+            let log_id = Some(uuid::Uuid::from_u128(u128::from(disk)));
+            Command::RegisterBroker(RegisterBroker { is_fenced, log_id, ..registration(broker, u128::from(process)) })
         }
         Step::Fence { broker, is_stale } => Command::FenceBroker(broker_ref(broker, is_stale)),
         Step::Unfence { broker } => Command::UnfenceBroker(broker_ref(broker, false)),
@@ -96,13 +96,8 @@ fn submission(state: &Cluster, step: Step) -> Submission {
             let topics = vec![MorePartitions { name: name(n), total, assignment: None }];
             Command::CreatePartitions { topics, validate_only: false }
         }
-        Step::Configure { name: n, value } => {
-            let op =
-                ConfigOp { name: "retention.ms".to_owned(), kind: ConfigOpKind::Set, value: Some(value.to_string()) };
-            let change =
-                ConfigChange { resource: ConfigResource::Topic(name(n)), edit: ConfigEdit::Incremental(vec![op]) };
-            Command::AlterConfigs { changes: vec![change], validate_only: false }
-        }
+        Step::Configure { name: n, value } => set(&name(n), "retention.ms", value.to_string()),
+        Step::SetMin { name: n, value } => set(&name(n), "min.insync.replicas", value.to_string()),
         Step::Allocate { broker, sequence } => {
             let id = CommandId { node_id: broker, broker_epoch: epoch(broker), sequence };
             return Submission { id: Some(id), command: Command::AllocateProducerIds(broker_ref(broker, false)) };
@@ -129,6 +124,13 @@ fn submission(state: &Cluster, step: Step) -> Submission {
     command.into()
 }
 
+fn set(topic: &str, name: &str, value: String) -> Command {
+    let op = ConfigOp { name: name.to_owned(), kind: ConfigOpKind::Set, value: Some(value) };
+    let resource = ConfigResource::Topic(topic.to_owned());
+    let change = ConfigChange { resource, edit: ConfigEdit::Incremental(vec![op]) };
+    Command::AlterConfigs { changes: vec![change], validate_only: false }
+}
+
 fn check(state: &Cluster) {
     let names: BTreeSet<_> = state.topics().map(|topic| topic.name.replace('.', "_")).collect();
     assert_eq!(names.len(), state.topic_count(), "names or ids are not unique");
@@ -143,18 +145,25 @@ fn check(state: &Cluster) {
     }
     assert_eq!(partitions, state.partition_count());
     for (id, partition) in state.partitions() {
-        let isr: BTreeSet<_> = partition.isr.iter().collect();
-        assert_eq!(isr.len(), partition.isr.len());
-        assert!(!isr.is_empty() && partition.isr.iter().all(|broker| partition.replicas.contains(broker)), "{id}");
-        if partition.has_leader() {
-            assert!(isr.contains(&partition.leader) && state.is_alive(partition.leader), "{id} {partition:?}");
-        } else {
-            assert!(partition.isr.iter().all(|broker| !state.is_active(*broker)), "{id} waits in vain: {partition:?}");
-        }
+        check_partition(state, id, partition);
     }
     for (id, pointer) in state.archives() {
         assert!(pointer.log_start <= pointer.archived_end);
         assert!(state.topic_by_id(id.topic_id).is_some() || state.deleted_topic(id.topic_id).is_some());
+    }
+}
+
+fn check_partition(state: &Cluster, id: TopicPartition, partition: &Partition) {
+    let members: Vec<NodeId> = partition.isr.iter().chain(&partition.elr).copied().collect();
+    let distinct: BTreeSet<NodeId> = members.iter().copied().collect();
+    assert_eq!(distinct.len(), members.len(), "{id} has a member twice: {partition:?}");
+    assert!(members.iter().all(|broker| partition.replicas.contains(broker)), "{id} {partition:?}");
+    if partition.has_leader() {
+        assert!(partition.isr.contains(&partition.leader) && state.is_alive(partition.leader), "{id} {partition:?}");
+        let is_full = partition.isr.len() >= state.min_insync_replicas(id);
+        assert!(!is_full || partition.elr.is_empty(), "{id} keeps an ELR: {partition:?}");
+    } else {
+        assert!(members.iter().all(|broker| !state.is_active(*broker)), "{id} waits in vain: {partition:?}");
     }
 }
 

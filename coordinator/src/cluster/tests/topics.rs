@@ -11,7 +11,7 @@ fn a_new_topic_leads_to_a_topic_record_and_one_record_per_partition() {
     let decision = scene.submit(&command.into());
     let id = topic_id("orders");
     let name = TopicName::new("orders").unwrap();
-    let partition = Partition { replicas: vec![1], isr: vec![1], leader: 1, leader_epoch: 0, partition_epoch: 0 };
+    let partition = Partition::new(vec![1], vec![1], 1);
     let set = |index| Record::PartitionSet {
         id: TopicPartition { topic_id: id, partition: index },
         partition: partition.clone(),

@@ -1,0 +1,47 @@
+//! Values of topic settings on which the cluster itself decides, from the layers that brokers read, the strongest first:
+//!
+//! ```text
+//! the topic's own ▸ the broker's, dynamic ▸ all brokers', dynamic ▸ the broker's configuration ▸ the table
+//! ```
+//!
+//! Only settings that have the same name on every layer are read here. Replicas may be configured differently: then the
+//! cautious value counts.
+
+use model::settings::spec;
+use model::{NodeId, TopicId, TopicPartition};
+
+use super::Cluster;
+
+impl Cluster {
+    /// The `min.insync.replicas` by which a partition's high watermark goes: it must not move while the ISR is smaller. The
+    /// smallest value that any of its replicas has, and never more than there are replicas (as in Kafka).
+    ///
+    /// Leaders must take it from the image from which they take the ISR: the cluster decides by it who stays eligible.
+    #[must_use]
+    pub fn min_insync_replicas(&self, id: TopicPartition) -> usize {
+        self.partition(id).map_or(1, |partition| self.min_insync(id.topic_id, &partition.replicas))
+    }
+
+    /// See [`Cluster::min_insync_replicas`].
+    pub(super) fn min_insync(&self, topic_id: TopicId, replicas: &[NodeId]) -> usize {
+        const NAME: &str = "min.insync.replicas";
+        let of_replica = |id: &NodeId| self.setting(topic_id, *id, NAME).trim().parse::<usize>().unwrap_or(1);
+        let registered = replicas.iter().filter(|id| self.broker(**id).is_some());
+        let asked = registered.map(of_replica).min().unwrap_or(1);
+        asked.clamp(1, replicas.len().max(1))
+    }
+
+    /// True when the broker's replicas of the topic are flushed before anything is acknowledged.
+    pub(super) fn is_durable(&self, topic_id: TopicId, broker: NodeId) -> bool {
+        self.setting(topic_id, broker, "firn.flush").trim() == "durable"
+    }
+
+    /// The value of a topic setting for one replica.
+    fn setting(&self, topic_id: TopicId, broker: NodeId, name: &str) -> &str {
+        let own = self.topic_by_id(topic_id).and_then(|topic| topic.configs.get(name));
+        let dynamic = || self.broker_configs(broker)?.get(name);
+        let fixed = || self.broker(broker)?.topic_defaults.get(name);
+        let stated = own.or_else(dynamic).or_else(|| self.cluster_configs().get(name)).or_else(fixed);
+        stated.map_or_else(|| spec(name).map_or("", |spec| spec.default), String::as_str)
+    }
+}
