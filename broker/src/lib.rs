@@ -22,6 +22,7 @@ mod producer_ids;
 pub mod admin;
 mod archiver;
 mod crash_point;
+mod descriptors;
 mod telemetry;
 pub mod timing;
 

@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use crate::broker::Broker;
 use crate::config::HostPort;
+use crate::descriptors::ADVICE;
 
 mod connection;
 mod memory;
@@ -101,7 +102,7 @@ pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, stop: Canc
             Ok(accepted) => accepted,
             Err(error) => {
                 if let Some(before) = failing.may_log() {
-                    warn!(%error, times = before, "cannot accept a connection");
+                    warn!(%error, times = before, "cannot accept a connection, clients wait; of too many open files: {ADVICE}");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;

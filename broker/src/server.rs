@@ -31,7 +31,7 @@ use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::telemetry::Telemetry;
 use crate::timing::Clock;
-use crate::{archiver, net};
+use crate::{archiver, descriptors, net};
 
 /// How long open requests may take to finish when the node stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,6 +83,7 @@ impl Server {
     /// [`StartError`] names what is in the way.
     pub async fn start(config: Config) -> Result<Server, StartError> {
         let started = Instant::now();
+        descriptors::raise_limit(config.settings.broker.max_connections);
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|source| StartError::DataDir { path: config.data_dir.clone(), source })?;
         let telemetry = Telemetry::install();
@@ -199,6 +200,7 @@ async fn open(config: Config, listen: SocketAddr) -> Result<Arc<Broker>, StartEr
     let hot_config = hot_tier::Config {
         data_dir: config.data_dir.clone(),
         journal_bytes: settings.journal_bytes,
+        max_open_files: descriptors::log_files_max(),
         producer_id_expiration_ms: u64::try_from(settings.producer_id_expiration.as_millis()).unwrap_or(u64::MAX),
         ..hot_tier::Config::default()
     };
@@ -242,6 +244,8 @@ async fn follow_metadata(broker: Arc<Broker>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             changed = images.changed() => if changed.is_err() { return },
+            // A partition that could not be opened, on a full disk or with too many files open, is tried again.
+            () = tokio::time::sleep(UPKEEP_INTERVAL), if broker.hot.failure().is_none() => {}
         }
         images.borrow_and_update();
         broker.follow_metadata();

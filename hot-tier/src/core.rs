@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::config::Config;
 use crate::disk::Disk;
-use crate::error::{StorageError, TierFailure};
+use crate::error::{StorageError, TierFailure, lacks_descriptor};
 use crate::flush_queue::{FlushQueue, Pending};
 use crate::journal::Journal;
 use crate::journal::entry::Event;
@@ -104,10 +104,26 @@ impl Core {
 
     /// Marks the tier failed, unless the error is one that leaves everything as it was.
     pub(crate) fn judge(&self, error: StorageError) -> StorageError {
-        if matches!(error, StorageError::Io { .. }) && !error.is_not_found() {
+        if !self.lacks_descriptor(&error) && matches!(error, StorageError::Io { .. }) && !error.is_not_found() {
             self.fail(&error);
         }
         error
+    }
+
+    /// Marks the tier failed after a sync that failed, unless its file could not be opened: then none was tried.
+    pub(crate) fn judge_sync(&self, error: &StorageError) {
+        if !self.lacks_descriptor(error) {
+            self.fail(error);
+        }
+    }
+
+    /// True when the error is that too many files are open, which passes; idle ones are closed then.
+    pub(crate) fn lacks_descriptor(&self, error: &StorageError) -> bool {
+        let lacks = matches!(error, StorageError::NoDescriptor { .. });
+        if lacks {
+            self.files.relieve();
+        }
+        lacks
     }
 
     /// From now on nothing is acknowledged.
@@ -212,7 +228,8 @@ impl Core {
     /// One round of group commit: what is pending becomes durable, then everyone is told. False when nothing was.
     ///
     /// # Errors
-    /// A failed sync, which fails the tier: nothing of the round is reported flushed.
+    /// A failed sync, which fails the tier: nothing of the round is reported flushed. When too many files are open, the
+    /// round may be tried again.
     pub(crate) fn flush_round(&self) -> Result<bool, StorageError> {
         self.check()?;
         // Taken before the pending list: every entry below has its pending end in the list by then, because both are
@@ -221,7 +238,8 @@ impl Core {
         let Some(pending) = self.flush.take() else { return Ok(false) };
         let synced = self.sync_bypassed(&pending).and_then(|()| self.journal.sync());
         if let Err(e) = synced {
-            self.fail(&e);
+            self.judge_sync(&e);
+            self.flush.give_back(pending);
             return Err(e);
         }
         for one in &pending {
@@ -277,11 +295,15 @@ impl Trash {
         self.paths.lock().push(path);
     }
 
-    /// Unlinks everything that waits. What cannot be unlinked is left for the next start.
+    /// Unlinks everything that waits. What cannot be unlinked is left for the next start, or for the next call when too many
+    /// files are open.
     pub(crate) fn empty(&self, disk: &dyn Disk) {
         let paths = std::mem::take(&mut *self.paths.lock());
         for path in paths {
-            if let Err(e) = remove_all(disk, &path) {
+            let Err(e) = remove_all(disk, &path) else { continue };
+            if lacks_descriptor(&e) {
+                self.add(path);
+            } else {
                 tracing::warn!(path = %path.display(), error = %e, "cannot remove what was deleted");
             }
         }
@@ -290,7 +312,12 @@ impl Trash {
 
 /// Removes a file, or a folder with the files in it.
 fn remove_all(disk: &dyn Disk, path: &std::path::Path) -> std::io::Result<()> {
-    let Ok(entries) = disk.list(path) else { return disk.remove_file(path) };
+    let entries = match disk.list(path) {
+        Ok(entries) => entries,
+        // Nobody knows whether it is a folder.
+        Err(e) if lacks_descriptor(&e) => return disk.remove_file(path).map_err(|_| e),
+        Err(_) => return disk.remove_file(path),
+    };
     for entry in entries.iter().filter(|entry| !entry.is_dir) {
         disk.remove_file(&path.join(&entry.name))?;
     }

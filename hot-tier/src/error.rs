@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use model::batch::BatchError;
 use model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicPartition};
+use rustix::io::Errno;
 
 /// Why the tier acknowledges nothing any more: a write or sync failed, so nobody knows what is on the disk.
 ///
@@ -31,6 +32,15 @@ pub enum StorageError {
     /// The disk is full. Nothing partial is left; the same operation may work once there is room.
     #[error("cannot {action} {}: the disk is full", path.display())]
     Full {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+    },
+    /// A file could not be opened: the process, or the system, has as many open as it may. The same operation may work once
+    /// some are closed.
+    #[error("cannot {action} {}: too many files are open", path.display())]
+    NoDescriptor {
         /// What was being done.
         action: &'static str,
         /// To which file.
@@ -66,6 +76,7 @@ impl StorageError {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageError::Full { action, path },
+            _ if lacks_descriptor(&source) => StorageError::NoDescriptor { action, path },
             _ => StorageError::Io { action, path, source },
         }
     }
@@ -74,6 +85,11 @@ impl StorageError {
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
+}
+
+/// True when the process, or the system, has as many files open as it may.
+pub(crate) fn lacks_descriptor(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Why the tier cannot be opened.

@@ -85,6 +85,15 @@ impl FlushQueue {
         Some(std::mem::take(&mut state.pending))
     }
 
+    /// A round could not begin: its appends wait for the next one, before those that came meanwhile.
+    pub(crate) fn give_back(&self, mut pending: Vec<Pending>) {
+        let mut state = self.state.lock();
+        if !state.stopped {
+            pending.append(&mut state.pending);
+            state.pending = pending;
+        }
+    }
+
     /// A round is over.
     pub(crate) fn settle(&self, lsn: u64) {
         let mut state = self.state.lock();

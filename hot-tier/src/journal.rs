@@ -148,7 +148,8 @@ impl Journal {
     /// Writes an entry to the page cache; answers the position behind it. Never waits.
     ///
     /// # Errors
-    /// [`StorageError::Full`] when no file can be opened, and nothing has happened; any other error breaks the journal.
+    /// [`StorageError::Full`] or [`StorageError::NoDescriptor`] when the next file cannot be made, and nothing has happened;
+    /// any other error breaks the journal.
     pub(crate) fn append(
         &self,
         partition: TopicPartition,

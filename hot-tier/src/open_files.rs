@@ -3,17 +3,28 @@
 //! Thousands of partitions have more files than a process may hold. Each file has a [`FileSlot`]; the slots with an open
 //! handle stand in one queue, and the one that was not used since it last came to the front is closed (the *clock*
 //! algorithm). Who holds the handle at that moment keeps reading: handles are shared.
+//!
+//! Sockets and the archive need descriptors too. When there is none left, some idle files are closed and the open is tried
+//! once more.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustix::process::{Resource, getrlimit};
 
 use crate::disk::{Disk, DiskFile, Open};
+use crate::error::lacks_descriptor;
 use crate::layout;
+
+/// Idle files that are closed when there is no descriptor left.
+const CLOSED_AT_ONCE: usize = 64;
+/// That there is none left is logged at most this often.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// The files that are open, at most `max` of them.
 #[derive(Debug)]
@@ -21,6 +32,8 @@ pub(crate) struct OpenFiles {
     disk: Arc<dyn Disk>,
     max: usize,
     queue: Mutex<VecDeque<Weak<FileSlot>>>,
+    /// When it was last logged that there is no descriptor left.
+    told: Mutex<Option<Instant>>,
 }
 
 /// One file of a partition, open or not.
@@ -54,7 +67,7 @@ impl FileSlot {
 
 impl OpenFiles {
     pub(crate) fn new(disk: Arc<dyn Disk>, max: usize) -> Self {
-        OpenFiles { disk, max, queue: Mutex::new(VecDeque::new()) }
+        OpenFiles { disk, max, queue: Mutex::new(VecDeque::new()), told: Mutex::new(None) }
     }
 
     pub(crate) fn disk(&self) -> &dyn Disk {
@@ -67,6 +80,16 @@ impl OpenFiles {
     /// Those of opening it; `NotFound` with [`Open::Existing`] when it is gone.
     pub(crate) fn open(&self, slot: &Arc<FileSlot>, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         slot.used.store(true, Ordering::Relaxed);
+        match self.try_open(slot, how) {
+            Err(e) if lacks_descriptor(&e) => {
+                self.relieve();
+                self.try_open(slot, how)
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(&self, slot: &Arc<FileSlot>, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let file = {
             let mut handle = slot.handle.lock();
             if let Some(file) = &*handle {
@@ -78,6 +101,41 @@ impl OpenFiles {
         };
         self.make_room(slot);
         Ok(file)
+    }
+
+    /// There was no descriptor left: closes some idle files, and tells a person what to do, now and then.
+    pub(crate) fn relieve(&self) {
+        let closed = self.close_idle();
+        let mut told = self.told.lock();
+        if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            *told = Some(Instant::now());
+            let limit = getrlimit(Resource::Nofile).current;
+            tracing::error!(
+                limit,
+                closed,
+                "too many files are open: what needs one more is refused and may be tried again; raise the limit of open \
+                 files (LimitNOFILE= of the service, ulimit -n)"
+            );
+        }
+    }
+
+    /// Closes up to [`CLOSED_AT_ONCE`] files that nobody is using, in the order in which they came to the queue.
+    fn close_idle(&self) -> usize {
+        let mut closed = 0;
+        self.queue.lock().retain(|slot| {
+            if closed == CLOSED_AT_ONCE {
+                return true;
+            }
+            let Some(slot) = slot.upgrade() else { return false };
+            // Whoever holds this lock may be waiting for the queue's.
+            let Some(mut handle) = slot.handle.try_lock() else { return true };
+            let is_used = handle.as_ref().is_some_and(|file| Arc::strong_count(file) > 1);
+            if !is_used && handle.take().is_some() {
+                closed += 1;
+            }
+            is_used
+        });
+        closed
     }
 
     /// Takes a file's name away, so that it is gone for whoever starts now; answers the name that is left to unlink.
@@ -115,6 +173,7 @@ impl OpenFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::faulty::FaultyDisk;
     use crate::disk::memory::MemoryDisk;
 
     #[test]
@@ -127,6 +186,24 @@ mod tests {
             files.open(slot, Open::Create).unwrap();
             assert!(slots.iter().filter(|slot| slot.handle.lock().is_some()).count() <= 3);
         }
+    }
+
+    #[test]
+    fn idle_files_make_way_when_descriptors_run_out() {
+        let (disk, faults) = FaultyDisk::new(Arc::new(MemoryDisk::default()));
+        let files = OpenFiles::new(Arc::new(disk), 100);
+        let dir: Arc<Path> = Arc::from(Path::new("/"));
+        let slots: Vec<_> = (0..10).map(|i| FileSlot::new(&dir, format!("f{i}"))).collect();
+        faults.set_descriptors(3);
+        for slot in slots.iter().chain(&slots) {
+            files.open(slot, Open::Create).unwrap();
+        }
+        let mut used: Vec<_> = slots[..3].iter().map(|slot| files.open(slot, Open::Existing).unwrap()).collect();
+        let refused = files.open(&slots[3], Open::Existing).unwrap_err();
+        assert!(lacks_descriptor(&refused), "{refused}");
+        assert!(slots[..3].iter().all(|slot| slot.handle.lock().is_some()), "what is in use stays open");
+        used.pop();
+        files.open(&slots[3], Open::Existing).unwrap();
     }
 
     #[test]

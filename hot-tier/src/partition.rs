@@ -364,7 +364,7 @@ impl PartitionLog {
 
     fn sync_dirty_segments(&self) -> Result<(), StorageError> {
         for segment in self.segments.load().iter().filter(|segment| segment.is_dirty()) {
-            self.sync_segment(segment).inspect_err(|e| self.core.fail(e))?;
+            self.sync_segment(segment).inspect_err(|e| self.core.judge_sync(e))?;
         }
         Ok(())
     }

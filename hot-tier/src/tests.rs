@@ -5,6 +5,7 @@ mod bit_flips;
 mod bootstrap;
 mod damage;
 mod decoders;
+mod descriptors;
 mod fixture;
 mod lifecycle;
 mod power_cut;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hot_tier::{AppendTime, Appended};
+use hot_tier::{AppendError, AppendTime, Appended, StorageError};
 use model::batch::{BatchBuilder, BatchFacts, BatchView, Compression, NewRecord, ProduceLimits, RecordsBuffer};
 use model::batch::{InvalidBatch, ValidatedBatch, validate_produced};
 use model::settings::{CompressionSetting, FlushMode, TopicSettings};
@@ -153,7 +153,9 @@ fn append(
         }
         Err(error) => {
             let code = append_error(&error);
-            if code == ErrorCode::KafkaStorageError {
+            // That too many files are open has been logged, once for many.
+            let is_told = matches!(error, AppendError::Storage(StorageError::NoDescriptor { .. }));
+            if code == ErrorCode::KafkaStorageError && !is_told {
                 warn!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot append");
             }
             Err((code, Some(error.to_string())))

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rustix::io::Errno;
+
 use super::{DirEntry, Disk, DiskFile, DiskLock, Open};
 
 /// Steers a [`FaultyDisk`] and all its files.
@@ -20,6 +22,9 @@ pub(crate) struct Faults {
     no_sync: AtomicBool,
     /// Writes fail for good.
     no_write: AtomicBool,
+    /// Files that are open, and how many may be.
+    open: AtomicU64,
+    descriptors: AtomicU64,
 }
 
 impl Default for Faults {
@@ -30,6 +35,8 @@ impl Default for Faults {
             full: AtomicBool::new(false),
             no_sync: AtomicBool::new(false),
             no_write: AtomicBool::new(false),
+            open: AtomicU64::new(0),
+            descriptors: AtomicU64::new(u64::MAX),
         }
     }
 }
@@ -54,6 +61,16 @@ impl Faults {
 
     pub(crate) fn fail_writes(&self) {
         self.no_write.store(true, Ordering::SeqCst);
+    }
+
+    /// So many files may be open from now on; those that are stay open.
+    pub(crate) fn set_descriptors(&self, descriptors: u64) {
+        self.descriptors.store(descriptors, Ordering::SeqCst);
+    }
+
+    fn descriptor(&self) -> io::Result<()> {
+        let has_one = self.open.load(Ordering::SeqCst) < self.descriptors.load(Ordering::SeqCst);
+        if has_one { Ok(()) } else { Err(Errno::MFILE.into()) }
     }
 
     fn count(&self) -> io::Result<()> {
@@ -96,14 +113,18 @@ impl Disk for FaultyDisk {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.faults.descriptor()?;
         self.inner.list(path)
     }
 
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        self.faults.descriptor()?;
         if how == Open::Create {
             self.faults.count()?;
         }
-        Ok(Arc::new(FaultyFile { inner: self.inner.open(path, how)?, faults: Arc::clone(&self.faults) }))
+        let inner = self.inner.open(path, how)?;
+        self.faults.open.fetch_add(1, Ordering::SeqCst);
+        Ok(Arc::new(FaultyFile { inner, faults: Arc::clone(&self.faults) }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -122,12 +143,19 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.faults.descriptor()?;
         self.faults.sync()?;
         self.inner.sync_dir(path)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
         self.inner.lock(path)
+    }
+}
+
+impl Drop for FaultyFile {
+    fn drop(&mut self) {
+        self.faults.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -106,7 +106,8 @@ impl PartitionLog {
     /// the journal is full.
     ///
     /// # Errors
-    /// [`AppendError`]; nothing was appended then. [`StorageError::Full`] may be tried again.
+    /// [`AppendError`]; nothing was appended then. [`StorageError::Full`] and [`StorageError::NoDescriptor`]
+    /// may be tried again.
     pub fn append_leader(
         self: &Arc<Self>,
         batches: Vec<ValidatedBatch>,
@@ -283,6 +284,7 @@ impl PartitionLog {
         if self.core.failure().is_none()
             && let Err(e) = active.discard_unpublished(&self.core.files)
             && !e.is_not_found()
+            && !self.core.lacks_descriptor(&e)
         {
             tracing::warn!(partition = %self.id, error = %e, "cannot give back the room of a failed append");
         }

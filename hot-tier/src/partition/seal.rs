@@ -79,7 +79,7 @@ impl PartitionLog {
     fn seal(&self, segment: &Arc<Segment>, mode: FlushMode) -> Result<SealedSegment, StorageError> {
         if mode == FlushMode::Replicated && segment.is_dirty() {
             // What the archive takes must never be missing here after a power cut.
-            self.sync_segment(segment).inspect_err(|e| self.core.fail(e))?;
+            self.sync_segment(segment).inspect_err(|e| self.core.judge_sync(e))?;
         }
         let file = segment.open_log(&self.core.files)?;
         let next = segment.next();

@@ -91,6 +91,9 @@ impl Segment {
                     if matches!(at, Ok(Some(at)) if at.header.last_offset() == expected) {
                         return Ok(position);
                     }
+                    if let Err(e @ StorageError::NoDescriptor { .. }) = at {
+                        return Err(e);
+                    }
                     tracing::warn!(segment = %self.log.path().display(), position, "the offset index of a segment is damaged");
                 }
                 Found::Damaged => {}

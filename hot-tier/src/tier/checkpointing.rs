@@ -14,7 +14,7 @@ impl Shared {
     /// Writes a checkpoint of now.
     ///
     /// # Errors
-    /// A failed sync fails the tier. A full disk does not: the old checkpoint stays in force.
+    /// A failed sync fails the tier. A full disk does not, nor do too many open files: the old checkpoint stays in force.
     pub(super) fn checkpoint(&self) -> Result<(), StorageError> {
         self.write_checkpoint(false)
     }
@@ -39,14 +39,20 @@ impl Shared {
             .and_then(|()| self.sync_folders())
             // No state may speak of journal entries that a power cut takes back.
             .and_then(|()| core.journal.sync().map(drop))
-            .inspect_err(|e| core.fail(e))
+            .inspect_err(|e| core.judge_sync(e))
             .and_then(|()| self.write(lsn, clean, &partitions, &captured));
         match &written {
             Ok(()) => {
                 changed().for_each(|(log, captured)| log.keep(captured));
                 core.end_checkpoint(lsn);
             }
-            Err(_) => changed().for_each(|(log, _)| log.give_back()),
+            Err(e) => {
+                changed().for_each(|(log, _)| log.give_back());
+                self.folders_changed.store(true, Ordering::Release);
+                if matches!(e, StorageError::NoDescriptor { .. }) {
+                    core.ask_for_checkpoint();
+                }
+            }
         }
         written
     }

@@ -10,6 +10,9 @@ use crate::error::OpenError;
 /// Shortest time between two checkpoints that evictions ask for.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
 
+/// Pause before a flush is tried again for which too many files were open.
+const FLUSH_PAUSE: Duration = Duration::from_millis(100);
+
 pub(super) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, OpenError> {
     Ok(vec![
         spawn("hot-flusher", Arc::clone(shared), flush)?,
@@ -26,8 +29,8 @@ fn spawn(name: &'static str, shared: Arc<Shared>, work: fn(&Shared)) -> Result<J
 fn flush(shared: &Shared) {
     while shared.core.flush.sleep() {
         // A failure is noted where it is found, and ends the queue.
-        if shared.core.flush_round().is_err() {
-            break;
+        if shared.core.flush_round().is_err() && shared.core.failure().is_none() {
+            std::thread::sleep(FLUSH_PAUSE);
         }
     }
 }
@@ -38,12 +41,16 @@ fn keep_house(shared: &Shared) {
     let mut last = Instant::now();
     let mut patience = Duration::ZERO;
     while core.housekeeping.wait(patience) {
-        if let Err(e) = core.journal.prepare() {
+        if let Err(e) = core.journal.prepare()
+            && !core.lacks_descriptor(&e)
+        {
             tracing::warn!(error = %e, "cannot prepare a journal file");
         }
         let is_wanted = core.is_checkpoint_wanted() && last.elapsed() >= CHECKPOINT_PAUSE;
         if core.wants_checkpoint() || is_wanted || last.elapsed() >= interval {
-            if let Err(e) = shared.checkpoint() {
+            if let Err(e) = shared.checkpoint()
+                && !core.lacks_descriptor(&e)
+            {
                 tracing::error!(error = %e, "cannot write a checkpoint");
             }
             last = Instant::now();

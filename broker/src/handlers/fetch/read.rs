@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use hot_tier::{ReadError, StorageError};
 use protocol::ErrorCode;
 use tokio::time::Instant;
 use tracing::warn;
@@ -123,6 +124,8 @@ fn code_of(partition: &Partition, error: &ReadFailure) -> ErrorCode {
         ReadFailure::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         // Logged where it was met. Trying again will not help, and the client says so to its user.
         ReadFailure::Damaged(_) => ErrorCode::CorruptMessage,
+        // That too many files are open has been logged, once for many.
+        ReadFailure::Hot(ReadError::Storage(StorageError::NoDescriptor { .. })) => ErrorCode::KafkaStorageError,
         ReadFailure::Hot(_) => {
             warn!(%topic, partition = index, %error, "a fetch failed");
             ErrorCode::KafkaStorageError
