@@ -74,31 +74,33 @@ impl AdminArgs {
 
     /// The JSON behind a path.
     async fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
-        let address = self.address()?;
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            .no_proxy()
-            .build()
-            .context("cannot make an HTTP client")?;
-        let unreachable = || {
-            format!(
-                "the admin port {address} does not answer; is the server running? Give its --admin or FIRN_ADMIN_ADDRESS"
-            )
-        };
-        let response =
-            client.get(format!("http://{address}{path}")).query(query).send().await.with_context(unreachable)?;
-        let status = response.status();
-        let body: Value = response
-            .json()
-            .await
-            .with_context(|| format!("{address} answered {status} without JSON; is it an admin port of firn?"))?;
-        if status.is_success() {
-            return Ok(body);
-        }
-        let reason = body.get("error").and_then(Value::as_str).unwrap_or_default();
-        Err(anyhow!("{reason} ({status})"))
+        get(&self.address()?, path, query).await
     }
+}
+
+async fn get(address: &Endpoint, path: &str, query: &[(&str, String)]) -> anyhow::Result<Value> {
+    let client = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT)
+        .no_proxy()
+        .build()
+        .context("cannot make an HTTP client")?;
+    let unreachable = || {
+        format!(
+            "the admin port {address} does not answer; is the server running? Give its --admin or FIRN_ADMIN_ADDRESS"
+        )
+    };
+    let response = client.get(format!("http://{address}{path}")).query(query).send().await.with_context(unreachable)?;
+    let status = response.status();
+    let body: Value = response
+        .json()
+        .await
+        .with_context(|| format!("{address} answered {status} without JSON; is it an admin port of firn?"))?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    let reason = body.get("error").and_then(Value::as_str).unwrap_or_default();
+    Err(anyhow!("{reason} ({status})"))
 }
 
 /// Runs the command.
@@ -109,8 +111,9 @@ pub(crate) async fn run(args: ArchiveArgs) -> anyhow::Result<()> {
     }
 }
 
+/// What an admin port tells of the archive.
 #[derive(Debug, Deserialize)]
-struct Status {
+pub(crate) struct Status {
     object_store: String,
     store_trouble: Option<StoreTrouble>,
     now_ms: TimestampMs,
@@ -122,8 +125,8 @@ async fn status(args: StatusArgs) -> anyhow::Result<()> {
     if args.json {
         return Ok(print_json(&answer)?);
     }
-    let status: Status = serde_json::from_value(answer).context("the answer is not that of this version of firn")?;
-    print_line(store_line(&status))?;
+    let status = read(answer)?;
+    print_line(store_trouble(&status).unwrap_or_else(|| format!("object store {}", status.object_store)))?;
     let mut shown = table(&[
         "topic",
         ">partition",
@@ -140,8 +143,7 @@ async fn status(args: StatusArgs) -> anyhow::Result<()> {
         ">age",
         "last error",
     ]);
-    let now = status.now_ms;
-    let troubles: Vec<_> = status.partitions.iter().flat_map(|p| p.troubles.iter().map(|t| words(p, t, now))).collect();
+    let troubles = partition_troubles(&status);
     for p in status.partitions {
         let backlog = if p.remote_storage_enable { size(p.backlog_bytes) } else { "off".to_owned() };
         shown.add_row([
@@ -168,13 +170,27 @@ async fn status(args: StatusArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Which store, and what is wrong with it.
-fn store_line(status: &Status) -> String {
-    let store = &status.object_store;
-    let Some(trouble) = &status.store_trouble else { return format!("object store {store}") };
+/// Asks an admin port.
+pub(crate) async fn status_of(admin: &Endpoint) -> anyhow::Result<Status> {
+    read(get(admin, "/v1/archive/status", &[]).await?)
+}
+
+fn read(answer: Value) -> anyhow::Result<Status> {
+    serde_json::from_value(answer).context("the answer is not that of this version of firn")
+}
+
+/// All troubles, a sentence each.
+pub(crate) fn partition_troubles(status: &Status) -> Vec<String> {
+    let now = status.now_ms;
+    status.partitions.iter().flat_map(|p| p.troubles.iter().map(move |t| words(p, t, now))).collect()
+}
+
+/// What is wrong with the store, if anything is.
+pub(crate) fn store_trouble(status: &Status) -> Option<String> {
+    let (store, trouble) = (&status.object_store, status.store_trouble.as_ref()?);
     let since = u64::try_from(status.now_ms.saturating_sub(trouble.since_ms)).unwrap_or(0) / 1000;
     let (since, calls, error) = (age(since), trouble.calls, &trouble.error);
-    format!("object store {store} fails since {since}, {calls} calls in a row: {error}")
+    Some(format!("object store {store} fails since {since}, {calls} calls in a row: {error}"))
 }
 
 /// One trouble as a sentence.

@@ -17,6 +17,8 @@ mod error;
 
 pub(crate) mod cluster;
 pub(crate) mod groups;
+pub(crate) mod operations;
+pub(crate) mod overview;
 pub(crate) mod records;
 pub(crate) mod topics;
 
@@ -106,6 +108,11 @@ impl Client {
         Ok(response)
     }
 
+    /// Connects to a broker and asks it for the versions that it speaks.
+    pub(crate) async fn ping(&mut self, endpoint: &Endpoint, within: Duration) -> Result<(), ClientError> {
+        Connection::open(endpoint, Instant::now() + within).await.map(drop)
+    }
+
     /// Sends a request to the first broker that answers.
     pub(crate) async fn call_any<R: Request>(
         &mut self,
@@ -113,8 +120,12 @@ impl Client {
         deadline: Instant,
     ) -> Result<R::Response, ClientError> {
         let mut reasons = Vec::new();
-        for endpoint in self.bootstrap.clone() {
-            match self.call_at(&endpoint, request, deadline).await {
+        let endpoints = self.bootstrap.clone();
+        for (index, endpoint) in endpoints.iter().enumerate() {
+            // One that hangs must leave time for the others.
+            let left = u32::try_from(endpoints.len() - index).unwrap_or(u32::MAX);
+            let share = Instant::now() + deadline.saturating_duration_since(Instant::now()) / left;
+            match self.call_at(endpoint, request, share).await {
                 Err(error @ ClientError::Connect { .. }) => reasons.push(error.to_string()),
                 Err(error @ (ClientError::Broken { .. } | ClientError::TimedOut { .. })) => {
                     reasons.push(error.to_string())

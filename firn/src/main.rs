@@ -15,6 +15,7 @@ mod output;
 mod progress;
 
 mod archive;
+mod cluster;
 mod consume;
 mod group;
 mod inspect;
@@ -53,6 +54,8 @@ enum Command {
     Consume(consume::ConsumeArgs),
     /// Show how partitions settle into the archive, and what it holds.
     Archive(archive::ArchiveArgs),
+    /// Show how the cluster stands, what is wrong with it, and change it.
+    Cluster(cluster::ClusterArgs),
     /// Look into a segment, an index, a Parquet object or a manifest, without a broker.
     Inspect(inspect::InspectArgs),
     /// Print all settings of brokers and topics with their defaults and meanings.
@@ -84,6 +87,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Produce(args) => produce::run(args).await,
         Command::Consume(args) => consume::run(args).await,
         Command::Archive(args) => archive::run(args).await,
+        Command::Cluster(args) => cluster::run(args).await,
         Command::Inspect(args) => inspect::run(args).await,
         Command::Settings(args) => settings::run(&args),
     }

@@ -5,11 +5,7 @@ use protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicCo
 use protocol::messages::delete_topics_request::DeleteTopicState;
 use protocol::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
-use protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use protocol::messages::{
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    IncrementalAlterConfigsRequest,
-};
+use protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest};
 use protocol::{ErrorCode, Str};
 
 use super::{Client, ClientError};
@@ -17,7 +13,7 @@ use super::{Client, ClientError};
 /// How long the cluster may take for a change, in ms.
 const CHANGE_TIMEOUT_MS: i32 = 20_000;
 /// A topic among the kinds of resources that have settings.
-const TOPIC_RESOURCE: i8 = 2;
+pub(crate) const TOPIC_RESOURCE: i8 = 2;
 
 /// A change of one setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,24 +134,7 @@ impl Client {
 
     /// Changes a topic's own settings, all or none.
     pub(crate) async fn alter_topic(&mut self, name: &str, changes: &[ConfigChange]) -> Result<(), ClientError> {
-        let alterable = |change: &ConfigChange| {
-            let (name, config_operation, value) = match change {
-                ConfigChange::Set(name, value) => (name, 0, Some(Str::from(value))),
-                ConfigChange::Delete(name) => (name, 1, None),
-            };
-            AlterableConfig { name: Str::from(name), config_operation, value, ..AlterableConfig::default() }
-        };
-        let resource = AlterConfigsResource {
-            resource_type: TOPIC_RESOURCE,
-            resource_name: Str::from(name),
-            configs: changes.iter().map(alterable).collect(),
-            ..AlterConfigsResource::default()
-        };
-        let request =
-            IncrementalAlterConfigsRequest { resources: vec![resource], ..IncrementalAlterConfigsRequest::default() };
-        let answer = self.call_any(&request, self.deadline()).await?;
-        let result = answer.responses.into_iter().next().ok_or_else(|| silent("altering", name))?;
-        ClientError::check(result.error_code, result.error_message.as_deref(), || format!("altering topic {name:?}"))
+        self.alter_settings(TOPIC_RESOURCE, name, changes).await
     }
 }
 

@@ -1,0 +1,150 @@
+//! `firn cluster check`: what is wrong, in plain words, and what to do about it.
+//!
+//! Each file beside this one looks at one thing and knows nothing of the others: [`brokers`], [`quorum`], [`partitions`],
+//! [`archive`]. What threatens data or service now is a problem (exit status 1); what would hurt at the next loss is a note.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use serde::Serialize;
+
+use super::count;
+use crate::client::overview::Overview;
+use crate::client::{Client, Endpoint};
+use crate::connect::ConnectArgs;
+use crate::output::{print_json, print_line};
+
+mod archive;
+mod brokers;
+mod partitions;
+mod quorum;
+
+/// Most places that a finding lists for people; `--json` has all.
+const SHOWN: usize = 8;
+/// How long a broker may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Arguments of `firn cluster check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Admin ports whose archives are looked at too, separated by commas.
+    #[arg(long, env = "FIRN_ADMIN_ADDRESS", value_name = "HOST:PORT", value_delimiter = ',')]
+    admin: Vec<Endpoint>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Severity {
+    /// Something does not work, or is one loss from not working.
+    Problem,
+    /// It works; there is something to improve.
+    Note,
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    severity: Severity,
+    /// What is wrong, and what that means.
+    what: String,
+    /// Where: partitions, topics.
+    #[serde(rename = "where", skip_serializing_if = "Vec::is_empty")]
+    places: Vec<String>,
+    /// What to do.
+    advice: String,
+}
+
+impl Finding {
+    fn problem(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Finding { severity: Severity::Problem, what: what.into(), places: Vec::new(), advice: advice.into() }
+    }
+
+    fn note(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Finding { severity: Severity::Note, ..Finding::problem(what, advice) }
+    }
+
+    fn at(mut self, places: Vec<String>) -> Self {
+        self.places = places;
+        self
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    cluster_id: String,
+    healthy: bool,
+    findings: Vec<Finding>,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<()> {
+    let mut client = args.connect.client();
+    let overview = client.overview().await?;
+    let moving = client.reassignments().await?;
+    let mut findings = quorum::examine(&overview);
+    findings.extend(brokers::examine(&overview));
+    findings.extend(unreachable_brokers(&client, &overview).await);
+    findings.extend(partitions::examine(&overview, &moving));
+    for admin in &args.admin {
+        findings.extend(archive::examine(admin).await);
+    }
+    findings.sort_by_key(|finding| finding.severity);
+    let problems = findings.iter().filter(|finding| finding.severity == Severity::Problem).count();
+    let report = Report { cluster_id: overview.cluster_id.clone(), healthy: problems == 0, findings };
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(&overview, &report)?;
+    }
+    if problems > 0 {
+        bail!("the cluster has {}", count(problems, "problem"));
+    }
+    Ok(())
+}
+
+/// Brokers that count as alive, but do not answer here.
+async fn unreachable_brokers(client: &Client, overview: &Overview) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for broker in overview.brokers.iter().filter(|broker| !broker.is_fenced) {
+        if let Err(error) = client.another().ping(&broker.endpoint(), ANSWER_WITHIN).await {
+            findings.push(Finding::problem(
+                format!("broker {} counts as alive, but does not answer from here: {error}", broker.id),
+                "If its process hangs, its log says why; end the process and start it again. If only this machine cannot \
+                 reach it, look at the network and at the address it advertises (--advertise).",
+            ));
+        }
+    }
+    findings
+}
+
+fn print(overview: &Overview, report: &Report) -> anyhow::Result<()> {
+    for finding in &report.findings {
+        let title = match finding.severity {
+            Severity::Problem => "PROBLEM",
+            Severity::Note => "note",
+        };
+        print_line(format_args!("{title}: {}", finding.what))?;
+        for place in finding.places.iter().take(SHOWN) {
+            print_line(format_args!("    {place}"))?;
+        }
+        if finding.places.len() > SHOWN {
+            print_line(format_args!("    … and {} more (--json lists all)", finding.places.len() - SHOWN))?;
+        }
+        print_line(format_args!("  → {}", finding.advice))?;
+    }
+    if report.healthy {
+        let (brokers, partitions) = (overview.brokers.len(), overview.partitions().count());
+        print_line(format_args!("no problems: {}, {}", count(brokers, "broker"), count(partitions, "partition")))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

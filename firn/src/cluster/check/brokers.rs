@@ -1,0 +1,28 @@
+//! Brokers that are lost.
+
+use super::Finding;
+use crate::client::overview::{BrokerState, Overview};
+use crate::cluster::count;
+
+pub(super) fn examine(overview: &Overview) -> Vec<Finding> {
+    overview.brokers.iter().filter(|broker| broker.is_fenced).map(|broker| lost(overview, broker)).collect()
+}
+
+fn lost(overview: &Overview, broker: &BrokerState) -> Finding {
+    let id = broker.id;
+    let copies = overview.partitions().filter(|(_, partition)| partition.replicas.contains(&id)).count();
+    let rack = broker.rack.as_ref().map(|rack| format!(", rack {rack}")).unwrap_or_default();
+    let address = broker.endpoint();
+    let what = format!("broker {id} ({address}{rack}) is down, or starting: {} miss their copy there", {
+        count(copies, "partition")
+    });
+    let advice = if copies == 0 {
+        format!("Start it. It holds nothing: if it will not come back, `firn cluster unregister {id}` forgets it.")
+    } else {
+        format!(
+            "Start it; the end of its log says why it stopped. If it will not come back, start an empty node in its place \
+             with the same --node-id {id}, or move its partitions away: `firn cluster decommission {id}`."
+        )
+    };
+    Finding::problem(what, advice)
+}

@@ -1,0 +1,168 @@
+//! Tables of clusters, and what is said of them.
+
+use super::*;
+use crate::client::overview::{BrokerState, PartitionState, QuorumMember, QuorumState, Reassignment, TopicState};
+
+/// Three brokers in three racks, all alive, three voters, no topics.
+fn three() -> Overview {
+    let broker = |id, rack: &str| BrokerState {
+        id,
+        host: "h".to_owned(),
+        port: 9092,
+        rack: Some(rack.to_owned()),
+        is_fenced: false,
+    };
+    let voter = |id| QuorumMember { id, log_end: 100, address: None };
+    Overview {
+        cluster_id: "c".to_owned(),
+        controller: 1,
+        brokers: vec![broker(1, "a"), broker(2, "b"), broker(3, "c")],
+        topics: Vec::new(),
+        quorum: QuorumState {
+            leader: 1,
+            epoch: 1,
+            high_watermark: 100,
+            voters: vec![voter(1), voter(2), voter(3)],
+            learners: Vec::new(),
+        },
+    }
+}
+
+fn with_partition(mut overview: Overview, leader: i32, replicas: &[i32], in_sync: &[i32]) -> Overview {
+    let partition = PartitionState {
+        index: 0,
+        leader,
+        replicas: replicas.to_vec(),
+        in_sync: in_sync.to_vec(),
+        eligible: Vec::new(),
+    };
+    overview.topics.push(TopicState { name: "t".to_owned(), min_in_sync: 2, partitions: vec![partition] });
+    overview
+}
+
+fn fence(mut overview: Overview, id: i32) -> Overview {
+    overview.brokers.iter_mut().filter(|broker| broker.id == id).for_each(|broker| broker.is_fenced = true);
+    overview
+}
+
+fn examine(overview: &Overview, moving: &[Reassignment]) -> Vec<Finding> {
+    let mut all = quorum::examine(overview);
+    all.extend(brokers::examine(overview));
+    all.extend(partitions::examine(overview, moving));
+    all
+}
+
+fn problems(overview: &Overview) -> Vec<Finding> {
+    let mut all = examine(overview, &[]);
+    all.retain(|finding| finding.severity == Severity::Problem);
+    all
+}
+
+fn only(findings: Vec<Finding>) -> Finding {
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    findings.into_iter().next().unwrap()
+}
+
+#[test]
+fn nothing_is_said_of_a_cluster_that_is_well() {
+    assert_eq!(examine(&with_partition(three(), 1, &[1, 2, 3], &[1, 2, 3]), &[]), []);
+}
+
+#[test]
+fn a_lost_broker_is_named_with_what_it_held_and_what_to_do() {
+    let overview = fence(with_partition(three(), 1, &[1, 2, 3], &[1, 2]), 3);
+    let found = problems(&overview);
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found[0].what.contains("of 3 voters") && found[0].what.contains("3 are lost, 2 are left"), "{found:#?}");
+    assert!(found[0].what.contains("the loss of one more stops"), "{found:#?}");
+    assert!(found[1].what.contains("broker 3 (h:9092, rack c) is down"), "{found:#?}");
+    assert!(found[1].what.contains("1 partition miss"), "{found:#?}");
+    assert!(found[1].advice.contains("firn cluster decommission 3"), "{found:#?}");
+    assert!(found[2].what.contains("fewer copies"), "{found:#?}");
+    assert_eq!(found[2].places, ["t-0: in sync 2 of 3 (needs 2), missing 3"]);
+    assert!(found[2].advice.contains("Bring the missing brokers back"), "{found:#?}");
+}
+
+#[test]
+fn a_replica_that_is_up_but_not_in_sync_is_told_from_a_lost_one() {
+    let found = only(problems(&with_partition(three(), 1, &[1, 2, 3], &[1, 2])));
+    assert!(found.advice.contains("Broker 3 is up and should be catching up"), "{found:#?}");
+}
+
+#[test]
+fn too_few_copies_for_acks_all_is_said_to_refuse_writes() {
+    let found = only(problems(&with_partition(three(), 1, &[1, 2, 3], &[1])));
+    assert!(found.what.contains("below min.insync.replicas: writes with acks=all are refused"), "{found:#?}");
+}
+
+#[test]
+fn a_partition_without_a_leader_waits_for_those_that_have_everything() {
+    let mut overview = fence(with_partition(three(), -1, &[1, 2, 3], &[3]), 3);
+    overview.topics[0].partitions[0].eligible = vec![2];
+    overview = fence(overview, 2);
+    let found = problems(&overview);
+    let leaderless = found.iter().find(|finding| finding.what.contains("neither read nor written")).unwrap();
+    assert!(leaderless.advice.starts_with("Start broker 2 or 3:"), "{leaderless:#?}");
+    assert!(leaderless.advice.contains("--unclean"), "{leaderless:#?}");
+    assert_eq!(leaderless.places, ["t-0"]);
+}
+
+#[test]
+fn a_quorum_without_a_leader_names_the_voters_that_are_missing() {
+    let mut overview = fence(fence(three(), 2), 3);
+    overview.quorum.leader = -1;
+    let found = &problems(&overview)[0];
+    assert!(found.what.contains("no leader") && found.what.contains("(2, 3 do not answer)"), "{found:#?}");
+    assert!(found.advice.contains("until 2 of 3 run"), "{found:#?}");
+}
+
+#[test]
+fn a_voter_far_behind_and_a_single_voter_are_mentioned() {
+    let mut overview = three();
+    overview.quorum.high_watermark = 50_000;
+    overview.quorum.voters[0].log_end = 50_000;
+    let found = only(problems(&overview));
+    assert_eq!(found.places, ["node 2: 49900 entries behind", "node 3: 49900 entries behind"]);
+    let mut overview = three();
+    overview.quorum.learners = overview.quorum.voters.split_off(1);
+    let found = only(examine(&overview, &[]));
+    assert_eq!(found.severity, Severity::Note);
+    assert!(found.advice.contains("firn cluster voters add 2"), "{found:#?}");
+}
+
+#[test]
+fn racks_preferred_leaders_and_minimums_are_notes() {
+    let mut overview = with_partition(three(), 2, &[1, 2], &[1, 2]);
+    overview.brokers[1].rack = Some("a".to_owned());
+    let found = examine(&overview, &[]);
+    assert!(found.iter().all(|finding| finding.severity == Severity::Note), "{found:#?}");
+    let said = |text: &str| found.iter().any(|finding| finding.what.contains(text));
+    assert!(
+        said("share racks") && said("not led by the preferred") && said("equals the number of replicas"),
+        "{found:#?}"
+    );
+    assert_eq!(found.len(), 3, "{found:#?}");
+}
+
+#[test]
+fn a_minimum_above_the_replicas_is_a_problem_and_one_replica_a_note() {
+    let overview = with_partition(three(), 1, &[1], &[1]);
+    let found = only(problems(&overview));
+    assert!(found.what.contains("never succeed"), "{found:#?}");
+    assert!(examine(&overview, &[]).iter().any(|finding| finding.what.contains("one replica only")));
+}
+
+#[test]
+fn a_replica_that_is_just_being_added_is_not_missed() {
+    let overview = with_partition(three(), 1, &[1, 2, 3], &[1, 2]);
+    let moving = Reassignment {
+        topic: "t".to_owned(),
+        partition: 0,
+        replicas: vec![1, 2, 3],
+        adding: vec![3],
+        removing: Vec::new(),
+    };
+    let found = only(examine(&overview, &[moving]));
+    assert_eq!(found.severity, Severity::Note);
+    assert!(found.what.starts_with("1 partition moves"), "{found:#?}");
+}
