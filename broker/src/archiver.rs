@@ -26,7 +26,7 @@ pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
     let mut passes = JoinSet::new();
     while pause(&stop, broker.config.settings.broker.archive_interval).await {
         while passes.try_join_next().is_some() {}
-        for partition in broker.partitions.all() {
+        for partition in broker.partitions.led() {
             if !partition.needs_settling(broker.clock.settled_ms()) {
                 continue;
             }
@@ -55,7 +55,7 @@ pub(crate) async fn retain(broker: Arc<Broker>, stop: CancellationToken) {
     let mut passes = JoinSet::new();
     while pause(&stop, broker.config.settings.broker.retention_check_interval).await {
         while passes.try_join_next().is_some() {}
-        for partition in broker.partitions.all() {
+        for partition in broker.partitions.led() {
             let Ok(only) = Arc::clone(&partition.retention).try_lock_owned() else { continue };
             let (broker, slots) = (Arc::clone(&broker), Arc::clone(&slots));
             passes.spawn(async move {
@@ -65,7 +65,9 @@ pub(crate) async fn retain(broker: Arc<Broker>, stop: CancellationToken) {
                 let _slot = if partition.is_tiered() { slots.acquire().await.ok() } else { None };
                 let outcome = partition.retain(&broker.metadata, broker.clock.settled_ms()).await;
                 partition.note_upkeep(Activity::Retention, &outcome);
-                if let Err(error) = outcome {
+                if let Err(error) = outcome
+                    && partition.term().is_some()
+                {
                     warn!(topic = %partition.topic, partition = partition.id.partition, %error, "retention failed and is tried again");
                 }
             });
@@ -77,13 +79,15 @@ pub(crate) async fn retain(broker: Arc<Broker>, stop: CancellationToken) {
 /// Removes objects that no manifest names and the archives of deleted topics, until `stop`.
 pub(crate) async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
     while pause(&stop, broker.config.settings.broker.sweep_interval).await {
-        for partition in broker.partitions.all() {
+        for partition in broker.partitions.led() {
             if partition.is_unswept.load(Ordering::Acquire) && !stop.is_cancelled() {
                 sweep_partition(&broker, &partition).await;
             }
         }
         let image = broker.metadata.image();
-        for topic in image.deleted_topics() {
+        // One node is enough.
+        let purger = image.brokers().find(|broker| !broker.is_fenced).map(|broker| broker.id);
+        for topic in image.deleted_topics().filter(|_| purger == Some(broker.config.node_id)) {
             if !stop.is_cancelled() {
                 purge(&broker, topic).await;
             }

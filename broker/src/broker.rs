@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cold_tier::ColdTier;
 use hot_tier::HotTier;
 use model::topic_name::GROUP_OFFSETS_TOPIC;
+use parking_lot::Mutex;
 
 use crate::config::Config;
 use crate::groups::GroupCoordinator;
@@ -30,6 +31,7 @@ pub(crate) struct Broker {
     pub(crate) cold: ColdTier,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) groups: GroupCoordinator,
+    pub(crate) following_groups: Mutex<()>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) reply_memory: ReplyMemory,
     pub(crate) producer_ids: ProducerIds,
@@ -45,14 +47,21 @@ impl Broker {
         if !changes.deleted.is_empty() {
             self.groups.forget_topics(changes.deleted.iter().map(|name| Arc::from(name.as_str())));
         }
+        self.follow_group_offsets();
+    }
+
+    /// Serves the groups of the partitions that this node leads, and no others.
+    fn follow_group_offsets(&self) {
+        // What is newest is looked at under the lock: an older look must not undo a newer one.
+        let _one_at_a_time = self.following_groups.lock();
         let image = self.metadata.image();
         let Some(topic) = image.topic(GROUP_OFFSETS_TOPIC) else { return };
         self.groups.set_partition_count(topic.partitions);
-        for (id, state) in image.partitions_of(topic.id) {
-            if state.leader != self.config.node_id {
-                self.groups.resign(id.partition);
-            } else if let Ok(partition) = self.partitions.by_id(topic.id, id.partition) {
-                self.groups.lead(id.partition, OffsetsLog::Partition(partition));
+        for partition in 0..topic.partitions {
+            let led = self.partitions.leader_by_id(topic.id, partition).ok();
+            match led.and_then(|led| led.term().map(|term| (term, led))) {
+                Some((term, led)) => self.groups.lead(partition, term, OffsetsLog::Partition(led, term)),
+                None => self.groups.resign(partition),
             }
         }
     }

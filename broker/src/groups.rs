@@ -17,8 +17,8 @@ use coordinator::group::{
     Heartbeat, JoinGroup, JoinRefused, Joined, LeaveGroup, ListFilter, MemberId, OffsetsByTopic, Reply, SyncGroup,
     Synced,
 };
-use model::PartitionIndex;
 use model::topic_name::GROUP_OFFSETS_TOPIC;
+use model::{LeaderEpoch, PartitionIndex};
 use parking_lot::RwLock;
 use tracing::debug;
 use uuid::Uuid;
@@ -44,7 +44,8 @@ pub(crate) struct GroupCoordinator {
     clock: Clock,
     /// Partitions of the offsets topic, 0 while it does not exist.
     partitions: AtomicI32,
-    shards: RwLock<BTreeMap<PartitionIndex, Shard>>,
+    /// Each with the leader epoch in which this node leads it.
+    shards: RwLock<BTreeMap<PartitionIndex, (LeaderEpoch, Shard)>>,
 }
 
 impl GroupCoordinator {
@@ -58,15 +59,17 @@ impl GroupCoordinator {
         self.partitions.store(count.max(0), Ordering::Release);
     }
 
-    /// This node leads a partition of the offsets topic from now on: loads its groups, then serves them. Does nothing
-    /// if it does so already. Needs a tokio runtime.
-    pub(crate) fn lead(&self, partition: PartitionIndex, log: OffsetsLog) {
+    /// This node leads a partition of the offsets topic in an epoch: loads its groups, then serves them. Does nothing if it
+    /// does so already. A newer epoch is a new beginning: what was decided in the one before may be lost. Needs a tokio
+    /// runtime.
+    pub(crate) fn lead(&self, partition: PartitionIndex, term: LeaderEpoch, log: OffsetsLog) {
         let mut shards = self.shards.write();
-        if shards.get(&partition).is_some_and(|shard| !shard.has_ended()) {
+        if shards.get(&partition).is_some_and(|(since, shard)| *since == term && !shard.has_ended()) {
             return;
         }
-        debug!(partition, "taking over the groups of a partition of {GROUP_OFFSETS_TOPIC}");
-        shards.insert(partition, Shard::start(partition, log, self.settings.clone(), self.clock.clone()));
+        debug!(partition, term, "taking over the groups of a partition of {GROUP_OFFSETS_TOPIC}");
+        let shard = Shard::start(partition, log, self.settings.clone(), self.clock.clone());
+        shards.insert(partition, (term, shard));
     }
 
     /// This node no longer leads the partition: whoever waits is sent to look for the new coordinator.
@@ -83,7 +86,7 @@ impl GroupCoordinator {
 
     /// Partitions of the offsets topic that are being loaded.
     pub(crate) fn loading(&self) -> usize {
-        self.shards.read().values().filter(|shard| shard.is_loading()).count()
+        self.shards.read().values().filter(|(_, shard)| shard.is_loading()).count()
     }
 
     /// The partition that a group lives in, `None` while the topic does not exist.
@@ -169,7 +172,7 @@ impl GroupCoordinator {
     /// # Errors
     /// [`GroupError::CoordinatorLoadInProgress`] while a partition is being loaded: the list would be incomplete.
     pub(crate) async fn list(&self, filter: ListFilter) -> Result<Vec<GroupListing>, GroupError> {
-        let shards: Vec<Shard> = self.shards.read().values().cloned().collect();
+        let shards: Vec<Shard> = self.shards.read().values().map(|(_, shard)| shard.clone()).collect();
         let mut listings = Vec::new();
         for shard in shards {
             let filter = filter.clone();
@@ -185,7 +188,7 @@ impl GroupCoordinator {
     /// Topics are gone for good: their committed offsets go too, in the background.
     pub(crate) fn forget_topics(&self, topics: impl IntoIterator<Item = Arc<str>>) {
         let topics = Arc::new(topics.into_iter().collect());
-        for shard in self.shards.read().values() {
+        for (_, shard) in self.shards.read().values() {
             shard.forget_topics(&topics);
         }
     }
@@ -197,7 +200,7 @@ impl GroupCoordinator {
 
     fn shard_of(&self, group: &str) -> Result<Shard, GroupError> {
         let partition = self.partition_of(group).ok_or(GroupError::NotCoordinator)?;
-        self.shards.read().get(&partition).cloned().ok_or(GroupError::NotCoordinator)
+        self.shards.read().get(&partition).map(|(_, shard)| shard.clone()).ok_or(GroupError::NotCoordinator)
     }
 }
 

@@ -8,7 +8,9 @@
 //!
 //! Invariants: an offset below the local start is read from the archive, everything else from disk; the archived end
 //! comes from the ledger alone; the high watermark only counts what is durable and never goes back while the partition
-//! is led here. Progress is published through one watch channel that produce acknowledgements and long polls await.
+//! is led here. Its progress is published through one watch channel that acknowledgements and long polls await; the ends
+//! of the local log through a second one, for those who do not care what is committed. What this node does for the
+//! partition, leading or following, is in [`term`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,34 +19,68 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use cold_tier::ColdTier;
-use hot_tier::{AppendTime, Appended, PartitionLog};
+use coordinator::cluster::NO_LEADER;
+use hot_tier::PartitionLog;
 use model::archive::ManifestPointer;
-use model::batch::ValidatedBatch;
-use model::{LeaderEpoch, NodeId, Offset, TopicName, TopicPartition};
-use parking_lot::Mutex;
+use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset, TopicName, TopicPartition};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 mod archive;
 mod damage;
 mod health;
+mod leader;
 mod lookup;
 mod read;
+mod term;
 
 pub(crate) use archive::DeleteError;
 pub(crate) use health::ArchiveHealth;
 pub use health::{Activity, Trouble};
 pub(crate) use lookup::{LookupError, Point};
 pub(crate) use read::{PartitionRead, ReadFailure, ReadRequest};
+pub(crate) use term::{Accepted, NotAccepted, NotCommitted};
 
-/// Who leads the partition, from the cluster's metadata.
+use term::Role;
+
+/// Who leads the partition and who keeps it, from the cluster's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Leadership {
-    /// The leader's node id.
+    /// The leader's node id, or `NO_LEADER`.
     pub(crate) leader: NodeId,
     /// Its epoch.
     pub(crate) leader_epoch: LeaderEpoch,
-    /// Replicas that are in sync.
+    /// Counts the changes of all that is here.
+    pub(crate) partition_epoch: i32,
+    /// The nodes that keep the partition, the preferred leader first.
+    pub(crate) replicas: Vec<NodeId>,
+    /// Those of them that are in sync.
     pub(crate) isr: Vec<NodeId>,
+}
+
+impl Leadership {
+    /// Before anything is known.
+    pub(crate) fn unknown() -> Self {
+        Leadership {
+            leader: NO_LEADER,
+            leader_epoch: NO_LEADER_EPOCH,
+            partition_epoch: -1,
+            replicas: Vec::new(),
+            isr: Vec::new(),
+        }
+    }
+}
+
+impl From<&coordinator::cluster::Partition> for Leadership {
+    fn from(state: &coordinator::cluster::Partition) -> Self {
+        Leadership {
+            leader: state.leader,
+            leader_epoch: state.leader_epoch,
+            partition_epoch: state.partition_epoch,
+            replicas: state.replicas.clone(),
+            isr: state.isr.clone(),
+        }
+    }
 }
 
 /// Where a partition stands, as those who wait for it see it.
@@ -52,7 +88,22 @@ pub(crate) struct Leadership {
 pub(crate) struct Progress {
     /// First offset that consumers may not read yet.
     pub(crate) high_watermark: Offset,
+    /// The leader epoch in which this node leads, or −1 while it does not.
+    pub(crate) term: LeaderEpoch,
     /// Whether it can still move.
+    pub(crate) state: State,
+}
+
+/// Where the local log ends, as those who wait for it see it. Kept only while the partition has followers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// First offset that is free.
+    pub(crate) log_end: Offset,
+    /// First offset that is not durable here.
+    pub(crate) flushed_end: Offset,
+    /// As in [`Progress`].
+    pub(crate) term: LeaderEpoch,
+    /// As in [`Progress`].
     pub(crate) state: State,
 }
 
@@ -65,33 +116,25 @@ pub(crate) enum State {
     Failed,
     /// The topic was deleted.
     Deleted,
+    /// The cluster took this replica away.
+    Moved,
 }
 
-/// Why an acknowledgement cannot be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NotCommitted {
-    /// The time is over; the records may still become durable.
-    #[error("the records are not durable yet")]
-    TimedOut,
-    /// The local disk failed.
-    #[error("the local disk failed")]
-    Failed,
-    /// The topic was deleted meanwhile.
-    #[error("the topic was deleted")]
-    Deleted,
-}
-
-/// One partition that this node leads.
+/// One partition that this node keeps a replica of.
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) id: TopicPartition,
     pub(crate) topic: TopicName,
     pub(crate) log: Arc<PartitionLog>,
+    node_id: NodeId,
     cold: ColdTier,
     cold_timeout: Duration,
     leadership: ArcSwap<Leadership>,
+    /// Held while this node appends, so that a term ends between appends. See [`term`].
+    role: RwLock<Role>,
     ledger: ArcSwapOption<ManifestPointer>,
     progress: watch::Sender<Progress>,
+    ends: watch::Sender<Ends>,
     archive: Mutex<ArchiveHealth>,
     /// Bases of segments found damaged, and whether the archive has them: what was told already.
     damaged: Mutex<BTreeSet<(Offset, bool)>>,
@@ -106,18 +149,23 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    /// Takes over a recovered or new log; everything that recovery found is durable.
-    pub(crate) fn new(log: Arc<PartitionLog>, leadership: Leadership, cold: ColdTier, cold_timeout: Duration) -> Self {
-        let progress = Progress { high_watermark: log.flushed_end(), state: State::Open };
+    /// Takes over a recovered or new log; everything that recovery found is durable. What is committed, and what this node
+    /// has to do with it, is learned from the first [`Partition::follow`].
+    pub(crate) fn new(log: Arc<PartitionLog>, node_id: NodeId, cold: ColdTier, cold_timeout: Duration) -> Self {
+        let (high_watermark, term, state) = (log.local_start(), NO_LEADER_EPOCH, State::Open);
+        let ends = Ends { log_end: log.log_end(), flushed_end: log.flushed_end(), term, state };
         Partition {
             id: log.id(),
             topic: log.topic().clone(),
             log,
+            node_id,
             cold,
             cold_timeout,
-            leadership: ArcSwap::from_pointee(leadership),
+            leadership: ArcSwap::from_pointee(Leadership::unknown()),
+            role: RwLock::new(Role::Follower),
             ledger: ArcSwapOption::empty(),
-            progress: watch::Sender::new(progress),
+            progress: watch::Sender::new(Progress { high_watermark, term, state }),
+            ends: watch::Sender::new(ends),
             archive: Mutex::default(),
             damaged: Mutex::default(),
             damaged_end: AtomicI64::new(Offset::MIN),
@@ -128,17 +176,15 @@ impl Partition {
         }
     }
 
-    /// Who leads.
-    pub(crate) fn leadership(&self) -> Arc<Leadership> {
-        self.leadership.load_full()
+    /// This node.
+    #[allow(dead_code, reason = "for the fetchers of followers")]
+    pub(crate) fn node_id(&self) -> NodeId {
+        self.node_id
     }
 
-    /// Follows the cluster's metadata.
-    pub(crate) fn update(&self, leadership: Leadership, ledger: Option<Arc<ManifestPointer>>) {
-        if *self.leadership.load_full() != leadership {
-            self.leadership.store(Arc::new(leadership));
-        }
-        self.follow_ledger(ledger.as_ref());
+    /// Who leads, and who keeps the partition.
+    pub(crate) fn leadership(&self) -> Arc<Leadership> {
+        self.leadership.load_full()
     }
 
     /// Takes over what the ledger held at some time, unless something newer is known: the archiver and the metadata's
@@ -185,29 +231,10 @@ impl Partition {
         self.progress.subscribe()
     }
 
-    /// Appends batches and wakes whoever waits for them.
-    ///
-    /// # Errors
-    /// As [`PartitionLog::append_leader`]; nothing is appended then.
-    pub(crate) fn append(
-        &self,
-        batches: Vec<ValidatedBatch>,
-        now: AppendTime,
-    ) -> Result<Appended, hot_tier::AppendError> {
-        let epoch = self.leadership.load().leader_epoch;
-        let appended = self.log.append_leader(batches, epoch, now)?;
-        // A topic that does not flush is committed as soon as it is appended.
-        self.advance(self.log.flushed_end());
-        Ok(appended)
-    }
-
-    /// Raises the high watermark to what every in-sync replica has flushed; here the only one is this node.
-    pub(crate) fn advance(&self, flushed_end: Offset) {
-        self.progress.send_if_modified(|progress| {
-            let moves = flushed_end > progress.high_watermark;
-            progress.high_watermark = progress.high_watermark.max(flushed_end);
-            moves
-        });
+    /// Follows the ends of the local log.
+    #[allow(dead_code, reason = "for the fetchers of followers")]
+    pub(crate) fn watch_ends(&self) -> watch::Receiver<Ends> {
+        self.ends.subscribe()
     }
 
     /// Tells those who wait that nothing more will come.
@@ -217,25 +244,20 @@ impl Partition {
             progress.state = state;
             changes
         });
+        self.ends.send_if_modified(|ends| {
+            let changes = ends.state != state;
+            ends.state = state;
+            changes
+        });
     }
 
     /// True when the topic was deleted.
     pub(crate) fn is_deleted(&self) -> bool {
-        self.progress.borrow().state == State::Deleted
+        self.state() == State::Deleted
     }
 
-    /// Waits until everything below `end` is committed.
-    ///
-    /// # Errors
-    /// [`NotCommitted`] when it is not by `deadline`, or can no longer be.
-    pub(crate) async fn committed(&self, end: Offset, deadline: tokio::time::Instant) -> Result<(), NotCommitted> {
-        let mut progress = self.watch();
-        let arrived = progress.wait_for(|p| p.high_watermark >= end || p.state != State::Open);
-        let Ok(arrived) = tokio::time::timeout_at(deadline, arrived).await else { return Err(NotCommitted::TimedOut) };
-        match arrived.map(|p| *p) {
-            Ok(p) if p.high_watermark >= end => Ok(()),
-            Ok(Progress { state: State::Deleted, .. }) | Err(_) => Err(NotCommitted::Deleted),
-            Ok(_) => Err(NotCommitted::Failed),
-        }
+    /// Whether the partition is alive.
+    pub(crate) fn state(&self) -> State {
+        self.progress.borrow().state
     }
 }

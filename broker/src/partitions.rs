@@ -1,7 +1,7 @@
 //! The partitions of this node, by name and by id, kept in step with the cluster's metadata.
 //!
-//! Invariants: a partition is here exactly when the metadata says that this node leads it; a log on disk that the metadata
-//! does not know is left alone unless the metadata says that its topic was deleted.
+//! Invariants: a partition is here exactly when the metadata names this node among its replicas; a log on disk that the
+//! metadata does not know is left alone unless the metadata says that its topic was deleted.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use cold_tier::ColdTier;
-use coordinator::cluster::{Cluster, Topic};
+use coordinator::cluster::{Cluster, NO_LEADER, Topic};
 use hot_tier::{HotTier, PartitionLog};
 use model::settings::{SettingsMap, TopicSettings};
-use model::{NodeId, Offset, PartitionIndex, TopicId, TopicName, TopicPartition};
+use model::{NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
 use parking_lot::Mutex;
 use protocol::ErrorCode;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::config::Settings;
@@ -23,7 +24,7 @@ use crate::crash_point::crash_point;
 use crate::metadata::ClusterImage;
 use crate::partition::{Leadership, Partition, State};
 
-/// A topic's partitions by index; a hole is a partition that another node leads.
+/// A topic's partitions by index; a hole is a partition that only other nodes keep.
 #[derive(Debug)]
 struct Entry {
     id: TopicId,
@@ -53,6 +54,8 @@ pub(crate) struct Partitions {
     directory: ArcSwap<Directory>,
     // Held while the metadata is followed: a change is seen by one follower at a time.
     followed: Mutex<Followed>,
+    /// Version of the image that the directory shows.
+    layout: watch::Sender<u64>,
 }
 
 /// What is needed to open partitions.
@@ -79,36 +82,74 @@ pub(crate) struct Changes {
 
 impl Partitions {
     pub(crate) fn new() -> Self {
-        Partitions { directory: ArcSwap::default(), followed: Mutex::default() }
+        Partitions { directory: ArcSwap::default(), followed: Mutex::default(), layout: watch::Sender::new(0) }
     }
 
-    /// The partition of that topic name.
+    /// The partition of that topic name, which this node leads.
     ///
     /// # Errors
-    /// `UNKNOWN_TOPIC_OR_PARTITION`, or `NOT_LEADER_OR_FOLLOWER` when another node leads it.
-    pub(crate) fn by_name(&self, topic: &str, partition: PartitionIndex) -> Result<Arc<Partition>, ErrorCode> {
+    /// As [`Partitions::replica_by_name`], and `NOT_LEADER_OR_FOLLOWER` when another node leads it.
+    pub(crate) fn leader_by_name(&self, topic: &str, partition: PartitionIndex) -> Result<Arc<Partition>, ErrorCode> {
+        led(self.replica_by_name(topic, partition)?)
+    }
+
+    /// The partition of that topic id, which this node leads.
+    ///
+    /// # Errors
+    /// As [`Partitions::replica_by_id`], and `NOT_LEADER_OR_FOLLOWER` when another node leads it.
+    pub(crate) fn leader_by_id(&self, topic: TopicId, partition: PartitionIndex) -> Result<Arc<Partition>, ErrorCode> {
+        led(self.replica_by_id(topic, partition)?)
+    }
+
+    /// The partition of that topic name, whoever leads it.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOPIC_OR_PARTITION`, or `NOT_LEADER_OR_FOLLOWER` when this node keeps no replica of it.
+    pub(crate) fn replica_by_name(&self, topic: &str, partition: PartitionIndex) -> Result<Arc<Partition>, ErrorCode> {
         let directory = self.directory.load();
         find(directory.by_name.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?, partition)
     }
 
-    /// The partition of that topic id.
+    /// The partition of that topic id, whoever leads it.
     ///
     /// # Errors
-    /// `UNKNOWN_TOPIC_ID` for an id that does not exist (any more), else as [`Partitions::by_name`].
-    pub(crate) fn by_id(&self, topic: TopicId, partition: PartitionIndex) -> Result<Arc<Partition>, ErrorCode> {
+    /// `UNKNOWN_TOPIC_ID` for an id that does not exist (any more), else as [`Partitions::replica_by_name`].
+    pub(crate) fn replica_by_id(&self, topic: TopicId, partition: PartitionIndex) -> Result<Arc<Partition>, ErrorCode> {
         let directory = self.directory.load();
         find(directory.by_id.get(&topic).ok_or(ErrorCode::UnknownTopicId)?, partition)
     }
 
-    /// Every partition, in no order.
+    /// Every partition that this node keeps a replica of, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
         self.directory.load().by_id.values().flat_map(|entry| entry.partitions.iter().flatten().cloned()).collect()
     }
 
+    /// Those that this node leads.
+    pub(crate) fn led(&self) -> Vec<Arc<Partition>> {
+        self.all().into_iter().filter(|partition| partition.term().is_some()).collect()
+    }
+
+    /// Those that this node copies from a leader, with what the metadata say of each.
+    #[allow(dead_code, reason = "for the fetchers of followers")]
+    pub(crate) fn followed(&self) -> Vec<(Arc<Partition>, Arc<Leadership>)> {
+        let with_leader = |partition: Arc<Partition>| {
+            let leadership = partition.leadership();
+            let is_followed = leadership.leader != NO_LEADER && leadership.leader != partition.node_id();
+            is_followed.then_some((partition, leadership))
+        };
+        self.all().into_iter().filter_map(with_leader).collect()
+    }
+
+    /// Tells when the answer of [`Partitions::followed`] may be another.
+    #[allow(dead_code, reason = "for the fetchers of followers")]
+    pub(crate) fn watch_layout(&self) -> watch::Receiver<u64> {
+        self.layout.subscribe()
+    }
+
     /// Called by the hot tier after each flush.
-    pub(crate) fn flushed(&self, id: TopicPartition, end: Offset) {
-        if let Ok(partition) = self.by_id(id.topic_id, id.partition) {
-            partition.advance(end);
+    pub(crate) fn flushed(&self, id: TopicPartition) {
+        if let Ok(partition) = self.replica_by_id(id.topic_id, id.partition) {
+            partition.advance();
         }
     }
 
@@ -135,13 +176,14 @@ impl Partitions {
         for topic in image.topics() {
             followed.follow_topic(image, topic, rooms);
         }
-        followed.close_deleted(image, rooms, &mut changes);
+        followed.close_departed(image, rooms, &mut changes);
         followed.report_strays(image, rooms);
         self.directory.store(Arc::new(directory(image, &followed.open)));
         // What was flushed before the directory knew the partition.
         for partition in followed.open.values() {
-            partition.advance(partition.log.flushed_end());
+            partition.advance();
         }
+        self.layout.send_replace(newest.version());
         changes
     }
 }
@@ -150,6 +192,10 @@ fn find(entry: &Entry, partition: PartitionIndex) -> Result<Arc<Partition>, Erro
     let index = usize::try_from(partition).map_err(|_| ErrorCode::UnknownTopicOrPartition)?;
     let slot = entry.partitions.get(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     slot.clone().ok_or(ErrorCode::NotLeaderOrFollower)
+}
+
+fn led(partition: Arc<Partition>) -> Result<Arc<Partition>, ErrorCode> {
+    if partition.term().is_some() { Ok(partition) } else { Err(ErrorCode::NotLeaderOrFollower) }
 }
 
 fn directory(image: &Cluster, open: &HashMap<TopicPartition, Arc<Partition>>) -> Directory {
@@ -187,14 +233,13 @@ impl Followed {
     fn follow_topic(&mut self, image: &Cluster, topic: &Topic, rooms: &Rooms<'_>) {
         let (settings, is_new) = self.settings(image, topic, rooms);
         for (id, state) in image.partitions_of(topic.id) {
-            if state.leader != rooms.node_id {
+            if !state.replicas.contains(&rooms.node_id) {
                 continue;
             }
-            let leadership =
-                Leadership { leader: state.leader, leader_epoch: state.leader_epoch, isr: state.isr.clone() };
-            let ledger = image.archive(id).cloned();
+            let ledger = image.archive(id);
             if let Some(partition) = self.open.get(&id) {
-                partition.update(leadership, ledger);
+                partition.follow_ledger(ledger);
+                partition.follow(Leadership::from(state));
                 if is_new {
                     apply_settings(&partition.log, &settings);
                 }
@@ -206,10 +251,9 @@ impl Followed {
             match rooms.hot.create(&topic.name, id, Arc::clone(&settings)) {
                 Ok(log) => {
                     apply_settings(&log, &settings);
-                    let cold = rooms.cold.clone();
-                    let partition = Partition::new(log, leadership.clone(), cold, rooms.cold_timeout());
-                    partition.update(leadership, ledger);
-                    restore_end(&partition);
+                    let partition = Partition::new(log, rooms.node_id, rooms.cold.clone(), rooms.cold_timeout());
+                    partition.follow_ledger(ledger);
+                    partition.follow(Leadership::from(state));
                     self.open.insert(id, Arc::new(partition));
                 }
                 Err(error) => {
@@ -220,14 +264,22 @@ impl Followed {
         }
     }
 
-    fn close_deleted(&mut self, image: &Cluster, rooms: &Rooms<'_>, changes: &mut Changes) {
-        let is_gone = |id: &TopicPartition| image.topic_by_id(id.topic_id).is_none();
-        let gone: Vec<TopicPartition> = self.open.keys().filter(|id| is_gone(id)).copied().collect();
+    /// Closes what belongs to deleted topics, and what other nodes keep from now on.
+    fn close_departed(&mut self, image: &Cluster, rooms: &Rooms<'_>, changes: &mut Changes) {
+        let is_kept = |id: &TopicPartition| image.partition(*id).is_some_and(|p| p.replicas.contains(&rooms.node_id));
+        let gone: Vec<TopicPartition> = self.open.keys().filter(|id| !is_kept(id)).copied().collect();
         for id in gone {
             let Some(partition) = self.open.remove(&id) else { continue };
+            if image.topic_by_id(id.topic_id).is_some() {
+                info!(topic = %partition.topic, partition = id.partition, "other brokers keep the partition from now on");
+                partition.close(State::Moved);
+                partition.follow(Leadership::unknown());
+                remove_log(rooms.hot, &partition.log, "that other brokers keep");
+                continue;
+            }
             partition.close(State::Deleted);
             crash_point("topic.deleted");
-            remove_log(rooms.hot, &partition.log);
+            remove_log(rooms.hot, &partition.log, "of a deleted topic");
             crash_point("topic.log-removed");
             self.settings.remove(&id.topic_id);
             if !changes.deleted.contains(&partition.topic) {
@@ -244,7 +296,7 @@ impl Followed {
                 continue;
             }
             if image.deleted_topic(id.topic_id).is_some() {
-                remove_log(rooms.hot, &log);
+                remove_log(rooms.hot, &log, "of a deleted topic");
             } else if self.strays.insert(id) {
                 warn!(
                     topic = %log.topic(), partition = id.partition, topic_id = %id.topic_id,
@@ -261,31 +313,14 @@ fn apply_settings(log: &Arc<PartitionLog>, settings: &Arc<TopicSettings>) {
     }
 }
 
-fn remove_log(hot: &HotTier, log: &PartitionLog) {
+fn remove_log(hot: &HotTier, log: &PartitionLog, which: &str) {
     let id = log.id();
     match hot.remove(id) {
         Ok(()) => {
-            info!(topic = %log.topic(), partition = id.partition, topic_id = %id.topic_id, "removed the log of a deleted topic")
+            info!(topic = %log.topic(), partition = id.partition, topic_id = %id.topic_id, "removed a log {which}");
         }
         Err(error) => {
-            error!(topic = %log.topic(), partition = id.partition, %error, "cannot remove the log of a deleted topic")
+            error!(topic = %log.topic(), partition = id.partition, %error, "cannot remove a log {which}");
         }
-    }
-}
-
-/// A local log that ends before the archive does has lost its disk: offsets must go on where the archive ends, or they
-/// would be given out twice.
-fn restore_end(partition: &Partition) {
-    let Some(pointer) = partition.ledger() else { return };
-    let (log_end, archived_end) = (partition.log.log_end(), pointer.archived_end);
-    if log_end >= archived_end {
-        return;
-    }
-    warn!(
-        topic = %partition.topic, partition = partition.id.partition, log_end, archived_end,
-        "the local log ends before the archive: it was lost, and continues at the archive's end"
-    );
-    if let Err(error) = partition.log.reset_to(archived_end) {
-        error!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot continue the log at the archive's end");
     }
 }

@@ -205,11 +205,12 @@ async fn open(config: Config, listen: SocketAddr) -> Result<Arc<Broker>, StartEr
         ..hot_tier::Config::default()
     };
     let now = clock.now_ms();
-    let opening = move || HotTier::open(hot_config, now, Arc::new(move |id, end| flushed.flushed(id, end)));
+    let opening = move || HotTier::open(hot_config, now, Arc::new(move |id, _end| flushed.flushed(id)));
     let hot =
         tokio::task::spawn_blocking(opening).await.map_err(|e| StartError::Listen(std::io::Error::other(e)))??;
     let broker = Arc::new(Broker {
         groups: GroupCoordinator::new(settings.group_settings(), clock.clone()),
+        following_groups: Mutex::new(()),
         fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
         reply_memory: ReplyMemory::new(settings.reply_memory_bytes),
         producer_ids: ProducerIds::default(),

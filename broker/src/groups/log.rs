@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hot_tier::AppendTime;
-use model::Offset;
 use model::batch::ValidatedBatch;
+use model::{LeaderEpoch, Offset};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::partition::{NotCommitted, Partition, ReadRequest};
+use crate::partition::{NotAccepted, NotCommitted, Partition, ReadRequest};
 
 /// How long one wait for durability lasts before it is worth a line in the log; the wait itself goes on.
 const SLOW_COMMIT: Duration = Duration::from_secs(5);
@@ -25,6 +25,9 @@ pub(crate) enum LogFailure {
     /// The partition is gone, or its disk failed for good.
     #[error("the partition is closed: {0}")]
     Closed(String),
+    /// Another node leads the partition, or this one in another epoch.
+    #[error("the partition is led in another epoch")]
+    Lost,
     /// Nothing was appended, or nothing read; a later attempt may succeed.
     #[error("{0}")]
     Failed(String),
@@ -33,8 +36,8 @@ pub(crate) enum LogFailure {
 /// The log below a shard.
 #[derive(Debug, Clone)]
 pub(crate) enum OffsetsLog {
-    /// A real partition.
-    Partition(Arc<Partition>),
+    /// A real partition, for as long as this node leads it in that epoch.
+    Partition(Arc<Partition>, LeaderEpoch),
     /// Memory, for tests.
     #[cfg(test)]
     Memory(Arc<super::tests::memory_log::MemoryLog>),
@@ -45,10 +48,12 @@ impl OffsetsLog {
     /// must not be given up, since what follows builds on it.
     pub(crate) async fn append(&self, batch: Bytes, now: AppendTime) -> Result<(), LogFailure> {
         match self {
-            OffsetsLog::Partition(partition) => {
+            OffsetsLog::Partition(partition, term) => {
                 let batch = ValidatedBatch::from_own(batch).map_err(|e| LogFailure::Failed(e.to_string()))?;
-                let appended = partition.append(vec![batch], now).map_err(|e| LogFailure::Failed(e.to_string()))?;
-                committed(partition, appended.last_offset + 1).await
+                // What cannot be committed would hold up all that comes after it.
+                partition.check_in_sync().map_err(not_accepted)?;
+                let accepted = partition.append_in(*term, vec![batch], now).map_err(not_accepted)?;
+                committed(partition, accepted.appended.last_offset + 1, *term).await
             }
             #[cfg(test)]
             OffsetsLog::Memory(log) => log.append(batch, now.stamp_ms).await,
@@ -58,9 +63,9 @@ impl OffsetsLog {
     /// Waits until nothing is in flight, then says where the log begins and ends.
     pub(crate) async fn bounds(&self) -> Result<(Offset, Offset), LogFailure> {
         match self {
-            OffsetsLog::Partition(partition) => {
+            OffsetsLog::Partition(partition, term) => {
                 let end = partition.log.log_end();
-                committed(partition, end).await?;
+                committed(partition, end, *term).await?;
                 Ok((partition.log_start(), end))
             }
             #[cfg(test)]
@@ -71,7 +76,7 @@ impl OffsetsLog {
     /// Whole batches, the first of which holds `from` or is the next after it. Empty if the archive is slow.
     pub(crate) async fn read(&self, from: Offset) -> Result<Vec<Bytes>, LogFailure> {
         match self {
-            OffsetsLog::Partition(partition) => {
+            OffsetsLog::Partition(partition, _) => {
                 let deadline = Instant::now() + READ_TIMEOUT;
                 let request = ReadRequest { from, max_bytes: READ_BYTES, min_one: true, deadline };
                 let read = partition.read(request).await.map_err(|e| LogFailure::Failed(e.to_string()))?;
@@ -83,10 +88,18 @@ impl OffsetsLog {
     }
 }
 
-async fn committed(partition: &Partition, end: Offset) -> Result<(), LogFailure> {
+fn not_accepted(error: NotAccepted) -> LogFailure {
+    match error {
+        NotAccepted::NotLeader => LogFailure::Lost,
+        error => LogFailure::Failed(error.to_string()),
+    }
+}
+
+async fn committed(partition: &Partition, end: Offset, term: LeaderEpoch) -> Result<(), LogFailure> {
     loop {
-        match partition.committed(end, Instant::now() + SLOW_COMMIT).await {
+        match partition.committed(end, term, Instant::now() + SLOW_COMMIT).await {
             Ok(()) => return Ok(()),
+            Err(NotCommitted::NotLeader) => return Err(LogFailure::Lost),
             Err(NotCommitted::TimedOut) => {
                 warn!(partition = %partition.id, end, "waiting for records of consumer groups to become durable");
             }

@@ -138,8 +138,13 @@ impl ShardTask {
                 }
             };
             match failure {
+                // From here on the closed queue speaks for the shard: "not the coordinator".
+                LogFailure::Lost => {
+                    self.loading.store(false, Ordering::Release);
+                    debug!(partition, "the groups of a partition of __consumer_offsets have another coordinator");
+                    return;
+                }
                 LogFailure::Closed(reason) => {
-                    // From here on the closed queue speaks for the shard: "not the coordinator".
                     self.loading.store(false, Ordering::Release);
                     error!(partition, reason, "giving up the groups of a partition of __consumer_offsets");
                     return;

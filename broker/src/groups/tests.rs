@@ -24,7 +24,7 @@ fn settings() -> GroupSettings {
 fn coordinator(log: &Arc<MemoryLog>) -> Arc<GroupCoordinator> {
     let groups = Arc::new(GroupCoordinator::new(settings(), Clock::default()));
     groups.set_partition_count(1);
-    groups.lead(0, OffsetsLog::Memory(log.clone()));
+    groups.lead(0, 0, OffsetsLog::Memory(log.clone()));
     groups
 }
 

@@ -40,7 +40,7 @@ async fn delete(
     offset: i64,
     deadline: Instant,
 ) -> Result<i64, ErrorCode> {
-    let partition = context.broker.partitions.by_name(topic, partition)?;
+    let partition = context.broker.partitions.leader_by_name(topic, partition)?;
     if partition.topic.is_internal() {
         return Err(ErrorCode::PolicyViolation);
     }

@@ -10,14 +10,15 @@ pub(super) async fn handle(
     context: &RequestContext<'_>,
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
-    let describe = |name: &Str, partition_index: i32| match context.broker.partitions.by_name(name, partition_index) {
-        Ok(partition) => PartitionResponse {
-            partition_index,
-            active_producers: partition.log.producers().iter().map(state).collect(),
-            ..PartitionResponse::default()
-        },
-        Err(code) => PartitionResponse { partition_index, error_code: code.code(), ..PartitionResponse::default() },
-    };
+    let describe =
+        |name: &Str, partition_index: i32| match context.broker.partitions.leader_by_name(name, partition_index) {
+            Ok(partition) => PartitionResponse {
+                partition_index,
+                active_producers: partition.log.producers().iter().map(state).collect(),
+                ..PartitionResponse::default()
+            },
+            Err(code) => PartitionResponse { partition_index, error_code: code.code(), ..PartitionResponse::default() },
+        };
     let topics = request.topics.into_iter().map(|topic| TopicResponse {
         partitions: topic.partition_indexes.iter().map(|index| describe(&topic.name, *index)).collect(),
         name: topic.name,

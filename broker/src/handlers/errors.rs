@@ -7,7 +7,7 @@ use protocol::{ErrorCode, Str};
 use tracing::error;
 
 use crate::metadata::SubmitError;
-use crate::partition::{DeleteError, NotCommitted};
+use crate::partition::{DeleteError, NotAccepted, NotCommitted};
 
 /// A code for the client, and words for the person behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,11 +97,15 @@ pub(crate) fn batch_error(error: &InvalidBatch) -> ErrorCode {
 }
 
 /// Why a batch was not appended.
-pub(crate) fn append_error(error: &AppendError) -> ErrorCode {
+pub(crate) fn not_accepted(error: &NotAccepted) -> ErrorCode {
     match error {
-        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
-        AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-        _ => ErrorCode::KafkaStorageError,
+        NotAccepted::NotLeader | NotAccepted::Log(AppendError::StaleLeaderEpoch { .. }) => {
+            ErrorCode::NotLeaderOrFollower
+        }
+        NotAccepted::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
+        NotAccepted::Log(AppendError::OutOfOrderSequence { .. }) => ErrorCode::OutOfOrderSequenceNumber,
+        NotAccepted::Log(AppendError::InvalidProducerEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
+        NotAccepted::Log(_) => ErrorCode::KafkaStorageError,
     }
 }
 
@@ -109,6 +113,8 @@ pub(crate) fn append_error(error: &AppendError) -> ErrorCode {
 pub(crate) fn not_committed(error: NotCommitted) -> ErrorCode {
     match error {
         NotCommitted::TimedOut => ErrorCode::RequestTimedOut,
+        NotCommitted::NotEnoughReplicas => ErrorCode::NotEnoughReplicasAfterAppend,
+        NotCommitted::NotLeader => ErrorCode::NotLeaderOrFollower,
         NotCommitted::Failed => ErrorCode::KafkaStorageError,
         NotCommitted::Deleted => ErrorCode::UnknownTopicOrPartition,
     }

@@ -28,6 +28,8 @@ pub(crate) mod session;
 
 /// First version that names topics by their id.
 const TOPIC_IDS: i16 = 13;
+/// First version in which a consumer may read from a follower (KIP-392).
+const ANY_REPLICA: i16 = 11;
 /// Longest that a fetch waits, whatever the client asks for.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// Pause between two looks of a fetch that wants many bytes and gets few at a time.
@@ -171,10 +173,11 @@ async fn look(context: &RequestContext<'_>, targets: &[PartitionToRead], limits:
 }
 
 fn find(context: &RequestContext<'_>, target: &Target, wanted: Wanted) -> PartitionToRead {
-    let partition = if context.version >= TOPIC_IDS {
-        context.broker.partitions.by_id(target.topic_id, target.partition)
-    } else {
-        context.broker.partitions.by_name(&target.topic, target.partition)
+    let (partitions, index) = (&context.broker.partitions, target.partition);
+    let partition = match context.version {
+        TOPIC_IDS.. => partitions.replica_by_id(target.topic_id, index),
+        ANY_REPLICA.. => partitions.replica_by_name(&target.topic, index),
+        _ => partitions.leader_by_name(&target.topic, index),
     };
     PartitionToRead { partition: partition.and_then(|p| check_epoch(p, wanted)), wanted }
 }

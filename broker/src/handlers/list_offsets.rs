@@ -20,7 +20,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: ListOffsetsReq
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let found = context.broker.partitions.by_name(&topic.name, wanted.partition_index);
+            let found = context.broker.partitions.leader_by_name(&topic.name, wanted.partition_index);
             partitions.push(answer(context, found, wanted).await);
         }
         topics.push(ListOffsetsTopicResponse { name: topic.name, partitions, ..ListOffsetsTopicResponse::default() });

@@ -37,7 +37,7 @@ async fn look_up(
     topic: &str,
     wanted: &OffsetForLeaderPartition,
 ) -> Result<(i32, i64), ErrorCode> {
-    let partition = context.broker.partitions.by_name(topic, wanted.partition)?;
+    let partition = context.broker.partitions.leader_by_name(topic, wanted.partition)?;
     partition.leadership().check_epoch(wanted.current_leader_epoch)?;
     partition.end_of_epoch(wanted.leader_epoch).await.map_err(|_| ErrorCode::LeaderNotAvailable)
 }

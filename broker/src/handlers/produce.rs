@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hot_tier::{AppendError, AppendTime, Appended, StorageError};
+use hot_tier::{AppendError, AppendTime, StorageError};
 use model::batch::{BatchBuilder, BatchFacts, BatchView, Compression, NewRecord, ProduceLimits, RecordsBuffer};
 use model::batch::{InvalidBatch, ValidatedBatch, validate_produced};
 use model::settings::{CompressionSetting, FlushMode, TopicSettings};
@@ -21,9 +21,9 @@ use protocol::{ApiKey, Str};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::errors::{append_error, batch_error, not_committed};
+use super::errors::{batch_error, not_accepted, not_committed};
 use super::{BadRequest, Reply, RequestContext, encode};
-use crate::partition::Partition;
+use crate::partition::{Accepted, NotAccepted, NotCommitted, Partition};
 
 /// What a batch may decompress to, as a multiple of `max.message.bytes` and at least [`MIN_DECOMPRESSED_BYTES`].
 const MAX_EXPANSION: u64 = 64;
@@ -82,8 +82,35 @@ struct PendingPartition {
 
 struct Pending {
     partition: Arc<Partition>,
-    appended: Appended,
-    waits: bool,
+    accepted: Accepted,
+    waits_for: Option<WaitsFor>,
+}
+
+/// What must be true of the records before they are acknowledged.
+#[derive(Clone, Copy)]
+enum WaitsFor {
+    /// They are on this node's stable storage.
+    Disk,
+    /// They are on that of enough replicas.
+    Replicas,
+}
+
+impl Pending {
+    async fn acknowledged(&self, deadline: Instant) -> Result<(), NotCommitted> {
+        let Accepted { appended, term } = self.accepted;
+        let (partition, end) = (&self.partition, appended.last_offset + 1);
+        match self.waits_for {
+            None => Ok(()),
+            Some(WaitsFor::Disk) => partition.flushed(end, term, deadline).await,
+            Some(WaitsFor::Replicas) => match partition.committed(end, term, deadline).await {
+                // The in-sync replicas may have become too few since the append.
+                Ok(()) | Err(NotCommitted::TimedOut) if partition.lacks_replicas() => {
+                    Err(NotCommitted::NotEnoughReplicas)
+                }
+                waited => waited,
+            },
+        }
+    }
 }
 
 fn append_topic(
@@ -108,9 +135,9 @@ fn append_topic(
 
 fn find(context: &RequestContext<'_>, name: &str, topic_id: uuid::Uuid, index: i32) -> Result<Arc<Partition>, Refusal> {
     let found = if context.version >= 13 {
-        context.broker.partitions.by_id(TopicId(topic_id), index)
+        context.broker.partitions.leader_by_id(TopicId(topic_id), index)
     } else {
-        context.broker.partitions.by_name(name, index)
+        context.broker.partitions.leader_by_name(name, index)
     };
     match found {
         Ok(partition) if partition.topic.is_internal() => Err((ErrorCode::InvalidTopicException, None)),
@@ -125,9 +152,8 @@ fn append(
     now: AppendTime,
 ) -> Result<Pending, Refusal> {
     let settings = partition.log.settings();
-    let leadership = partition.leadership();
-    if acks == -1 && leadership.isr.len() < settings.min_insync_replicas as usize {
-        return Err((ErrorCode::NotEnoughReplicas, None));
+    if acks == -1 {
+        partition.check_in_sync().map_err(|error| (not_accepted(&error), Some(error.to_string())))?;
     }
     let records = data.records.unwrap_or_default().into_bytes();
     let batch = validate_produced(records, &limits(&settings, now.stamp_ms)).map_err(|e| refusal(&partition, &e))?;
@@ -145,16 +171,20 @@ fn append(
     }
     let records = u64::try_from(batch.record_count).unwrap_or(0);
     match partition.append(vec![batch], now) {
-        Ok(appended) => {
+        Ok(accepted) => {
             metrics::counter!("firn_produced_bytes_total").increment(bytes as u64);
             metrics::counter!("firn_produced_records_total").increment(records);
-            let waits = acks == -1 || settings.flush == FlushMode::Durable;
-            Ok(Pending { partition, appended, waits })
+            let waits_for = match acks {
+                -1 => Some(WaitsFor::Replicas),
+                _ => (settings.flush == FlushMode::Durable).then_some(WaitsFor::Disk),
+            };
+            Ok(Pending { partition, accepted, waits_for })
         }
         Err(error) => {
-            let code = append_error(&error);
+            let code = not_accepted(&error);
             // That too many files are open has been logged, once for many.
-            let is_told = matches!(error, AppendError::Storage(StorageError::NoDescriptor { .. }));
+            let no_descriptor = |e: &AppendError| matches!(e, AppendError::Storage(StorageError::NoDescriptor { .. }));
+            let is_told = matches!(&error, NotAccepted::Log(e) if no_descriptor(e));
             if code == ErrorCode::KafkaStorageError && !is_told {
                 warn!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot append");
             }
@@ -233,13 +263,14 @@ impl PendingPartition {
             error_message: message.map(Str::from),
             ..PartitionProduceResponse::default()
         };
-        let Pending { partition, appended, waits } = match self.outcome {
+        let pending = match self.outcome {
             Ok(pending) => pending,
             Err(refusal) => return refuse(refusal),
         };
-        if waits && let Err(error) = partition.committed(appended.last_offset + 1, deadline).await {
+        if let Err(error) = pending.acknowledged(deadline).await {
             return refuse((not_committed(error), Some(error.to_string())));
         }
+        let Pending { partition, accepted: Accepted { appended, .. }, .. } = pending;
         PartitionProduceResponse {
             index: self.index,
             base_offset: appended.base_offset,

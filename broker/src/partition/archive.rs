@@ -2,6 +2,7 @@
 //!
 //! One pass keeps the order of D7 — object, manifest, pointer, local delete — and may be cut off anywhere: what no
 //! pointer names is swept later, what was not evicted is evicted by the next pass. Passes of one partition never overlap.
+//! Only the leader archives, and all of a pass in the term in which it began: the ledger refuses what comes later.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +12,7 @@ use cold_tier::{ArchiveError, ArchiveOptions, ArchivedSegment, ManifestChange, R
 use coordinator::cluster::{ArchiveCommit, ArchiveReply, Command, Reply};
 use model::archive::ManifestPointer;
 use model::segment::SealedSegment;
-use model::{Offset, TimestampMs};
+use model::{LeaderEpoch, Offset, TimestampMs};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -46,6 +47,9 @@ pub(crate) enum SettleError {
     /// The topic is gone.
     #[error("the topic was deleted")]
     Deleted,
+    /// Another node leads: the archive is its business.
+    #[error("this broker does not lead the partition any more")]
+    NotLeader,
     /// The ledger holds something else than what the commit would replace.
     #[error("another commit came first: {0}")]
     Overtaken(String),
@@ -102,10 +106,13 @@ impl Partition {
     /// One pass: archives what is closed and committed, and evicts what local retention no longer wants. After a failure
     /// the partition pauses, at most `max_pause`.
     pub(crate) async fn settle(self: &Arc<Self>, metadata: &Metadata, now: TimestampMs, max_pause: Duration) {
-        match self.try_settle(metadata, now).await {
+        let Some(term) = self.term() else { return };
+        match self.try_settle(metadata, term, now).await {
             Ok(()) => self.archive.lock().succeeded(Activity::Archive),
-            // Nothing is left to be archived, and nobody to be told.
-            Err(_) if self.is_deleted() => {}
+            // Nothing is left to be archived by this node, and nobody to be told.
+            Err(_) if self.is_deleted() || self.term() != Some(term) => {
+                self.archive.lock().succeeded(Activity::Archive);
+            }
             Err(error) => {
                 let spread = rand::random_range(0.0..1.0);
                 let pause = self.archive.lock().archiving_failed(error.to_string(), Instant::now(), max_pause, spread);
@@ -125,16 +132,21 @@ impl Partition {
         }
     }
 
-    async fn try_settle(self: &Arc<Self>, metadata: &Metadata, now: TimestampMs) -> Result<(), SettleError> {
+    async fn try_settle(
+        self: &Arc<Self>,
+        metadata: &Metadata,
+        term: LeaderEpoch,
+        now: TimestampMs,
+    ) -> Result<(), SettleError> {
         loop {
             let segments = self.closed_segments()?;
             if segments.is_empty() {
                 break;
             }
-            self.archive_segments(metadata, segments, now).await?;
+            self.archive_segments(metadata, term, segments, now).await?;
             self.evict(now)?;
         }
-        self.commit_log_start(metadata).await?;
+        self.commit_log_start(metadata, term).await?;
         self.evict(now)
     }
 
@@ -150,19 +162,17 @@ impl Partition {
     async fn archive_segments(
         &self,
         metadata: &Metadata,
+        leader_epoch: LeaderEpoch,
         segments: Vec<SealedSegment>,
         now: TimestampMs,
     ) -> Result<(), SettleError> {
-        let leader_epoch = self.leadership().leader_epoch;
         let codec = self.log.settings().archive_compression;
         // The first segment may begin below the archive's end: the rest of it counts.
         let mut from = self.ledger().map(|pointer| pointer.archived_end);
         let mut append = Vec::new();
         let mut failure = None;
         for segment in segments {
-            if self.is_deleted() {
-                return Err(SettleError::Deleted);
-            }
+            self.check_term(leader_epoch)?;
             let from = from.take().filter(|end| *end > segment.base_offset);
             let options = ArchiveOptions { codec, leader_epoch, attempt: Uuid::new_v4(), now, from };
             match self.cold.archive(&[segment], options).await {
@@ -187,20 +197,23 @@ impl Partition {
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    fn check_term(&self, term: LeaderEpoch) -> Result<(), SettleError> {
+        match self.term() {
+            _ if self.is_deleted() => Err(SettleError::Deleted),
+            Some(now) if now == term => Ok(()),
+            _ => Err(SettleError::NotLeader),
+        }
+    }
+
     /// Writes the log start to the manifest when it has moved since.
-    async fn commit_log_start(&self, metadata: &Metadata) -> Result<(), SettleError> {
+    async fn commit_log_start(&self, metadata: &Metadata, term: LeaderEpoch) -> Result<(), SettleError> {
         let Some(pointer) = self.ledger() else { return Ok(()) };
         let log_start = self.log.log_start().min(pointer.archived_end);
         if log_start <= pointer.log_start {
             return Ok(());
         }
-        self.move_archive_start(metadata, log_start).await
-    }
-
-    async fn move_archive_start(&self, metadata: &Metadata, log_start: Offset) -> Result<(), SettleError> {
-        let leader_epoch = self.leadership().leader_epoch;
-        let change =
-            ManifestChange { append: Vec::new(), log_start: Some(log_start), leader_epoch, attempt: Uuid::new_v4() };
+        let (append, log_start, leader_epoch) = (Vec::new(), Some(log_start), term);
+        let change = ManifestChange { append, log_start, leader_epoch, attempt: Uuid::new_v4() };
         self.commit(metadata, change).await.map(drop)
     }
 
@@ -208,6 +221,7 @@ impl Partition {
     async fn commit(&self, metadata: &Metadata, change: ManifestChange) -> Result<ManifestPointer, SettleError> {
         let previous = self.ledger();
         let leader_epoch = change.leader_epoch;
+        self.check_term(leader_epoch)?;
         let pointer = self.cold.write_manifest(&self.id, &self.topic, previous.as_deref(), change).await?;
         crash_point("archive.manifest-written");
         let command = Command::ArchiveCommit(ArchiveCommit {
@@ -251,6 +265,7 @@ impl Partition {
 
     /// Total retention: moves the log start over what is too old or too much, in both tiers.
     pub(crate) async fn retain(self: &Arc<Self>, metadata: &Metadata, now: TimestampMs) -> Result<(), SettleError> {
+        let Some(term) = self.term() else { return self.evict(now) };
         let settings = self.log.settings();
         let limits = RetentionLimits::from(&*settings);
         if limits == RetentionLimits::default() {
@@ -274,7 +289,7 @@ impl Partition {
         info!(topic = %self.topic, partition = self.id.partition, log_start, "retention moves the log start");
         self.move_log_start(log_start).await.map_err(SettleError::LogStart)?;
         crash_point("retention.log-start-moved");
-        self.commit_log_start(metadata).await?;
+        self.commit_log_start(metadata, term).await?;
         self.evict(now)
     }
 

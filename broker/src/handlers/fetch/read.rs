@@ -104,8 +104,9 @@ pub(super) async fn read_all(targets: &[PartitionToRead], max_bytes: usize, dead
 }
 
 async fn read_one(partition: &Arc<Partition>, request: ReadRequest) -> Outcome {
-    match partition.watch().borrow().state {
+    match partition.state() {
         State::Open => {}
+        State::Moved => return Outcome::failed(ErrorCode::NotLeaderOrFollower),
         State::Failed => return Outcome::failed(ErrorCode::KafkaStorageError),
         State::Deleted => return Outcome::failed(ErrorCode::UnknownTopicOrPartition),
     }

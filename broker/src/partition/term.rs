@@ -1,0 +1,355 @@
+//! What this node does for a partition: it leads for a *term*, one leader epoch, or it follows.
+//!
+//! Invariants:
+//! - Appends of a term happen while the role is locked for reading, a change of the role while it is locked for writing:
+//!   nothing of a term that is over gets into the log, and no acknowledgement of one term is given in another.
+//! - Who only wants to look, and may wait for nobody, tries the lock: a change of the role looks at everything when it is
+//!   done.
+//!
+//! Where the high watermark comes from: a leader computes it, a follower is told. Neither remembers it over a restart. Until
+//! it is known anew, what the archive holds and what lies before the local start is certainly committed; all that is
+//! flushed is, when no other replica is in sync.
+
+use std::time::Instant;
+
+use coordinator::cluster::NO_LEADER;
+use hot_tier::{AppendTime, Appended};
+use model::batch::ValidatedBatch;
+use model::{LeaderEpoch, NO_LEADER_EPOCH, Offset};
+use parking_lot::{Mutex, RwLockReadGuard};
+use tracing::{error, info, warn};
+
+use super::leader::Leading;
+use super::{Ends, Leadership, Partition, Progress, State};
+
+/// What this node does for the partition.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// It takes writes.
+    Leader(Mutex<Leading>),
+    /// It copies from the leader, or waits for one.
+    Follower,
+}
+
+/// Batches that were appended, and the term in which they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    /// Where they are.
+    pub(crate) appended: Appended,
+    /// The leader epoch.
+    pub(crate) term: LeaderEpoch,
+}
+
+/// Why batches were not appended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotAccepted {
+    /// Another node leads.
+    #[error("this broker does not lead the partition")]
+    NotLeader,
+    /// Too few replicas are in sync for `acks=all`.
+    #[error("{in_sync} replicas are in sync, min.insync.replicas is {wanted}")]
+    NotEnoughReplicas {
+        /// How many are.
+        in_sync: usize,
+        /// How many must be.
+        wanted: u32,
+    },
+    /// The local log.
+    #[error("{0}")]
+    Log(#[from] hot_tier::AppendError),
+}
+
+/// Why an acknowledgement cannot be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotCommitted {
+    /// The time is over; the records may still become durable.
+    #[error("the records are not durable yet")]
+    TimedOut,
+    /// Too few replicas are in sync by now; the records may still be committed.
+    #[error("the records are written, but too few replicas are in sync")]
+    NotEnoughReplicas,
+    /// This node leads no more, or in another epoch; the records may still be committed.
+    #[error("the partition has another leader by now")]
+    NotLeader,
+    /// The local disk failed.
+    #[error("the local disk failed")]
+    Failed,
+    /// The topic was deleted meanwhile.
+    #[error("the topic was deleted")]
+    Deleted,
+}
+
+/// While it lives, the partition stays in the epoch.
+#[allow(dead_code, reason = "for the fetchers of followers")]
+#[derive(Debug)]
+pub(crate) struct SameTerm<'a> {
+    _role: RwLockReadGuard<'a, Role>,
+}
+
+impl Partition {
+    /// Follows the cluster's metadata. Calls must not overlap.
+    pub(crate) fn follow(&self, leadership: Leadership) {
+        let before = self.leadership();
+        if *before == leadership {
+            return;
+        }
+        let now = Instant::now();
+        let mut role = self.role.write();
+        let is_new_term = before.leader_epoch != leadership.leader_epoch;
+        let leads = leadership.leader == self.node_id;
+        self.leadership.store(leadership.clone().into());
+        if is_new_term {
+            let is_first = before.leader_epoch == NO_LEADER_EPOCH;
+            *role = if leads { self.begin_term(&leadership, now) } else { Role::Follower };
+            self.announce(&before, &leadership);
+            let term = if leads { leadership.leader_epoch } else { NO_LEADER_EPOCH };
+            let floor = if is_first { self.certainly_committed(&leadership) } else { Offset::MIN };
+            self.publish_term(term, floor);
+        } else if let Role::Leader(leading) = &*role {
+            leading.lock().follow(&leadership, now);
+        }
+        drop(role);
+        self.advance();
+    }
+
+    fn begin_term(&self, leadership: &Leadership, now: Instant) -> Role {
+        self.restore_end();
+        // What has one replica has no follower that would ask where an epoch without records began.
+        if leadership.replicas.len() > 1
+            && let Err(error) = self.log.begin_epoch(leadership.leader_epoch)
+        {
+            let (topic, partition) = (&self.topic, self.id.partition);
+            warn!(%topic, partition, %error, "cannot write down the new leader epoch, its first record will");
+        }
+        Role::Leader(Mutex::new(Leading::new(self.node_id, leadership, self.log.log_end(), now)))
+    }
+
+    /// A local log that ends before the archive does has lost its disk: offsets must go on where the archive ends, or they
+    /// would be given out twice.
+    fn restore_end(&self) {
+        let Some(pointer) = self.ledger() else { return };
+        let (log_end, archived_end) = (self.log.log_end(), pointer.archived_end);
+        if log_end >= archived_end {
+            return;
+        }
+        warn!(
+            topic = %self.topic, partition = self.id.partition, log_end, archived_end,
+            "the local log ends before the archive: it was lost, and continues at the archive's end"
+        );
+        if let Err(error) = self.log.reset_to(archived_end) {
+            error!(topic = %self.topic, partition = self.id.partition, %error, "cannot continue the log at the archive's end");
+        }
+    }
+
+    /// What is committed whatever else is true, when nothing was remembered.
+    fn certainly_committed(&self, leadership: &Leadership) -> Offset {
+        if leadership.isr == [self.node_id] {
+            return self.log.flushed_end();
+        }
+        self.archived_end().max(self.log.local_start()).min(self.log.log_end())
+    }
+
+    fn publish_term(&self, term: LeaderEpoch, floor: Offset) {
+        self.progress.send_modify(|progress| {
+            progress.term = term;
+            progress.high_watermark = progress.high_watermark.max(floor);
+        });
+        let (log_end, flushed_end) = (self.log.log_end(), self.log.flushed_end());
+        self.ends.send_modify(|ends| *ends = Ends { log_end, flushed_end, term, ..*ends });
+    }
+
+    /// A line in the log where several nodes keep the partition: one node alone leads all of it after every start.
+    fn announce(&self, before: &Leadership, now: &Leadership) {
+        if now.replicas.len() < 2 {
+            return;
+        }
+        let (topic, partition, leader_epoch, log_end) =
+            (&self.topic, self.id.partition, now.leader_epoch, self.log.log_end());
+        match now.leader {
+            leader if leader == self.node_id => {
+                info!(%topic, partition, leader_epoch, log_end, isr = ?now.isr, "leads the partition");
+            }
+            NO_LEADER => warn!(%topic, partition, leader_epoch, isr = ?now.isr, "the partition has no leader"),
+            leader if before.leader == self.node_id => {
+                info!(%topic, partition, leader_epoch, leader, log_end, "gave up the partition, and follows");
+            }
+            leader => info!(%topic, partition, leader_epoch, leader, log_end, "follows the partition's leader"),
+        }
+    }
+
+    /// The leader epoch in which this node leads.
+    pub(crate) fn term(&self) -> Option<LeaderEpoch> {
+        Some(self.progress.borrow().term).filter(|term| *term != NO_LEADER_EPOCH)
+    }
+
+    /// Keeps the partition in the epoch in which this node follows, for as long as the guard lives. `None` when that epoch is
+    /// over. To be held around every change of the log that the epoch's leader wants; never across an await.
+    #[allow(dead_code, reason = "for the fetchers of followers")]
+    pub(crate) fn following(&self, leader_epoch: LeaderEpoch) -> Option<SameTerm<'_>> {
+        let role = self.role.read();
+        let is_same = matches!(*role, Role::Follower) && self.leadership.load().leader_epoch == leader_epoch;
+        is_same.then_some(SameTerm { _role: role })
+    }
+
+    /// As a follower: the leader says that everything below is committed. What is not in the local log yet does not count.
+    #[allow(dead_code, reason = "for the fetchers of followers")]
+    pub(crate) fn learn_high_watermark(&self, _same: &SameTerm<'_>, told: Offset) {
+        self.raise_high_watermark(told.min(self.log.log_end()));
+    }
+
+    /// Checks that enough replicas are in sync for `acks=all`.
+    ///
+    /// # Errors
+    /// [`NotAccepted::NotLeader`] or [`NotAccepted::NotEnoughReplicas`].
+    pub(crate) fn check_in_sync(&self) -> Result<(), NotAccepted> {
+        let Role::Leader(leading) = &*self.role.read() else { return Err(NotAccepted::NotLeader) };
+        let (leading, wanted) = (leading.lock(), self.log.settings().min_insync_replicas);
+        if leading.is_under_min_isr(wanted) {
+            return Err(NotAccepted::NotEnoughReplicas { in_sync: leading.in_sync(), wanted });
+        }
+        Ok(())
+    }
+
+    /// True while this node leads and too few replicas are in sync for `acks=all`.
+    pub(crate) fn lacks_replicas(&self) -> bool {
+        matches!(self.check_in_sync(), Err(NotAccepted::NotEnoughReplicas { .. }))
+    }
+
+    /// Appends batches and wakes whoever waits for them.
+    ///
+    /// # Errors
+    /// [`NotAccepted`]; nothing is appended then.
+    pub(crate) fn append(&self, batches: Vec<ValidatedBatch>, now: AppendTime) -> Result<Accepted, NotAccepted> {
+        self.append_where(|_| true, batches, now)
+    }
+
+    /// As [`Partition::append`], in that term only: what is appended follows from what was read in it.
+    ///
+    /// # Errors
+    /// [`NotAccepted`]; nothing is appended then.
+    pub(crate) fn append_in(
+        &self,
+        term: LeaderEpoch,
+        batches: Vec<ValidatedBatch>,
+        now: AppendTime,
+    ) -> Result<Accepted, NotAccepted> {
+        self.append_where(|current| current == term, batches, now)
+    }
+
+    fn append_where(
+        &self,
+        is_right: impl FnOnce(LeaderEpoch) -> bool,
+        batches: Vec<ValidatedBatch>,
+        now: AppendTime,
+    ) -> Result<Accepted, NotAccepted> {
+        let role = self.role.read();
+        let Role::Leader(leading) = &*role else { return Err(NotAccepted::NotLeader) };
+        let term = self.leadership.load().leader_epoch;
+        if !is_right(term) {
+            return Err(NotAccepted::NotLeader);
+        }
+        let appended = self.log.append_leader(batches, term, now)?;
+        // A topic that does not flush may be committed as soon as it is appended.
+        self.advance_in(leading);
+        Ok(Accepted { appended, term })
+    }
+
+    /// Looks at what is flushed here, and raises the high watermark when that commits something. A follower only takes note.
+    pub(crate) fn advance(&self) {
+        let Some(role) = self.role.try_read() else { return };
+        match &*role {
+            Role::Leader(leading) => self.advance_in(leading),
+            Role::Follower => self.publish_ends(),
+        }
+    }
+
+    fn advance_in(&self, leading: &Mutex<Leading>) {
+        let leading = leading.lock();
+        if leading.has_followers() {
+            self.publish_ends();
+        }
+        let (flushed_end, min) = (self.log.flushed_end(), self.log.settings().min_insync_replicas);
+        let high_watermark = leading.high_watermark(self.high_watermark(), flushed_end, min);
+        drop(leading);
+        self.raise_high_watermark(high_watermark);
+    }
+
+    fn raise_high_watermark(&self, high_watermark: Offset) {
+        self.progress.send_if_modified(|progress| {
+            let moves = high_watermark > progress.high_watermark;
+            progress.high_watermark = progress.high_watermark.max(high_watermark);
+            moves
+        });
+    }
+
+    fn publish_ends(&self) {
+        self.ends.send_if_modified(|ends| {
+            let (log_end, flushed_end) = (self.log.log_end(), self.log.flushed_end());
+            let moves = (ends.log_end, ends.flushed_end) != (log_end, flushed_end);
+            (ends.log_end, ends.flushed_end) = (log_end, flushed_end);
+            moves
+        });
+    }
+
+    /// Waits until everything below `end`, appended in `term`, is committed.
+    ///
+    /// # Errors
+    /// [`NotCommitted`] when it is not by `deadline`, or can no longer be.
+    pub(crate) async fn committed(
+        &self,
+        end: Offset,
+        term: LeaderEpoch,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), NotCommitted> {
+        let mut progress = self.watch();
+        let is_over = |p: &Progress| p.term != term || p.state != State::Open;
+        let arrived = progress.wait_for(|p| p.high_watermark >= end || is_over(p));
+        let Ok(arrived) = tokio::time::timeout_at(deadline, arrived).await else {
+            return Err(NotCommitted::TimedOut);
+        };
+        let Ok(p) = arrived.map(|p| *p) else { return Err(NotCommitted::Deleted) };
+        if p.term == term && p.high_watermark >= end { Ok(()) } else { Err(over(p.state)) }
+    }
+
+    /// Waits until everything below `end`, appended in `term`, is durable on this node.
+    ///
+    /// # Errors
+    /// As [`Partition::committed`].
+    pub(crate) async fn flushed(
+        &self,
+        end: Offset,
+        term: LeaderEpoch,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), NotCommitted> {
+        if self.leadership.load().replicas.len() < 2 {
+            return self.committed(end, term, deadline).await;
+        }
+        let mut ends = self.watch_ends();
+        let is_over = |e: &Ends| e.term != term || e.state != State::Open;
+        let arrived = ends.wait_for(|e| e.flushed_end >= end || is_over(e));
+        let Ok(arrived) = tokio::time::timeout_at(deadline, arrived).await else { return Err(NotCommitted::TimedOut) };
+        match arrived.map(|e| *e) {
+            Ok(e) if e.term == term && e.flushed_end >= end => Ok(()),
+            Ok(e) => Err(over(e.state)),
+            Err(_) => Err(NotCommitted::Deleted),
+        }
+    }
+
+    /// True while what the log held when this node's term began is not all committed: until then nobody knows how far the
+    /// leader before got (KIP-207).
+    #[allow(dead_code, reason = "for the fetchers of followers")]
+    pub(crate) fn is_settling_in(&self) -> bool {
+        let Role::Leader(leading) = &*self.role.read() else { return false };
+        let leading = leading.lock();
+        leading.has_followers() && self.high_watermark() < leading.epoch_start()
+    }
+}
+
+/// Why nothing more can be promised.
+fn over(state: State) -> NotCommitted {
+    match state {
+        State::Failed => NotCommitted::Failed,
+        State::Deleted => NotCommitted::Deleted,
+        State::Open | State::Moved => NotCommitted::NotLeader,
+    }
+}
