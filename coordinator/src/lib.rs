@@ -1,4 +1,5 @@
-//! Pure deterministic state machines: the cluster's metadata, and consumer groups.
+//! Pure deterministic state machines: the cluster's metadata, and consumer groups; and the plans by which
+//! replicas move between brokers.
 //!
 //! No I/O, no clock, no chance: `decide(&self, command, now)` turns a command into records and a reply, `apply(&mut self,
 //! record)` makes a record true, `next_deadline()` says when time alone will change something. Nothing else mutates. The
@@ -6,3 +7,4 @@
 
 pub mod cluster;
 pub mod group;
+pub mod moves;
