@@ -35,6 +35,7 @@ mod error;
 mod isr;
 mod layers;
 mod leadership;
+mod on_request;
 mod placement;
 mod record;
 mod registration;
@@ -47,7 +48,7 @@ pub use answers::REMEMBERED_ANSWERS;
 pub use broker::{Broker, Listener};
 pub use command::{
     ArchiveCommit, BrokerRef, Command, CommandId, ConfigChange, ConfigEdit, ConfigOp, ConfigOpKind, ConfigResource,
-    IsrChange, Layout, MorePartitions, NewTopic, RegisterBroker, Submission, TopicRef,
+    ElectionKind, IsrChange, Layout, MorePartitions, NewTopic, RegisterBroker, Submission, TopicRef,
 };
 pub use error::ClusterError;
 pub use record::Record;

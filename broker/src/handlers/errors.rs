@@ -55,6 +55,9 @@ impl From<ClusterError> for Refusal {
             E::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
             E::NotLeader { .. } => ErrorCode::NotLeaderOrFollower,
             E::IneligibleReplica { .. } => ErrorCode::IneligibleReplica,
+            E::ElectionNotNeeded { .. } => ErrorCode::ElectionNotNeeded,
+            E::PreferredLeaderNotAvailable { .. } => ErrorCode::PreferredLeaderNotAvailable,
+            E::EligibleLeadersNotAvailable { .. } => ErrorCode::EligibleLeadersNotAvailable,
             E::InvalidPointer { .. } => ErrorCode::UnknownServerError,
         };
         Refusal::new(code, error.to_string())

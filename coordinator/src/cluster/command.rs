@@ -106,6 +106,19 @@ pub enum Command {
         /// The partitions.
         changes: Vec<IsrChange>,
     },
+    /// Chooses leaders anew, of each partition for itself (KIP-460).
+    ElectLeaders {
+        /// How.
+        kind: ElectionKind,
+        /// Of which; none: of all, and the reply names only those for which there was something to do.
+        #[serde(default)]
+        partitions: Option<Vec<TopicPartition>>,
+    },
+    /// Returns leaderships to preferred leaders that can lead: what the leader of the metadata log asks from time to time.
+    BalanceLeaders {
+        /// Leaderships to move at once.
+        at_most: usize,
+    },
     /// Moves a partition's manifest pointer (D7).
     ArchiveCommit(ArchiveCommit),
     /// Nothing of a deleted topic is left in the archive.
@@ -273,6 +286,16 @@ pub struct IsrChange {
     /// The wanted ISR, each member with the broker epoch that its last fetch carried (KIP-903): a member that has
     /// registered anew since may have lost what it had. An epoch of −1, "not known", is taken for present members only.
     pub isr: Vec<BrokerRef>,
+}
+
+/// How a leader is chosen on request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ElectionKind {
+    /// The first of the replicas, if it is in sync.
+    Preferred,
+    /// Where nobody leads: any replica that can lead. What it lacks is lost.
+    Unclean,
 }
 
 /// See [`Command::ArchiveCommit`].

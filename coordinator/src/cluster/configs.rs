@@ -25,7 +25,7 @@ pub(super) fn alter_all(draft: &mut Draft, changes: &[ConfigChange]) -> Vec<Resu
         alter(draft, change)
     };
     let outcomes = changes.iter().map(alter_one).collect();
-    leadership::review_eligible(draft);
+    leadership::review(draft);
     outcomes
 }
 

@@ -6,7 +6,7 @@
 use model::{TimestampMs, TopicPartition};
 
 use super::{Cluster, ClusterError, Command, CommandId, Decision, METADATA_VERSION, PRODUCER_ID_BLOCK, Partition};
-use super::{Record, Reply, archive, configs, isr, registration, topics};
+use super::{Record, Reply, archive, configs, isr, on_request, registration, topics};
 
 /// See the module's page.
 pub(super) struct Draft {
@@ -84,6 +84,10 @@ impl Draft {
                 let outcomes = changes.iter().map(|change| isr::alter(self, broker.broker_id, change));
                 Ok(Reply::PartitionsAltered(outcomes.collect()))
             }
+            Command::ElectLeaders { kind, partitions } => {
+                Ok(Reply::LeadersElected(on_request::elect_leaders(self, *kind, partitions.as_deref())))
+            }
+            Command::BalanceLeaders { at_most } => Ok(on_request::balance(self, *at_most)),
             Command::ArchiveCommit(commit) => Ok(Reply::Archive(archive::commit(self, commit)?)),
             Command::ArchivePurged { topic_id } => archive::purged(self, *topic_id),
         }

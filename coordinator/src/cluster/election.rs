@@ -10,34 +10,63 @@ use super::draft::Draft;
 use super::{Cluster, NO_LEADER, Partition};
 
 /// A change of a partition in the making.
+#[derive(Debug, Clone)]
 pub(super) struct Revision {
     /// The partition with its new replicas, ISR and leader; its ELR and epochs follow.
     pub(super) next: Partition,
-    /// A broker that may have lost what was acknowledged: it does not stay eligible.
-    pub(super) forfeits: Option<NodeId>,
+    /// Which of those that leave the ISR or were eligible have what was acknowledged.
+    pub(super) eligible: Eligible,
     /// A new leader epoch begins even if the leader stays.
     pub(super) is_new_term: bool,
+}
+
+/// See [`Revision`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Eligible {
+    /// Whoever was in sync or eligible.
+    Everybody,
+    /// All but a broker that may have lost something.
+    AllBut(NodeId),
+    /// A leader was chosen that lacks something: its history counts from here on.
+    Nobody,
 }
 
 impl Revision {
     /// A change after which everybody who leaves has what they had.
     pub(super) fn of(next: Partition) -> Self {
-        Revision { next, forfeits: None, is_new_term: false }
+        Revision { next, eligible: Eligible::Everybody, is_new_term: false }
     }
 }
 
 /// Gives a partition the leader that it can have without loss: the first replica, in order of preference, that can lead
-/// and is in sync, else one that is eligible, which then is the ISR; else none.
-pub(super) fn elect(state: &Cluster, next: &mut Partition) {
+/// and is in sync, else one that is eligible, which then is the ISR. Else none, or any replica where the topic allows that.
+pub(super) fn elect(state: &Cluster, id: TopicPartition, mut revision: Revision) -> Revision {
+    let next = &mut revision.next;
     let first = |members: &[NodeId]| first_active(state, &next.replicas, members);
     if let Some(leader) = first(&next.isr) {
         next.leader = leader;
-    } else if let Some(leader) = first(&next.elr) {
+        return revision;
+    }
+    if let Some(leader) = first(&next.elr) {
         next.isr = vec![leader];
         next.leader = leader;
-    } else {
-        next.leader = NO_LEADER;
+        return revision;
     }
+    next.leader = NO_LEADER;
+    if state.is_unclean_election_enabled(id.topic_id, &next.replicas) {
+        elect_unclean(state, revision.clone()).unwrap_or(revision)
+    } else {
+        revision
+    }
+}
+
+/// Gives a partition that nobody can lead without loss any leader; none when no replica can lead.
+pub(super) fn elect_unclean(state: &Cluster, mut revision: Revision) -> Option<Revision> {
+    let next = &mut revision.next;
+    next.leader = first_active(state, &next.replicas, &next.replicas)?;
+    next.isr = vec![next.leader];
+    revision.eligible = Eligible::Nobody;
+    Some(revision)
 }
 
 /// The first replica, in order of preference, that is one of `members` and can lead.
@@ -47,8 +76,8 @@ pub(super) fn first_active(state: &Cluster, replicas: &[NodeId], members: &[Node
 
 /// The partition after a change, with its ELR and its epochs; none when nothing changes.
 pub(super) fn revise(state: &Cluster, id: TopicPartition, old: &Partition, revision: Revision) -> Option<Partition> {
-    let Revision { mut next, forfeits, is_new_term } = revision;
-    next.elr = eligible(state, id, old, &next, forfeits);
+    let Revision { mut next, eligible, is_new_term } = revision;
+    next.elr = eligible_after(state, id, old, (&next, eligible));
     let is_new_term = is_new_term || next.leader != old.leader;
     next.leader_epoch = old.leader_epoch.saturating_add(i32::from(is_new_term));
     next.partition_epoch = old.partition_epoch;
@@ -76,17 +105,17 @@ pub(super) fn change_where(
 
 /// The ELR: while the ISR is too small for the high watermark to move, whoever left it has all that was acknowledged.
 /// Without a leader the high watermark does not move either.
-fn eligible(
+fn eligible_after(
     state: &Cluster,
     id: TopicPartition,
     old: &Partition,
-    next: &Partition,
-    forfeits: Option<NodeId>,
+    (next, eligible): (&Partition, Eligible),
 ) -> Vec<NodeId> {
-    if next.has_leader() && next.isr.len() >= state.min_insync(id.topic_id, &next.replicas) {
+    let is_large_enough = next.has_leader() && next.isr.len() >= state.min_insync(id.topic_id, &next.replicas);
+    if is_large_enough || eligible == Eligible::Nobody {
         return Vec::new();
     }
     let was_eligible = |id: &NodeId| old.isr.contains(id) || old.elr.contains(id);
-    let stays = |id: &NodeId| was_eligible(id) && !next.isr.contains(id) && forfeits != Some(*id);
+    let stays = |id: &NodeId| was_eligible(id) && !next.isr.contains(id) && eligible != Eligible::AllBut(*id);
     next.replicas.iter().copied().filter(stays).collect()
 }

@@ -184,6 +184,28 @@ pub enum ClusterError {
         /// Why not.
         reason: String,
     },
+    /// Kafka: ELECTION_NOT_NEEDED.
+    #[error("partition {partition} is led by {leader} already: no election is needed")]
+    ElectionNotNeeded {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Who leads it.
+        leader: NodeId,
+    },
+    /// Kafka: PREFERRED_LEADER_NOT_AVAILABLE.
+    #[error("broker {broker_id}, the preferred leader of {partition}, is not in sync or cannot lead at present")]
+    PreferredLeaderNotAvailable {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Its preferred leader.
+        broker_id: NodeId,
+    },
+    /// Kafka: ELIGIBLE_LEADERS_NOT_AVAILABLE.
+    #[error("no replica of {partition} can lead at present")]
+    EligibleLeadersNotAvailable {
+        /// Which partition.
+        partition: TopicPartition,
+    },
     /// A manifest pointer that breaks the ledger's invariants: a bug of the committer.
     #[error(
         "the manifest pointer for {partition} is impossible (log start {log_start}, archived end {archived_end}): {reason}"

@@ -36,6 +36,13 @@ impl Cluster {
         self.setting(topic_id, broker, "firn.flush").trim() == "durable"
     }
 
+    /// True when a partition that nobody can lead without loss shall not wait: all its replicas are configured so.
+    pub(super) fn is_unclean_election_enabled(&self, topic_id: TopicId, replicas: &[NodeId]) -> bool {
+        let of_replica = |id: &NodeId| self.setting(topic_id, *id, "unclean.leader.election.enable");
+        let mut registered = replicas.iter().filter(|id| self.broker(**id).is_some());
+        registered.all(|id| of_replica(id).trim().eq_ignore_ascii_case("true"))
+    }
+
     /// The value of a topic setting for one replica.
     fn setting(&self, topic_id: TopicId, broker: NodeId, name: &str) -> &str {
         let own = self.topic_by_id(topic_id).and_then(|topic| topic.configs.get(name));

@@ -6,7 +6,7 @@
 use model::{NodeId, TopicPartition};
 
 use super::draft::Draft;
-use super::election::{Revision, change_where, elect, first_active};
+use super::election::{Eligible, Revision, change_where, elect, first_active};
 use super::{Cluster, Partition};
 
 /// What a new process of a broker found on its disk.
@@ -26,7 +26,9 @@ pub(super) enum Disk {
 /// register one by one, and none of them must lose its place to one that does not come back.
 pub(super) fn restart(draft: &mut Draft, before: &Cluster, broker: NodeId, disk: Disk) {
     change_where(draft, |state, id, old| {
-        if !old.isr.contains(&broker) && !old.elr.contains(&broker) {
+        let is_member = old.isr.contains(&broker) || old.elr.contains(&broker);
+        let may_lead = !old.has_leader() && old.replicas.contains(&broker);
+        if !is_member && !may_lead {
             return None;
         }
         let mut revision = Revision::of(old.clone());
@@ -34,13 +36,13 @@ pub(super) fn restart(draft: &mut Draft, before: &Cluster, broker: NodeId, disk:
         if !has_everything(before, id, old, (broker, disk)) {
             next.isr.retain(|member| *member != broker);
             next.elr.retain(|member| *member != broker);
-            revision.forfeits = Some(broker);
+            revision.eligible = Eligible::AllBut(broker);
         }
         if old.leader == broker {
-            elect(state, next);
             revision.is_new_term = true;
+            revision = elect(state, id, revision);
         } else if !old.has_leader() {
-            elect_orphan(state, next);
+            revision = elect_orphan(state, id, revision);
         }
         Some(revision)
     });
@@ -48,19 +50,19 @@ pub(super) fn restart(draft: &mut Draft, before: &Cluster, broker: NodeId, disk:
 
 /// A broker is lost: others take over what it led, where others have all that was acknowledged.
 pub(super) fn leave(draft: &mut Draft, broker: NodeId) {
-    change_where(draft, |state, _, old| {
+    change_where(draft, |state, id, old| {
         if !old.isr.contains(&broker) {
             return None;
         }
-        let mut next = old.clone();
-        next.isr.retain(|member| *member != broker);
+        let mut revision = Revision::of(old.clone());
+        revision.next.isr.retain(|member| *member != broker);
         if old.leader == broker {
-            elect(state, &mut next);
+            revision = elect(state, id, revision);
         }
-        if !next.has_leader() {
-            next.isr.clone_from(&old.isr);
+        if !revision.next.has_leader() {
+            revision.next.isr.clone_from(&old.isr);
         }
-        Some(Revision::of(next))
+        Some(revision)
     });
 }
 
@@ -82,27 +84,29 @@ pub(super) fn hand_over(draft: &mut Draft, broker: NodeId) {
 
 /// A broker is ready: it leads what has no leader and counts it as in sync or eligible.
 pub(super) fn take_orphans(draft: &mut Draft, broker: NodeId) {
-    change_where(draft, |state, _, old| {
-        if old.has_leader() || !(old.isr.contains(&broker) || old.elr.contains(&broker)) {
-            return None;
-        }
-        let mut next = old.clone();
-        elect_orphan(state, &mut next);
-        Some(Revision::of(next))
+    change_where(draft, |state, id, old| {
+        let is_orphan = !old.has_leader() && old.replicas.contains(&broker);
+        is_orphan.then(|| elect_orphan(state, id, Revision::of(old.clone())))
     });
 }
 
-/// Settings changed: an ISR may have become large enough.
-pub(super) fn review_eligible(draft: &mut Draft) {
-    change_where(draft, |_, _, old| (!old.elr.is_empty()).then(|| Revision::of(old.clone())));
+/// Settings changed: an ISR may have become large enough, an unclean election may be allowed.
+pub(super) fn review(draft: &mut Draft) {
+    change_where(draft, |state, id, old| {
+        if !old.has_leader() {
+            return Some(elect_orphan(state, id, Revision::of(old.clone())));
+        }
+        (!old.elr.is_empty()).then(|| Revision::of(old.clone()))
+    });
 }
 
 /// Elects a leader for a partition without one. Members that are not back yet do not hold it up.
-fn elect_orphan(state: &Cluster, next: &mut Partition) {
-    elect(state, next);
-    if next.has_leader() {
-        next.isr.retain(|member| state.is_alive(*member));
+fn elect_orphan(state: &Cluster, id: TopicPartition, revision: Revision) -> Revision {
+    let mut revision = elect(state, id, revision);
+    if revision.next.has_leader() {
+        revision.next.isr.retain(|member| state.is_alive(*member));
     }
+    revision
 }
 
 /// True when the disk of a restarted member has all that was acknowledged: it flushed before anything was acknowledged, or

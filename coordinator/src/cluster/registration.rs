@@ -43,7 +43,7 @@ pub(super) fn register(draft: &mut Draft, request: &RegisterBroker) -> Result<Re
         leadership::restart(draft, &before, request.broker_id, disk);
     }
     if before.broker(request.broker_id).is_some_and(|old| old.topic_defaults != request.topic_defaults) {
-        leadership::review_eligible(draft);
+        leadership::review(draft);
     }
     Ok(Reply::BrokerRegistered { broker_epoch: epoch })
 }

@@ -42,6 +42,15 @@ pub enum Reply {
     },
     /// To AlterPartitions: the partitions as they are now.
     PartitionsAltered(Vec<Result<AlteredPartition, ClusterError>>),
+    /// To ElectLeaders: what became of each partition.
+    LeadersElected(Vec<(TopicPartition, Result<(), ClusterError>)>),
+    /// To BalanceLeaders.
+    LeadersBalanced {
+        /// Leaderships that moved.
+        moved: usize,
+        /// True when more could have moved.
+        is_more_left: bool,
+    },
     /// To ArchiveCommit.
     Archive(ArchiveReply),
 }

@@ -6,6 +6,7 @@ mod answers;
 mod archive;
 mod brokers;
 mod configs;
+mod elections;
 mod eligible;
 mod formats;
 mod random;

@@ -54,6 +54,12 @@ impl Partition {
         Partition { replicas, isr, elr: Vec::new(), leader, leader_epoch: 0, partition_epoch: 0 }
     }
 
+    /// The replica that should lead while it can: the first.
+    #[must_use]
+    pub fn preferred_leader(&self) -> NodeId {
+        self.replicas.first().copied().unwrap_or(NO_LEADER)
+    }
+
     /// True when a broker leads the partition.
     #[must_use]
     pub fn has_leader(&self) -> bool {

@@ -152,4 +152,12 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
         documentation: "Milliseconds after which a segment closes even when it is not full, so that quiet topics reach \
                         the archive too.",
     },
+    SettingSpec {
+        name: "unclean.leader.election.enable",
+        kind: Kind::Bool,
+        default: "false",
+        synonyms: &[ms("unclean.leader.election.enable")],
+        documentation: "Let a replica that may lack acknowledged records lead when no other can. What it lacks is lost; \
+                        without this the partition waits.",
+    },
 ];

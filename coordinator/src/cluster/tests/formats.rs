@@ -164,6 +164,8 @@ fn several() -> Vec<Submission> {
         Command::UnfenceBroker(broker(2, 1)),
         Command::CreateTopics { topics: vec![assigned("pairs", &[&[1, 2]])], validate_only: false },
         Command::ShutDownBroker(broker(1, 0)),
+        Command::ElectLeaders { kind: ElectionKind::Unclean, partitions: None },
+        Command::BalanceLeaders { at_most: 100 },
     ];
     commands.into_iter().map(Submission::from).collect()
 }

@@ -14,6 +14,9 @@ enum Step {
     Unfence { broker: i32 },
     ShutDown { broker: i32 },
     Unregister { broker: i32 },
+    Elect { is_unclean: bool },
+    Balance { at_most: usize },
+    AllowUnclean { name: u8, is_allowed: bool },
     Create { name: u8, id: u8, partitions: i32, replicas: i16, validate_only: bool },
     Delete { name: u8 },
     Grow { name: u8, total: i32 },
@@ -35,6 +38,10 @@ fn step() -> impl Strategy<Value = Step> {
         broker.clone().prop_map(|broker| Step::Unfence { broker }),
         broker.clone().prop_map(|broker| Step::ShutDown { broker }),
         broker.clone().prop_map(|broker| Step::Unregister { broker }),
+        prop::bool::ANY.prop_map(|is_unclean| Step::Elect { is_unclean }),
+        (0..3_usize).prop_map(|at_most| Step::Balance { at_most }),
+        (name.clone(), prop::bool::weighted(0.3))
+            .prop_map(|(name, is_allowed)| Step::AllowUnclean { name, is_allowed }),
         (name.clone(), 0..20_u8, 0..4_i32, 0..4_i16, prop::bool::weighted(0.1)).prop_map(
             |(name, id, partitions, replicas, validate_only)| Step::Create {
                 name,
@@ -87,6 +94,14 @@ fn submission(state: &Cluster, step: Step) -> Submission {
         Step::Unfence { broker } => Command::UnfenceBroker(broker_ref(broker, false)),
         Step::ShutDown { broker } => Command::ShutDownBroker(broker_ref(broker, false)),
         Step::Unregister { broker } => Command::UnregisterBroker { broker_id: broker },
+        Step::Elect { is_unclean } => {
+            let kind = if is_unclean { ElectionKind::Unclean } else { ElectionKind::Preferred };
+            Command::ElectLeaders { kind, partitions: None }
+        }
+        Step::Balance { at_most } => Command::BalanceLeaders { at_most },
+        Step::AllowUnclean { name: n, is_allowed } => {
+            set(&name(n), "unclean.leader.election.enable", is_allowed.to_string())
+        }
         Step::Create { name: n, id: i, partitions, replicas, validate_only } => {
             let topic = NewTopic { id: id(i), ..placed(&name(n), partitions, replicas) };
             Command::CreateTopics { topics: vec![topic], validate_only }
@@ -164,6 +179,9 @@ fn check_partition(state: &Cluster, id: TopicPartition, partition: &Partition) {
         assert!(!is_full || partition.elr.is_empty(), "{id} keeps an ELR: {partition:?}");
     } else {
         assert!(members.iter().all(|broker| !state.is_active(*broker)), "{id} waits in vain: {partition:?}");
+        let may_any_lead = state.is_unclean_election_enabled(id.topic_id, &partition.replicas);
+        let can_any_lead = partition.replicas.iter().any(|broker| state.is_active(*broker));
+        assert!(!(may_any_lead && can_any_lead), "{id} waits for a clean election: {partition:?}");
     }
 }
 
