@@ -1,4 +1,4 @@
-"""Starts a Firn broker for the demo on the default ports, or the next free ones, in a folder of its own."""
+"""Starts Firn brokers for the demos on the default ports, or the next free ones, in folders of their own."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,60 +67,74 @@ class Broker:
         return "\n".join((self.folder / "broker.log").read_text(errors="replace").splitlines()[-15:])
 
 
-def fresh_folder(parent: Path) -> Path:
-    """`parent`/demo, emptied; the next number when a broker of an earlier run still lives there."""
+def fresh_folder(parent: Path, name: str = "demo") -> Path:
+    """`parent`/`name`, emptied; the next number when a broker of an earlier run still lives there."""
     for number in range(1, 100):
-        folder = parent / ("demo" if number == 1 else f"demo-{number}")
-        if not _in_use(folder):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        if not any(_lives(pid_file) for pid_file in folder.glob("**/*.pid")):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             return folder
     raise SystemExit("too many demo brokers are running")
 
 
-def _in_use(folder: Path) -> bool:
-    pid_file = folder / "broker.pid"
-    if not pid_file.exists():
-        return False
+def _lives(pid_file: Path) -> bool:
     command = Path(f"/proc/{pid_file.read_text().strip()}/cmdline")
-    return command.exists() and str(folder).encode() in command.read_bytes()
+    return command.exists() and str(pid_file.parent).encode() in command.read_bytes()
 
 
-def free_port(wanted: int, taken: int | None = None) -> int:
-    """The wanted port or the next one that nobody listens on."""
+def free_port(wanted: int, taken: Sequence[int] = ()) -> int:
+    """The wanted port or the next one that nobody listens on, and that is not taken."""
     for port in range(wanted, wanted + 200):
         with socket.socket() as probe:
-            if port != taken and probe.connect_ex(("127.0.0.1", port)) != 0:
+            if port not in taken and probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port
     raise SystemExit(f"no free port from {wanted} on")
 
 
-def start(firn: Path, folder: Path, settings: dict[str, str]) -> Broker:
-    """Starts the broker and waits until it is ready."""
+def start(firn: Path, folder: Path, settings: Mapping[str, str]) -> Broker:
+    """Starts a broker of its own and waits until it is ready."""
     port = free_port(KAFKA_PORT)
-    admin_port = free_port(ADMIN_PORT, taken=port)
+    admin_port = free_port(ADMIN_PORT, taken=[port])
+    (folder / "archive").mkdir(exist_ok=True)
+    more = ["--object-store", f"file://{folder / 'archive'}", *as_options(settings)]
+    broker = spawn(firn, folder, (port, admin_port), more)
+    await_ready(broker)
+    return broker
+
+
+def as_options(settings: Mapping[str, str]) -> list[str]:
+    """Settings for the command line."""
+    return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+
+
+def spawn(
+    firn: Path, folder: Path, ports: tuple[int, int], more: Sequence[str], env: Mapping[str, str] | None = None
+) -> Broker:
+    """Starts a broker on these ports (Kafka, admin) without waiting for it."""
+    port, admin_port = ports
     args = [
         str(firn), "server", "--data-dir", str(folder / "data"), "--listen", f"127.0.0.1:{port}",
-        "--admin", f"127.0.0.1:{admin_port}", "--object-store", f"file://{folder / 'archive'}",
+        "--admin", f"127.0.0.1:{admin_port}", *more,
     ]  # fmt: skip
-    for name, value in settings.items():
-        args += ["--set", f"{name}={value}"]
-    (folder / "archive").mkdir(exist_ok=True)
     with (folder / "broker.log").open("ab") as log:
         # A session of its own: Ctrl-C in the demo's terminal leaves the broker alone.
         process = subprocess.Popen(
             args, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "NO_COLOR": "1"},
+            env={**os.environ, "NO_COLOR": "1", **(env or {})},
         )  # fmt: skip
     (folder / "broker.pid").write_text(str(process.pid))
-    broker = Broker(firn, folder, port, admin_port, process)
+    return Broker(firn, folder, port, admin_port, process)
+
+
+def await_ready(broker: Broker) -> None:
+    """Waits until the broker serves clients."""
     deadline = time.monotonic() + READY_S
     while not _ready(broker):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
+        if broker.process.poll() is not None or time.monotonic() > deadline:
+            broker.process.kill()
             raise SystemExit(f"the broker did not start:\n{broker.log_tail()}")
         time.sleep(0.05)
-    return broker
 
 
 def _ready(broker: Broker) -> bool:

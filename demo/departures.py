@@ -160,12 +160,12 @@ def check(written: Ledger, read: Ledger, cold: int) -> bool:
 
 def next_commands(broker: brokers.Broker) -> None:
     """What to type next; addresses only where they are not the default."""
-    firn = _shown(broker.firn)
+    firn = shown(broker.firn)
     at = "" if broker.port == brokers.KAFKA_PORT else f" --bootstrap {broker.bootstrap}"
     admin = "" if broker.admin_port == brokers.ADMIN_PORT else f" --admin {broker.admin}"
-    python = _shown(Path(sys.prefix) / "bin" / "python")
-    query = f"SELECT count(*) FROM read_parquet('{_shown(broker.archive)}/**/*.parquet')"
-    screen.step("The broker is still running.", f"pid {broker.process.pid}, log {_shown(broker.folder / 'broker.log')}")
+    python = shown(Path(sys.prefix) / "bin" / "python")
+    query = f"SELECT count(*) FROM read_parquet('{shown(broker.archive)}/**/*.parquet')"
+    screen.step("The broker is still running.", f"pid {broker.process.pid}, log {shown(broker.folder / 'broker.log')}")
     for command, about in [
         (f"{firn} consume {TOPIC} --from-time 2013-07-04T12:00:00Z --max 3{at}", "from a moment in time"),
         (f"kcat -b {broker.bootstrap} -C -t {TOPIC} -p 0 -o 0 -c 3", "any Kafka client will do"),
@@ -177,7 +177,7 @@ def next_commands(broker: brokers.Broker) -> None:
         screen.line(f"{command}  {screen.dim('# ' + about)}")
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """Relative to where the user is, if it lies below."""
     try:
         return str(path.relative_to(Path.cwd()))
@@ -192,7 +192,7 @@ def run(firn: Path, flights: Path, folder: Path, *, once: bool) -> int:
     broker = brokers.start(firn, folder, SETTINGS)
     moved = "" if broker.port == brokers.KAFKA_PORT else f"  (port {brokers.KAFKA_PORT} was taken)"
     screen.line(f"broker  {broker.bootstrap}{moved}    admin  http://{broker.admin}")
-    screen.line(f"data    {_shown(folder / 'data')}    object store  {_shown(broker.archive)}")
+    screen.line(f"data    {shown(folder / 'data')}    object store  {shown(broker.archive)}")
     keep = False
     try:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 2, "log.connection.close": False})

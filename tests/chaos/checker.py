@@ -27,6 +27,10 @@ EXPLAINED = frozenset({
     "_UNKNOWN_PARTITION",
     # Ask again: the partition or the archive is not there yet.
     "NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "BROKER_NOT_AVAILABLE", "KAFKA_STORAGE_ERROR",
+    # Too few replicas are in sync at the moment: try again later.
+    "NOT_ENOUGH_REPLICAS", "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+    # A new leader that does not know yet how far the old one had promised, or of which the client has not heard.
+    "OFFSET_NOT_AVAILABLE", "UNKNOWN_LEADER_EPOCH",
     # A group that moved on without this member, as it must.
     "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_MAX_POLL_EXCEEDED", "_STATE",
     "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "COORDINATOR_LOAD_IN_PROGRESS", "_ASSIGNMENT_LOST",

@@ -67,8 +67,8 @@ class Reader(Client):
         return self._by_time(consumer, topic, partition)
 
     def _seam(self, topic: str, partition: int) -> int | None:
-        """The first offset on the local disk."""
-        host, port = self.args.bootstrap.rsplit(":", 1)
+        """The first offset on the local disk, if the server that was chosen leads the partition."""
+        host, port = self.rng.choice(self.args.bootstrap.split(",")).rsplit(":", 1)
         try:
             with Wire(host, int(port), timeout_s=ASK_S) as wire:
                 answer = requests.list_offset(wire, topic, requests.EARLIEST_LOCAL, partition=partition)

@@ -41,7 +41,8 @@ def told(outcome: Outcome) -> str:
     parts += [f"FAILED: {failure}" for failure in outcome.failures]
     if outcome.duration_s:
         parts.append("every promise was kept" if outcome.good else f"NOT GOOD; the history is in {outcome.folder}")
-        parts.append(f"again: make chaos DURATION={outcome.duration_s:g} SEED={outcome.seed}")
+        cluster = f" CLUSTER={outcome.cluster}" if outcome.cluster else ""
+        parts.append(f"again: make chaos DURATION={outcome.duration_s:g} SEED={outcome.seed}{cluster}")
     return "\n\n".join(parts)
 
 

@@ -6,7 +6,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from chaos.checker import Verdict, check
 from chaos.events import Fault, Topic
 from chaos.fleet import Fleet
 from chaos.history import History, load, now
+from chaos.nodes import ChaosCluster
 from chaos.report import progress, told
 from chaos.schedule import Step, plan
 from chaos.server import ChaosServer
@@ -31,6 +31,8 @@ class Outcome:
     seed: int
     duration_s: float
     folder: Path
+    cluster: int = 0
+    """Nodes of a cluster; 0 for a server alone."""
     injected: Counter[str] = field(default_factory=Counter)
     store_calls: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -45,12 +47,14 @@ class Outcome:
 class Run:
     """One run. Each track of faults has a thread of its own; the history outlives a failure."""
 
-    def __init__(self, seed: int, duration_s: float, folder: Path, say: Callable[[str], None] = print) -> None:
-        self.outcome = Outcome(seed, duration_s, folder)
+    def __init__(
+        self, seed: int, duration_s: float, folder: Path, say: Callable[[str], None] = print, cluster: int = 0
+    ) -> None:
+        self.outcome = Outcome(seed, duration_s, folder, cluster)
         self.folder, self.seed, self.duration_s, self.say = folder, seed, duration_s, say
-        self.server = ChaosServer(folder)
+        self.subject: ChaosServer | ChaosCluster = ChaosCluster(folder, cluster) if cluster else ChaosServer(folder)
         self.history = History(folder / "history", "faults")
-        self.fleet = Fleet(self.server.firn.bootstrap, folder, seed)
+        self.fleet = Fleet(self.subject.bootstrap, folder, seed)
         self._lock = threading.Lock()
         self._failed = threading.Event()
 
@@ -63,27 +67,28 @@ class Run:
         except (AssertionError, TimeoutError, RuntimeError) as error:
             self.outcome.failures.append(str(error))
         finally:
-            self.outcome.failures += [f"the server panicked: {line}" for line in self.server.panics()]
+            self.outcome.failures += [f"the server panicked: {line}" for line in self.subject.panics()]
             self.outcome.failures += self.fleet.failures
-            self.outcome.store_calls.update({fault.value: count for fault, count in self.server.proxy.injected.items()})
+            injected = self.subject.store.proxy.injected
+            self.outcome.store_calls.update({fault.value: count for fault, count in injected.items()})
             self.fleet.close()
-            self.server.close()
+            self.subject.close()
             self.history.close()
         self.outcome.verdict = check(load(self.fleet.history))
         return self.outcome
 
     def _prepare(self) -> None:
-        self.server.firn.start()
-        self.fleet.bootstrap = self.server.firn.bootstrap
+        self.subject.begin()
+        self.fleet.bootstrap = self.subject.bootstrap
         for topic in TOPICS:
-            self.server.firn.create_topic(name=topic.name, partitions=topic.partitions, config=topic.config)
+            self.subject.create_topic(topic)
             self.history.note(Topic(now(), topic.name, topic.partitions, topic.retention_ms, topic.trimmed))
         self.fleet.start()
 
     def _trouble(self) -> None:
         """Injects the schedule's faults, each track on its own thread, until the time is over."""
         begun = now()
-        steps = plan(self.seed, self.duration_s)
+        steps = plan(self.seed, self.duration_s, self.subject.tracks)
         tracks = {step.track: [own for own in steps if own.track == step.track] for step in steps}
         threads = [threading.Thread(target=self._track, args=(begun, own), daemon=True) for own in tracks.values()]
         for thread in threads:
@@ -125,52 +130,38 @@ class Run:
         with self._lock:
             self.outcome.injected[step.fault] += 1
         detail = f"for {step.lasts_s:.1f} s" if step.lasts_s else ""
-        self.history.note(Fault(now(), step.fault, detail))
-        if step.track == "server":
-            self._hit_server(step)
-        elif step.track == "store":
-            self.server.break_store(step.fault)
+        self._note(step.fault, detail)
+        if step.track == "store":
+            self.subject.store.fail(step.fault)
             self._failed.wait(step.lasts_s)
-            self.server.heal_store()
-            self.history.note(Fault(now(), "the store works again"))
-        else:
+            self.subject.store.heal()
+            self._note("the store works again", "")
+        elif step.track == "clients":
             client = self.fleet.chosen("writer" if "writer" in step.fault else "member", victim)
             if step.fault == "pause a member":
                 self.fleet.pause(client, step.lasts_s)
             else:
-                self.history.note(Fault(now(), step.fault, self.fleet.replace(client)))
-
-    def _hit_server(self, step: Step) -> None:
-        if step.fault == "pause":
-            self.server.pause(step.lasts_s)
-            return
-        if step.fault == "terminate":
-            self.server.terminate()
+                self._note(step.fault, self.fleet.replace(client))
         else:
-            self.server.kill()
-        time.sleep(step.lasts_s)
-        if step.fault == "kill twice":
-            # The second one meets the server somewhere in its recovery.
-            self.server.firn.spawn()
-            time.sleep(step.lasts_s)
-            self.server.firn.kill()
-        self.server.start()
-        self.history.note(Fault(now(), f"started after {step.fault}"))
+            self.subject.inject(step, victim, self._note)
+
+    def _note(self, fault: str, detail: str) -> None:
+        self.history.note(Fault(now(), fault, detail))
 
     def _quiet(self) -> None:
         """No more faults: everybody comes to an end, and everything is read, hot and cold, then from the archive alone."""
-        self.history.note(Fault(now(), "no more faults"))
+        self._note("no more faults", "")
         self.say("no more faults: the clients end, then everything is read")
-        self.server.wait_healthy()
+        self.subject.wait_healthy()
         self.fleet.end("writer")
         self.fleet.end("reader", "member", "observer")
         self.fleet.last_reading()
         for topic in (KEPT, TRIMMED, BRIEF):
-            self.server.settle(topic.name)
-        self.server.terminate()
-        self.server.start()
+            self.subject.settle(topic.name)
+        self.subject.terminate()
+        self.subject.start()
         self.fleet.last_reading()
-        self.server.terminate()
+        self.subject.terminate()
 
 
 def main() -> int:
@@ -178,6 +169,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--duration", type=float, default=60, help="seconds of faults")
     parser.add_argument("--seed", type=int, default=None, help="repeats a schedule; drawn if not given")
+    parser.add_argument("--cluster", type=int, default=0, help="nodes of a cluster; a server alone if not given")
     parser.add_argument("--folder", type=Path, default=None, help="where the history and the logs go")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a good run too")
     parser.add_argument("--check", type=Path, default=None, help="judge the history in this folder again, and nothing else")
@@ -189,7 +181,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(1 << 32) if args.seed is None else args.seed
     folder = args.folder or Path(tempfile.mkdtemp(prefix="firn-chaos-"))
     print(f"seed {seed}, {args.duration:g} s of faults, history in {folder / 'history'}", flush=True)
-    outcome = Run(seed, args.duration, folder, lambda line: print(line, flush=True)).run()
+    outcome = Run(seed, args.duration, folder, lambda line: print(line, flush=True), args.cluster).run()
     print(told(outcome), flush=True)
     if outcome.good and not args.keep and args.folder is None:
         shutil.rmtree(folder, ignore_errors=True)

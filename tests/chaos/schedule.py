@@ -1,6 +1,7 @@
-"""What is done to the server, its store and its clients, and when: drawn from a seed, so that a seed repeats it. Pure."""
+"""What is done to the servers, their links, their store and their clients, and when; a seed repeats it. Pure."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 FIRST_S = 2.0
@@ -44,6 +45,30 @@ class Track:
 
 TRACKS = (
     Track(
+        "nodes",
+        (
+            Kind("kill", 6, 0.0, 2.0),
+            Kind("kill twice", 2, 0.0, 0.3),
+            Kind("kill all", 1, 0.0, 0.5),
+            Kind("terminate", 3, 0.0, 1.0),
+            Kind("pause", 3, 0.3, 6.0),
+            Kind("lose a disk", 2, 0.0, 1.0),
+        ),
+        2.0,
+        8.0,
+    ),
+    Track(
+        "links",
+        (
+            Kind("isolate", 3, 0.5, 7.0),
+            Kind("cut one way", 3, 0.5, 7.0),
+            Kind("cut both ways", 3, 0.5, 7.0),
+            Kind("lose packets", 2, 1.0, 6.0),
+        ),
+        2.0,
+        10.0,
+    ),
+    Track(
         "server",
         (
             Kind("kill", 6, 0.0, 0.5),
@@ -83,10 +108,10 @@ TRACKS = (
 )
 
 
-def plan(seed: int, duration_s: float) -> list[Step]:
-    """The faults of a run in order of time. A longer run begins as a shorter one with the same seed."""
+def plan(seed: int, duration_s: float, tracks: Sequence[str]) -> list[Step]:
+    """The faults of these tracks in order of time. A longer run begins as a shorter one with the same seed."""
     steps = []
-    for track in TRACKS:
+    for track in (track for track in TRACKS if track.name in tracks):
         rng = random.Random(f"{seed} {track.name}")
         weights = [kind.weight for kind in track.kinds]
         at_s = FIRST_S

@@ -1,15 +1,15 @@
-"""The server of a run, its store behind the fault proxy, and what is done to them."""
+"""The one server of a run, and what is done to it."""
 
-import signal
-import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+from chaos.schedule import Step
+from chaos.store import ChaosStore
+from chaos.topics import TopicPlan
 from harness.firn import FirnServer
 from harness.process import wait_until
-from harness.proxy import Fault, FaultProxy, Rule, always, data_reads, every, healthy, writes
-from harness.stores import VersityGw
 
 SETTINGS = {
     # The smallest journal, so that it wraps and is freed often.
@@ -23,108 +23,108 @@ SETTINGS = {
     "segment.bytes": "16384",
     "segment.ms": "2000",
 }
-STORE_FAULTS: dict[str, Rule] = {
-    "refuse": always(Fault.REFUSE),
-    "unavailable": always(Fault.UNAVAILABLE),
-    "every second unavailable": every(2, Fault.UNAVAILABLE),
-    "hang": always(Fault.HANG),
-    "slow": always(Fault.SLOW),
-    "error after the write": writes(2, Fault.ERROR_AFTER),
-    "lost answers": every(2, Fault.LOST_ANSWER),
-    "short reads": data_reads(2, Fault.SHORT),
-    "wrong bytes": data_reads(2, Fault.WRONG_BYTES),
-}
 START_S = 60
+Note = Callable[[str, str], None]
+"""Tells the history of a fault: its name and what there is to say of it."""
+
+
+def start_beside(store: ChaosStore, server: FirnServer) -> int:
+    """Starts a server as a supervisor would: a start that a broken store prevents is tried again; how often it was."""
+    deadline = time.monotonic() + START_S
+    given_up = 0
+    while True:
+        process = server.spawn()
+        was_broken = store.broken
+        while time.monotonic() < deadline and process.exit_status is None:
+            if server.ready():
+                return given_up
+            time.sleep(0.02)
+        if process.exit_status is None or not (was_broken or store.broken) or time.monotonic() > deadline:
+            raise AssertionError(f"the server did not start again\n{server.tail()}")
+        given_up += 1
+        time.sleep(0.1)
+
+
+def hit(server: FirnServer, step: Step, start: Callable[[], None]) -> None:
+    """Kills, terminates or pauses a server, and brings it back."""
+    assert server.alive(), f"the server ended by itself\n{server.tail()}"
+    if step.fault == "pause":
+        server.pause()
+        time.sleep(step.lasts_s)
+        server.resume()
+        return
+    if step.fault == "terminate":
+        server.stop(timeout_s=60)  # it has to end well and soon
+    else:
+        server.kill()
+    time.sleep(step.lasts_s)
+    if step.fault == "kill twice":
+        # The second one meets the server somewhere in its recovery.
+        server.spawn()
+        time.sleep(step.lasts_s)
+        server.kill()
+    start()
+
+
+def panics_of(server: FirnServer) -> list[str]:
+    """Lines of a server's log that tell of a panic."""
+    log = server.folder / "server.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return [line for line in lines if "panicked" in line]
 
 
 class ChaosServer:
-    """One Firn server on VersityGW. A supervisor's view: a start that a broken store prevents is tried again."""
+    """One Firn server on a store that may fail."""
+
+    tracks = ("server", "store", "clients")
 
     def __init__(self, folder: Path) -> None:
-        self.gateway = VersityGw(folder / "versitygw")
-        self.proxy = FaultProxy(self.gateway.port, delay_s=0.3)
+        self.store = ChaosStore(folder)
         (folder / "server").mkdir(parents=True, exist_ok=True)
-        self.firn = FirnServer(folder / "server", self.gateway.store(self.proxy.endpoint), SETTINGS)
+        self.firn = FirnServer(folder / "server", self.store.store, SETTINGS)
         self.starts: Counter[str] = Counter()
-        self._store_lock = threading.Lock()
-        self._broken_until = 0.0
-        self._breaking = False
 
     @property
-    def broken(self) -> bool:
-        """Whether the store fails now or did a moment ago."""
-        with self._store_lock:
-            return self._breaking or time.monotonic() < self._broken_until
+    def bootstrap(self) -> str:
+        """Where clients connect."""
+        return self.firn.bootstrap
 
-    def break_store(self, fault: str) -> None:
-        """The store fails like this from now on."""
-        with self._store_lock:
-            self._breaking = True
-        self.proxy.rule = STORE_FAULTS[fault]
+    def begin(self) -> None:
+        """Starts it for the first time."""
+        self.firn.start()
 
-    def heal_store(self) -> None:
-        """The store works again."""
-        self.proxy.rule = healthy
-        with self._store_lock:
-            self._breaking = False
-            # A call that failed in the fault's last moment may still end a start.
-            self._broken_until = time.monotonic() + 5.0
+    def create_topic(self, topic: TopicPlan) -> None:
+        """Makes a topic of the run."""
+        self.firn.create_topic(name=topic.name, partitions=topic.partitions, config=topic.config)
 
     def start(self) -> None:
-        """Starts the server and waits until it is ready."""
-        deadline = time.monotonic() + START_S
-        while True:
-            process = self.firn.spawn()
-            was_broken = self.broken
-            while time.monotonic() < deadline and process.exit_status is None:
-                if self.firn.ready():
-                    self.starts["ready"] += 1
-                    return
-                time.sleep(0.02)
-            if process.exit_status is None or not (was_broken or self.broken) or time.monotonic() > deadline:
-                raise AssertionError(f"the server did not start again\n{self.firn.tail()}")
-            self.starts["given up because of the store"] += 1
-            time.sleep(0.1)
+        """Starts it again and waits until it is ready."""
+        self.starts["given up because of the store"] += start_beside(self.store, self.firn)
+        self.starts["ready"] += 1
 
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.check_alive()
-        self.firn.kill()
+    def inject(self, step: Step, _victim: int, note: Note) -> None:
+        """Does to the server what a step says."""
+        hit(self.firn, step, self.start)
+        note(f"running again after {step.fault}", "")
 
     def terminate(self) -> None:
         """SIGTERM; it has to end well and soon."""
-        self.check_alive()
-        self.firn.stop(timeout_s=60)
-
-    def pause(self, seconds: float) -> None:
-        """SIGSTOP, and SIGCONT later."""
-        self.check_alive()
-        assert self.firn.process is not None
-        self.firn.process.signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        self.firn.process.signal(signal.SIGCONT)
-
-    def check_alive(self) -> None:
-        """Only we may end the server."""
         assert self.firn.alive(), f"the server ended by itself\n{self.firn.tail()}"
+        self.firn.stop(timeout_s=60)
 
     def panics(self) -> list[str]:
         """Lines of the log that tell of a panic."""
-        text = (self.firn.folder / "server.log").read_text(errors="replace")
-        return [line for line in text.splitlines() if "panicked" in line]
+        return panics_of(self.firn)
 
     def settle(self, topic: str, timeout_s: float = 150) -> None:
         """Waits until a topic can only be read from the archive, up to the segment that is still open."""
         self.firn.settle(topic, timeout_s)
 
-    def close(self) -> None:
-        """Ends everything."""
-        if self.firn.process is not None:
-            self.firn.process.signal(signal.SIGCONT)
-        self.firn.close()
-        self.proxy.close()
-        self.gateway.stop()
-
     def wait_healthy(self) -> None:
         """Waits until it answers."""
         wait_until("the server to be ready", self.firn.ready, 60)
+
+    def close(self) -> None:
+        """Ends everything."""
+        self.firn.close()
+        self.store.close()

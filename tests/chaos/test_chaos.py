@@ -15,11 +15,13 @@ SECONDS = float(os.environ.get("FIRN_CHAOS_SECONDS") or 60)
 SEED = int(os.environ.get("FIRN_SEED") or random.SystemRandom().randrange(1 << 32))
 
 
-@pytest.mark.skipif(os.environ.get("FIRN_PEER") == "kafka", reason="about both tiers of Firn")
-@pytest.mark.timeout(1200)
-def test_clients_see_every_promise_kept_under_faults() -> None:
+pytestmark = pytest.mark.skipif(os.environ.get("FIRN_PEER") == "kafka", reason="about both tiers of Firn")
+
+
+def run_and_judge(seconds: float, cluster: int) -> None:
+    """A run in a folder that is kept when a promise was broken."""
     folder = Path(tempfile.mkdtemp(prefix="firn-chaos-"))
-    outcome = Run(SEED, SECONDS, folder).run()
+    outcome = Run(SEED, seconds, folder, cluster=cluster).run()
     print(told(outcome))
     assert outcome.good, f"a promise was broken, the history is in {folder}"
     assert outcome.verdict is not None
@@ -27,3 +29,8 @@ def test_clients_see_every_promise_kept_under_faults() -> None:
     for what in ("records acknowledged", "rows read", "readings in groups", "commits acknowledged", "deletions of records"):
         assert checked[what] > 0, f"nothing was checked of: {what}"
     shutil.rmtree(folder)
+
+
+@pytest.mark.timeout(1200)
+def test_clients_see_every_promise_kept_under_faults() -> None:
+    run_and_judge(SECONDS, cluster=0)

@@ -4,16 +4,15 @@ Waiting always goes by what a living node answers to a client (Metadata, ListOff
 """
 
 import abc
-import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from confluent_kafka.admin import AdminClient
-from kafka.protocol.metadata import MetadataRequest
+from kafka.protocol.metadata import FindCoordinatorRequest, MetadataRequest
 
 from harness import requests
 from harness.broker import Broker, Tier, unique
@@ -253,6 +252,19 @@ class Cluster(Generic[AnyNode]):
 
         return wait_until(f"a leader of {topic}-{partition}", agreed, timeout_s, 0.01)
 
+    def coordinator(self, group: str, *, unlike: Node | None = None) -> AnyNode:
+        """Waits until a group has a coordinator, other than `unlike`, by what a living node tells."""
+
+        def found() -> AnyNode | None:
+            node = next(node for node in self.living if node is not unlike)
+            with Wire(node.host, node.port) as wire:
+                answer = wire.ask(FindCoordinatorRequest[4](key_type=0, coordinator_keys=[group]))
+            (one,) = answer.coordinators
+            told = self.nodes.get(one.node_id) if one.error_code == requests.NONE else None
+            return None if told is unlike else told
+
+        return wait_until(f"a coordinator of group {group}", found)
+
     def end_offset(self, topic: str, partition: int = 0) -> int:
         """The high watermark as the leader tells it, once it tells one."""
 
@@ -302,9 +314,3 @@ def joining_node(
     node.membership = ["--join", host.internal]
     cluster.nodes[node_id] = node
     return node
-
-
-def status(node: FirnServer, topic: str) -> dict[int, dict[str, Any]]:
-    """The rows of one node's `/v1/archive/status` about a topic, by partition."""
-    rows = json.loads(node.http("/v1/archive/status"))["partitions"]
-    return {row["partition"]: row for row in rows if row["topic"] == topic}

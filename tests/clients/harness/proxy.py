@@ -49,13 +49,14 @@ _BUFFERED_ANSWERS = {
 
 @dataclass
 class FaultProxy:
-    """Listens on loopback and forwards to `upstream_port` there, by the rule of the moment."""
+    """Listens on `host` and forwards to `upstream_port` on loopback, by the rule of the moment."""
 
     upstream_port: int
     rule: Rule = healthy
     delay_s: float = 3.0
     """How late SLOW and LATENCY are."""
     port: int = field(default_factory=free_port)
+    host: str = "127.0.0.1"
     seen: int = 0
     injected: dict[Fault, int] = field(default_factory=dict)
     requests: deque[Request] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
@@ -76,7 +77,7 @@ class FaultProxy:
     @property
     def endpoint(self) -> str:
         """Its base URL."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @contextlib.contextmanager
     def failing(self, rule: Rule) -> Iterator[Rule]:
@@ -94,7 +95,7 @@ class FaultProxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_server(self._guarded(self._serve), "127.0.0.1", self.port))
+        self._loop.run_until_complete(asyncio.start_server(self._guarded(self._serve), self.host, self.port))
         self._started.set()
         self._loop.run_forever()
         for task in asyncio.all_tasks(self._loop):
