@@ -37,6 +37,7 @@ mod layers;
 mod leadership;
 mod on_request;
 mod placement;
+mod reassignment;
 mod record;
 mod registration;
 mod reply;
@@ -48,7 +49,7 @@ pub use answers::REMEMBERED_ANSWERS;
 pub use broker::{Broker, Listener};
 pub use command::{
     ArchiveCommit, BrokerRef, Command, CommandId, ConfigChange, ConfigEdit, ConfigOp, ConfigOpKind, ConfigResource,
-    ElectionKind, IsrChange, Layout, MorePartitions, NewTopic, RegisterBroker, Submission, TopicRef,
+    ElectionKind, IsrChange, Layout, MorePartitions, NewTopic, Reassignment, RegisterBroker, Submission, TopicRef,
 };
 pub use error::ClusterError;
 pub use record::Record;
@@ -222,6 +223,11 @@ impl Cluster {
     /// All partitions, in the order of topic id and index.
     pub fn partitions(&self) -> impl DoubleEndedIterator<Item = (TopicPartition, &Partition)> {
         self.partitions.iter().map(|(id, partition)| (*id, partition.as_ref()))
+    }
+
+    /// The partitions whose replicas change.
+    pub fn reassignments(&self) -> impl DoubleEndedIterator<Item = (TopicPartition, &Partition)> {
+        self.partitions().filter(|(_, partition)| partition.is_reassigning())
     }
 
     /// A partition's entry in the archive ledger, also while its topic is deleted but not purged.

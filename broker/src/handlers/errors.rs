@@ -58,6 +58,7 @@ impl From<ClusterError> for Refusal {
             E::ElectionNotNeeded { .. } => ErrorCode::ElectionNotNeeded,
             E::PreferredLeaderNotAvailable { .. } => ErrorCode::PreferredLeaderNotAvailable,
             E::EligibleLeadersNotAvailable { .. } => ErrorCode::EligibleLeadersNotAvailable,
+            E::NoReassignment { .. } => ErrorCode::NoReassignmentInProgress,
             E::InvalidPointer { .. } => ErrorCode::UnknownServerError,
         };
         Refusal::new(code, error.to_string())

@@ -119,6 +119,14 @@ pub enum Command {
         /// Leaderships to move at once.
         at_most: usize,
     },
+    /// Moves partitions to other brokers, each for itself (KIP-455). A new reassignment replaces one that is under way.
+    AlterReassignments {
+        /// Which, and where to.
+        changes: Vec<Reassignment>,
+        /// Refuse changes of the number of replicas.
+        #[serde(default)]
+        keep_replication_factor: bool,
+    },
     /// Moves a partition's manifest pointer (D7).
     ArchiveCommit(ArchiveCommit),
     /// Nothing of a deleted topic is left in the archive.
@@ -286,6 +294,16 @@ pub struct IsrChange {
     /// The wanted ISR, each member with the broker epoch that its last fetch carried (KIP-903): a member that has
     /// registered anew since may have lost what it had. An epoch of −1, "not known", is taken for present members only.
     pub isr: Vec<BrokerRef>,
+}
+
+/// Where a partition shall be kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reassignment {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// Its replicas, the preferred leader first; none: the reassignment under way is cancelled.
+    #[serde(default)]
+    pub replicas: Option<Vec<NodeId>>,
 }
 
 /// How a leader is chosen on request.

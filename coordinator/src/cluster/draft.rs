@@ -6,7 +6,7 @@
 use model::{TimestampMs, TopicPartition};
 
 use super::{Cluster, ClusterError, Command, CommandId, Decision, METADATA_VERSION, PRODUCER_ID_BLOCK, Partition};
-use super::{Record, Reply, archive, configs, isr, on_request, registration, topics};
+use super::{Record, Reply, archive, configs, isr, on_request, reassignment, registration, topics};
 
 /// See the module's page.
 pub(super) struct Draft {
@@ -88,6 +88,10 @@ impl Draft {
                 Ok(Reply::LeadersElected(on_request::elect_leaders(self, *kind, partitions.as_deref())))
             }
             Command::BalanceLeaders { at_most } => Ok(on_request::balance(self, *at_most)),
+            Command::AlterReassignments { changes, keep_replication_factor } => {
+                let outcomes = changes.iter().map(|change| reassignment::alter(self, change, *keep_replication_factor));
+                Ok(Reply::ReassignmentsAltered(outcomes.collect()))
+            }
             Command::ArchiveCommit(commit) => Ok(Reply::Archive(archive::commit(self, commit)?)),
             Command::ArchivePurged { topic_id } => archive::purged(self, *topic_id),
         }

@@ -74,11 +74,14 @@ pub(super) fn first_active(state: &Cluster, replicas: &[NodeId], members: &[Node
     replicas.iter().copied().find(|id| members.contains(id) && state.is_active(*id))
 }
 
-/// The partition after a change, with its ELR and its epochs; none when nothing changes.
+/// The partition after a change, with its ELR and its epochs; none when nothing changes. A new term also begins when a
+/// replica is taken away: whatever it still does is of an old one.
 pub(super) fn revise(state: &Cluster, id: TopicPartition, old: &Partition, revision: Revision) -> Option<Partition> {
     let Revision { mut next, eligible, is_new_term } = revision;
+    complete_reassignment(state, &mut next);
     next.elr = eligible_after(state, id, old, (&next, eligible));
-    let is_new_term = is_new_term || next.leader != old.leader;
+    let is_smaller = old.replicas.iter().any(|id| !next.replicas.contains(id));
+    let is_new_term = is_new_term || is_smaller || next.leader != old.leader;
     next.leader_epoch = old.leader_epoch.saturating_add(i32::from(is_new_term));
     next.partition_epoch = old.partition_epoch;
     if next == *old {
@@ -86,6 +89,22 @@ pub(super) fn revise(state: &Cluster, id: TopicPartition, old: &Partition, revis
     }
     next.partition_epoch = old.partition_epoch.saturating_add(1);
     Some(next)
+}
+
+/// Ends a reassignment once its whole target is in sync; the leader moves if it is not part of that.
+fn complete_reassignment(state: &Cluster, next: &mut Partition) {
+    let target = next.target_replicas();
+    if !next.is_reassigning() || !next.has_leader() || !target.iter().all(|id| next.isr.contains(id)) {
+        return;
+    }
+    if !target.contains(&next.leader) {
+        let Some(leader) = first_active(state, &target, &target) else { return };
+        next.leader = leader;
+    }
+    next.isr.retain(|id| target.contains(id));
+    next.replicas = target;
+    next.adding.clear();
+    next.removing.clear();
 }
 
 /// Applies `change` to all partitions; it says none where it has nothing to do.

@@ -206,6 +206,12 @@ pub enum ClusterError {
         /// Which partition.
         partition: TopicPartition,
     },
+    /// Kafka: NO_REASSIGNMENT_IN_PROGRESS.
+    #[error("partition {partition} is not being reassigned")]
+    NoReassignment {
+        /// Which partition.
+        partition: TopicPartition,
+    },
     /// A manifest pointer that breaks the ledger's invariants: a bug of the committer.
     #[error(
         "the manifest pointer for {partition} is impossible (log start {log_start}, archived end {archived_end}): {reason}"

@@ -51,6 +51,8 @@ pub enum Reply {
         /// True when more could have moved.
         is_more_left: bool,
     },
+    /// To AlterReassignments.
+    ReassignmentsAltered(Vec<Result<(), ClusterError>>),
     /// To ArchiveCommit.
     Archive(ArchiveReply),
 }

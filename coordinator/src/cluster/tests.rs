@@ -10,6 +10,7 @@ mod elections;
 mod eligible;
 mod formats;
 mod random;
+mod reassignments;
 mod replication;
 mod shutdown;
 mod topics;

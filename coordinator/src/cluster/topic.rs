@@ -26,11 +26,12 @@ pub struct Topic {
 
 /// Who keeps a partition, and who leads it.
 ///
-/// Invariants: `isr ⊆ replicas`, `elr ⊆ replicas`, `isr ∩ elr = ∅`, none names a broker twice; `leader ∈ isr` or
-/// [`NO_LEADER`]; both epochs only grow. The ISR is empty only where the last member lost its disk.
+/// Invariants: `isr ⊆ replicas`, `elr ⊆ replicas`, `isr ∩ elr = ∅`, `adding` and `removing` are in `replicas` and share
+/// nothing, none names a broker twice; `leader ∈ isr` or [`NO_LEADER`]; both epochs only grow. The ISR is empty only where the last member lost its disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
-    /// The brokers that keep the partition, the preferred leader first.
+    /// The brokers that keep the partition, the preferred leader first; during a reassignment its target, then those that
+    /// it removes.
     pub replicas: Vec<NodeId>,
     /// Those of them that have everything that was acknowledged. A member that has just restarted may be fenced: the leader
     /// takes it out, or waits for it. Without a leader, these are the members that the last one had.
@@ -39,6 +40,12 @@ pub struct Partition {
     /// small for the high watermark to move (KIP-966). Each may lead when no member of the ISR can.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elr: Vec<NodeId>,
+    /// Those that a reassignment adds (KIP-455): they are replicas for good once all of the target are in sync.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adding: Vec<NodeId>,
+    /// Those that a reassignment removes then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removing: Vec<NodeId>,
     /// The broker that takes writes, or [`NO_LEADER`].
     pub leader: NodeId,
     /// Counts the leaderships: a higher one fences all lower ones.
@@ -51,7 +58,28 @@ impl Partition {
     /// A partition in its first term.
     #[must_use]
     pub fn new(replicas: Vec<NodeId>, isr: Vec<NodeId>, leader: NodeId) -> Self {
-        Partition { replicas, isr, elr: Vec::new(), leader, leader_epoch: 0, partition_epoch: 0 }
+        Partition {
+            replicas,
+            isr,
+            elr: Vec::new(),
+            adding: Vec::new(),
+            removing: Vec::new(),
+            leader,
+            leader_epoch: 0,
+            partition_epoch: 0,
+        }
+    }
+
+    /// True while its replicas change.
+    #[must_use]
+    pub fn is_reassigning(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+
+    /// The replicas that it shall have: those that it has, unless it is being reassigned.
+    #[must_use]
+    pub fn target_replicas(&self) -> Vec<NodeId> {
+        self.replicas.iter().copied().filter(|id| !self.removing.contains(id)).collect()
     }
 
     /// The replica that should lead while it can: the first.

@@ -96,7 +96,7 @@ fn grow(draft: &mut Draft, more: &MorePartitions) -> Result<(), ClusterError> {
     }
     let partitions = more.total - first;
     let of_first = draft.state.partition(TopicPartition { topic_id, partition: 0 });
-    let replicas = of_first.map_or(1, |partition| partition.replicas.len());
+    let replicas = of_first.map_or(1, |partition| partition.target_replicas().len());
     let assignment = match &more.assignment {
         Some(assignment) if usize::try_from(partitions) != Ok(assignment.len()) => {
             return Err(ClusterError::InvalidReplicaAssignment {

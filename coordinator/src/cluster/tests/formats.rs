@@ -147,6 +147,8 @@ fn alone() -> Vec<Submission> {
 
 fn several() -> Vec<Submission> {
     let broker = |broker_id, broker_epoch| BrokerRef { broker_id, broker_epoch };
+    let partition = TopicPartition { topic_id: topic_id("pairs"), partition: 0 };
+    let onto = |replicas| Reassignment { partition, replicas };
     let register = |id, process: u8| {
         Command::RegisterBroker(RegisterBroker {
             internal: format!("host-{id}:9093"),
@@ -161,11 +163,15 @@ fn several() -> Vec<Submission> {
         register(1, 1),
         Command::UnfenceBroker(broker(1, 0)),
         register(2, 2),
+        register(3, 3),
         Command::UnfenceBroker(broker(2, 1)),
         Command::CreateTopics { topics: vec![assigned("pairs", &[&[1, 2]])], validate_only: false },
         Command::ShutDownBroker(broker(1, 0)),
         Command::ElectLeaders { kind: ElectionKind::Unclean, partitions: None },
         Command::BalanceLeaders { at_most: 100 },
+        Command::AlterReassignments { changes: vec![onto(Some(vec![2, 3]))], keep_replication_factor: true },
+        Command::AlterReassignments { changes: vec![onto(None)], keep_replication_factor: false },
+        Command::AlterReassignments { changes: vec![onto(Some(vec![3, 1]))], keep_replication_factor: false },
     ];
     commands.into_iter().map(Submission::from).collect()
 }

@@ -15,6 +15,7 @@ enum Step {
     ShutDown { broker: i32 },
     Unregister { broker: i32 },
     Elect { is_unclean: bool },
+    Reassign { name: u8, replicas: Option<Vec<i32>>, keep_replication_factor: bool },
     Balance { at_most: usize },
     AllowUnclean { name: u8, is_allowed: bool },
     Create { name: u8, id: u8, partitions: i32, replicas: i16, validate_only: bool },
@@ -39,6 +40,9 @@ fn step() -> impl Strategy<Value = Step> {
         broker.clone().prop_map(|broker| Step::ShutDown { broker }),
         broker.clone().prop_map(|broker| Step::Unregister { broker }),
         prop::bool::ANY.prop_map(|is_unclean| Step::Elect { is_unclean }),
+        (name.clone(), prop::option::weighted(0.8, prop::collection::vec(1..5_i32, 0..4)), prop::bool::ANY).prop_map(
+            |(name, replicas, keep_replication_factor)| Step::Reassign { name, replicas, keep_replication_factor }
+        ),
         (0..3_usize).prop_map(|at_most| Step::Balance { at_most }),
         (name.clone(), prop::bool::weighted(0.3))
             .prop_map(|(name, is_allowed)| Step::AllowUnclean { name, is_allowed }),
@@ -97,6 +101,11 @@ fn submission(state: &Cluster, step: Step) -> Submission {
         Step::Elect { is_unclean } => {
             let kind = if is_unclean { ElectionKind::Unclean } else { ElectionKind::Preferred };
             Command::ElectLeaders { kind, partitions: None }
+        }
+        Step::Reassign { name: n, replicas, keep_replication_factor } => {
+            let partition = TopicPartition { topic_id: topic_of(&name(n)), partition: 0 };
+            let changes = vec![Reassignment { partition, replicas }];
+            Command::AlterReassignments { changes, keep_replication_factor }
         }
         Step::Balance { at_most } => Command::BalanceLeaders { at_most },
         Step::AllowUnclean { name: n, is_allowed } => {
@@ -173,7 +182,15 @@ fn check_partition(state: &Cluster, id: TopicPartition, partition: &Partition) {
     let distinct: BTreeSet<NodeId> = members.iter().copied().collect();
     assert_eq!(distinct.len(), members.len(), "{id} has a member twice: {partition:?}");
     assert!(members.iter().all(|broker| partition.replicas.contains(broker)), "{id} {partition:?}");
+    let moving: BTreeSet<&NodeId> = partition.adding.iter().chain(&partition.removing).collect();
+    assert_eq!(moving.len(), partition.adding.len() + partition.removing.len(), "{id} {partition:?}");
+    assert!(moving.iter().all(|broker| partition.replicas.contains(broker)), "{id} {partition:?}");
+    let target = partition.target_replicas();
+    assert!(partition.replicas.starts_with(&target) && !target.is_empty(), "{id} {partition:?}");
     if partition.has_leader() {
+        let is_done = partition.is_reassigning() && target.iter().all(|broker| state.is_active(*broker));
+        let is_in_sync = target.iter().all(|broker| partition.isr.contains(broker));
+        assert!(!(is_done && is_in_sync), "{id} has moved and does not know: {partition:?}");
         assert!(partition.isr.contains(&partition.leader) && state.is_alive(partition.leader), "{id} {partition:?}");
         let is_full = partition.isr.len() >= state.min_insync_replicas(id);
         assert!(!is_full || partition.elr.is_empty(), "{id} keeps an ELR: {partition:?}");

@@ -1,4 +1,4 @@
-//! Three brokers that replicate a partition under what the cluster decides: whoever leads has all that was acknowledged.
+//! Four brokers of which some replicate a partition under what the cluster decides: whoever leads has all that was acknowledged.
 //!
 //! A model of the protocol, not of its code: a log is a list of numbers, a fetch cuts the follower to what it shares with
 //! the leader and copies the rest, the high watermark is what every member of the ISR has confirmed. Brokers act on images of
@@ -11,20 +11,28 @@ use proptest::prelude::*;
 use super::*;
 
 /// Number of the brokers, from 1.
-const BROKERS: i32 = 3;
+const BROKERS: i32 = 4;
 
 #[derive(Debug, Clone)]
 enum Step {
     Kill(NodeId),
-    Start { broker: NodeId, is_disk_lost: bool },
+    Start {
+        broker: NodeId,
+        is_disk_lost: bool,
+    },
     Fence(NodeId),
     Unfence(NodeId),
     ShutDown(NodeId),
     Observe(NodeId),
     Produce(NodeId),
     Fetch(NodeId),
-    Alter { broker: NodeId, wanted: Vec<NodeId> },
+    Alter {
+        broker: NodeId,
+        wanted: Vec<NodeId>,
+    },
     SetMin(i32),
+    /// None: cancels.
+    Reassign(Option<Vec<NodeId>>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -42,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (broker, prop::collection::vec(1..=BROKERS, 0..3))
             .prop_map(|(broker, wanted)| Step::Alter { broker, wanted }),
         1 => (1..=2_i32).prop_map(Step::SetMin),
+        2 => prop::option::weighted(0.7, prop::collection::vec(1..=BROKERS, 1..4)).prop_map(Step::Reassign),
     ]
 }
 
@@ -109,6 +118,10 @@ impl World {
             Step::Fetch(broker) if self.nodes[&broker].is_running => self.fetch(broker),
             Step::Alter { broker, wanted } if self.leads(broker) => self.alter(broker, &wanted),
             Step::SetMin(value) => self.set_min(value),
+            Step::Reassign(replicas) => {
+                let changes = vec![Reassignment { partition: self.id, replicas }];
+                self.scene.run(Command::AlterReassignments { changes, keep_replication_factor: false });
+            }
             _ => {}
         }
         let leader = self.scene.partition("t", 0).leader;
@@ -119,6 +132,8 @@ impl World {
     }
 
     fn start(&mut self, broker: NodeId, is_disk_lost: bool) {
+        // The only replica goes on with what it finds: that is not what is asked here.
+        let is_disk_lost = is_disk_lost && self.scene.partition("t", 0).replicas.len() > 1;
         let old = &self.nodes[&broker];
         let (disk, log) = if is_disk_lost { (old.disk + 1, Vec::new()) } else { (old.disk, old.log.clone()) };
         let process = old.process + 1;
