@@ -12,9 +12,11 @@ use model::NodeId;
 use model::settings::{InvalidSetting, SettingsMap};
 
 pub mod layers;
+mod members;
 pub mod settings;
 pub mod table;
 
+pub use members::{Member, MemberList};
 pub use settings::{BrokerSettings, ConfigSource, Settings};
 pub use table::BROKER_SETTINGS;
 
@@ -64,6 +66,14 @@ pub struct Config {
     pub advertise: Option<HostPort>,
     /// Where metrics, health and the admin API are served.
     pub admin: HostPort,
+    /// Where other nodes of the cluster connect to; see [`Config::internal_address`] for the default.
+    pub internal: Option<HostPort>,
+    /// Where this node stands: replicas of a partition are spread over racks.
+    pub rack: Option<String>,
+    /// The first voters of the cluster, this node among them, by their internal listeners. Empty: see `join`.
+    pub peers: MemberList,
+    /// Internal listener of any node of a cluster that this node shall join. None, and no peers: a cluster of one.
+    pub join: Option<HostPort>,
     /// Where the archive lives, as a URL; a folder inside `data_dir` when not given.
     pub object_store: Option<String>,
     /// Broker settings and topic defaults.
@@ -80,6 +90,10 @@ impl Default for Config {
             listen: local(9092),
             advertise: None,
             admin: local(9644),
+            internal: None,
+            rack: None,
+            peers: MemberList::default(),
+            join: None,
             object_store: None,
             settings: Settings::default(),
         }
@@ -92,6 +106,12 @@ pub enum ConfigError {
     /// Not `HOST:PORT`.
     #[error("{0:?} is not an address, expected HOST:PORT, for example 127.0.0.1:9092")]
     Address(String),
+    /// Not a list of nodes.
+    #[error("{0:?} is not a list of nodes, expected ID@HOST:PORT,ID@HOST:PORT,… without an id twice")]
+    Members(String),
+    /// Options that exclude each other.
+    #[error("{0}")]
+    Contradiction(String),
     /// Not `NAME=VALUE`.
     #[error("{0:?} is not a setting, expected NAME=VALUE, for example segment.bytes=1048576")]
     Assignment(String),
@@ -147,6 +167,14 @@ pub struct Overrides {
     pub advertise: Option<HostPort>,
     /// See [`Config::admin`].
     pub admin: Option<HostPort>,
+    /// See [`Config::internal`].
+    pub internal: Option<HostPort>,
+    /// See [`Config::rack`].
+    pub rack: Option<String>,
+    /// See [`Config::peers`].
+    pub peers: Option<MemberList>,
+    /// See [`Config::join`].
+    pub join: Option<HostPort>,
     /// See [`Config::object_store`].
     pub object_store: Option<String>,
     /// Settings by the name that the source uses.
@@ -154,7 +182,19 @@ pub struct Overrides {
 }
 
 /// Top-level keys of the file, next to the table `[settings]`.
-const FILE_KEYS: [&str; 7] = ["node-id", "data-dir", "listen", "advertise", "admin", "object-store", "settings"];
+const FILE_KEYS: [&str; 11] = [
+    "node-id",
+    "data-dir",
+    "listen",
+    "advertise",
+    "admin",
+    "internal",
+    "rack",
+    "peers",
+    "join",
+    "object-store",
+    "settings",
+];
 
 impl Overrides {
     /// Reads a TOML file: the keys of the command line without dashes in front, and a table `[settings]`.
@@ -195,6 +235,10 @@ impl Overrides {
             "listen" => self.listen = Some(text.parse()?),
             "advertise" => self.advertise = Some(text.parse()?),
             "admin" => self.admin = Some(text.parse()?),
+            "internal" => self.internal = Some(text.parse()?),
+            "rack" => self.rack = Some(text),
+            "peers" => self.peers = Some(text.parse()?),
+            "join" => self.join = Some(text.parse()?),
             "object-store" => self.object_store = Some(text),
             _ => {
                 let nearest = model::settings::nearest(key, FILE_KEYS.into_iter()).map(str::to_owned);
@@ -258,11 +302,40 @@ impl Config {
             config.listen = source.listen.unwrap_or(config.listen);
             config.advertise = source.advertise.or(config.advertise);
             config.admin = source.admin.unwrap_or(config.admin);
+            config.internal = source.internal.or(config.internal);
+            config.rack = source.rack.or(config.rack);
+            config.peers = source.peers.unwrap_or(config.peers);
+            config.join = source.join.or(config.join);
             config.object_store = source.object_store.or(config.object_store);
             settings.extend(source.settings);
         }
         config.settings = Settings::resolve(&settings)?;
+        config.check_membership()?;
         Ok(config)
+    }
+
+    /// Where the internal listener listens: as given, else this node's own entry among the peers, else the host of `listen`
+    /// and the port after its own.
+    #[must_use]
+    pub fn internal_address(&self) -> HostPort {
+        let own = || self.peers.get(self.node_id).cloned();
+        self.internal.clone().or_else(own).unwrap_or_else(|| HostPort {
+            host: self.listen.host.clone(),
+            // Port 0 lets the system choose, here as there.
+            port: if self.listen.port == 0 { 0 } else { self.listen.port.wrapping_add(1) },
+        })
+    }
+
+    fn check_membership(&self) -> Result<(), ConfigError> {
+        let contradiction = |reason: String| Err(ConfigError::Contradiction(reason));
+        if self.join.is_some() && !self.peers.is_empty() {
+            return contradiction("a node starts with its peers or joins a cluster: give peers or join".to_owned());
+        }
+        if !self.peers.is_empty() && self.peers.get(self.node_id).is_none() {
+            let (id, peers) = (self.node_id, &self.peers);
+            return contradiction(format!("node {id} is not among the peers {peers}: add it, or let the node join"));
+        }
+        Ok(())
     }
 
     /// The archive's URL: the one that was given, or the folder `archive` in the data folder.

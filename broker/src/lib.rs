@@ -4,6 +4,7 @@
 //! client ─▶ net ─▶ handlers ─▶ partition ─▶ hot tier, cold tier
 //!                     │  └───▶ groups ────▶ partition of __consumer_offsets
 //!                     └──────▶ metadata ──▶ Raft log
+//! other nodes ─▶ internal ─▶ metadata
 //! archiver ─▶ partition/archive ─▶ cold tier, metadata (the ledger)
 //! ```
 
@@ -13,6 +14,7 @@ pub mod server;
 mod broker;
 mod groups;
 mod handlers;
+mod internal;
 pub mod metadata;
 mod net;
 mod partition;

@@ -5,34 +5,43 @@
 //! entry is durable and applied, so that it survives SIGKILL and power cuts, and its effect is in the image by then.
 //! A command is applied once, however often the log is asked to take it.
 //!
-//! Rooms, from the command down: `proposer` (decides, in batches), `entry` (what stands in the log), `machine` (applies it),
-//! `log` and `writer` (keep it), `disk` (the file's layout) on `backend` (a disk that may be full), `image` (what readers
-//! see), `quorum` (who leads and votes), `network` (other nodes: none yet).
+//! Rooms, from the command down: `proposer` (batches, tried until they are answered), `settling` (decided here, or by the node
+//! that leads the log), `entry` (what stands in the log), `machine` (applies it), `log` and `writer` (keep it), `disk` (the
+//! file's layout) on `backend` (a disk that may be full), `image` (what readers see), `quorum` (who leads and votes).
+//! Other nodes: `peers` (where they are), `network` (asks them for Raft), `rpc` (answers them), `formation` (how a cluster
+//! comes about), `entering` (how a node becomes part of it at start).
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use coordinator::cluster::{BrokerRef, Command, Listener, METADATA_VERSION, RegisterBroker, Reply};
+use coordinator::cluster::{BrokerRef, Command, Listener, Reply};
+use model::settings::SettingsMap;
 use model::{NodeId, TimestampMs, TopicId};
-use openraft::{BasicNode, Config, SnapshotPolicy};
+use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::config::{HostPort, MemberList};
+
 mod backend;
 mod disk;
+mod entering;
 mod entry;
 mod error;
+mod formation;
 mod image;
 mod log;
 mod machine;
 mod network;
+mod peers;
 mod proposer;
 mod quorum;
+pub(crate) mod rpc;
+mod settling;
 mod writer;
 
 pub use error::{MetadataError, SubmitError};
@@ -44,8 +53,10 @@ use entry::Raft;
 use image::Images;
 use log::LogStore;
 use machine::{Disk, StateMachine};
-use network::NoPeers;
-use proposer::{Identity, Log, Proposer};
+use network::Network;
+use peers::Peers;
+use proposer::{Identity, Proposer};
+use settling::Log;
 use writer::Writer;
 
 /// Where the time comes from: ms since the Unix epoch.
@@ -57,8 +68,8 @@ pub const SUBMIT_DEADLINE: Duration = Duration::from_secs(10);
 pub const SNAPSHOT_EVERY: u64 = 2_000;
 /// Log entries that stay behind a snapshot: a node that is a little behind needs no snapshot.
 const KEPT_BEHIND_SNAPSHOT: u64 = 20;
-/// How long the log may take to become ready at start.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a snapshot may be on its way to another node, in ms.
+const SNAPSHOT_WITHIN_MS: u64 = 60_000;
 /// How long closing may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -75,8 +86,23 @@ pub struct MetadataConfig {
     pub listeners: Vec<Listener>,
     /// Where this broker stands.
     pub rack: Option<String>,
+    /// The defaults for topic settings that this broker's configuration states.
+    pub topic_defaults: SettingsMap,
     /// Log entries between two snapshots, at least 1; usually [`SNAPSHOT_EVERY`].
     pub snapshot_every: u64,
+    /// Where this node comes from, if its data directory is new, and where it is reached.
+    pub place: Place,
+}
+
+/// A node's place among others.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    /// Where other nodes reach this one's internal listener, as `HOST:PORT`.
+    pub internal: String,
+    /// The first voters of the cluster, this node among them; none for a cluster of one, and for a node that joins.
+    pub peers: MemberList,
+    /// A node of the cluster to join.
+    pub join: Option<HostPort>,
 }
 
 /// The cluster's metadata on this broker. Copies share it.
@@ -87,28 +113,49 @@ pub struct Metadata {
 
 struct Inner {
     raft: Raft,
+    raft_id: u64,
     images: Arc<Images>,
+    peers: Arc<Peers>,
     proposer: Mutex<Option<Proposer>>,
     writer: Writer,
     writer_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     identity: Arc<Identity>,
     incarnation: Uuid,
     rack: Option<String>,
+    topic_defaults: SettingsMap,
+    listeners: Vec<Listener>,
+    place: Place,
+    cluster_id_if_new: Option<String>,
+    /// Last entry in the log when it was opened.
+    last_at_start: Option<u64>,
+    /// Raft's questions are answered.
+    is_admitted: AtomicBool,
+    /// This node had a vote before it lost its disk.
+    wants_vote: AtomicBool,
 }
 
 impl Metadata {
-    /// Opens the metadata, or makes a new cluster of one node, and registers this broker.
-    ///
-    /// Every start is a new process of the broker: it gets a new broker epoch, and the partitions that it leads a new
-    /// leader epoch (see `coordinator::cluster`).
+    /// Opens the metadata, becomes part of the cluster, and registers this broker: [`Metadata::start`], then
+    /// [`Metadata::enter`]. A node with peers must have its internal listener served in between.
     ///
     /// # Errors
     /// [`MetadataError`] says what is wrong with which file, and what to do.
     pub async fn open(config: MetadataConfig, now: NowSource) -> Result<Metadata, MetadataError> {
-        let raft_id = u64::try_from(config.node_id)
-            .map_err(|_| MetadataError::Invalid(format!("the node id {} is negative", config.node_id)))?;
+        let metadata = Metadata::start(config, now).await?;
+        metadata.enter().await?;
+        Ok(metadata)
+    }
+
+    /// Opens the metadata of this node. They take part in nothing before [`Metadata::enter`].
+    ///
+    /// # Errors
+    /// [`MetadataError`] says what is wrong with which file, and what to do.
+    pub async fn start(config: MetadataConfig, now: NowSource) -> Result<Metadata, MetadataError> {
+        if config.node_id < 0 {
+            return Err(MetadataError::Invalid(format!("the node id {} is negative", config.node_id)));
+        }
+        let (raft_id, node_id) = (raft_id(config.node_id), config.node_id);
         let folder = config.data_dir.join("metadata");
-        let node_id = config.node_id;
         let opened = tokio::task::spawn_blocking({
             let folder = folder.clone();
             move || RaftFile::open(&folder, node_id)
@@ -124,26 +171,33 @@ impl Metadata {
         let machine = StateMachine::new(contents.snapshot.take(), images.clone(), disk)
             .map_err(|detail| MetadataError::Damaged { path: folder.join("raft.redb"), detail })?;
         let last = contents.entries.last_key_value().map(|(index, _)| *index);
-        let raft = start_raft(raft_id, config.snapshot_every, LogStore::new(contents, writer.clone()), machine).await?;
+        let peers = Peers::new(images.clone(), config.place.peers.clone());
+        let log = LogStore::new(contents, writer.clone());
+        let network = Network { peers: peers.clone() };
+        let raft = start_raft(raft_id, config.snapshot_every, network, log, machine).await?;
+        let is_old = raft.is_initialized().await.map_err(|error| MetadataError::Stopped(error.to_string()))?;
         let identity = Arc::new(Identity { node_id, broker_epoch: AtomicI64::new(-1) });
-        let log = Log { raft: raft.clone(), images: images.clone(), now };
-        let metadata = Metadata {
-            inner: Arc::new(Inner {
-                proposer: Mutex::new(Some(Proposer::start(log, identity.clone()))),
-                raft,
-                images,
-                writer,
-                writer_thread: Mutex::new(Some(thread)),
-                identity,
-                incarnation: Uuid::new_v4(),
-                rack: config.rack,
-            }),
+        let log = Log { raft: raft.clone(), raft_id, images: images.clone(), peers: peers.clone(), now };
+        let inner = Inner {
+            proposer: Mutex::new(Some(Proposer::start(log, identity.clone()))),
+            raft,
+            raft_id,
+            images,
+            peers,
+            writer,
+            writer_thread: Mutex::new(Some(thread)),
+            identity,
+            incarnation: Uuid::new_v4(),
+            rack: config.rack,
+            topic_defaults: config.topic_defaults,
+            listeners: config.listeners,
+            place: config.place,
+            cluster_id_if_new: config.cluster_id_if_new,
+            last_at_start: last,
+            is_admitted: AtomicBool::new(is_old),
+            wants_vote: AtomicBool::new(false),
         };
-        metadata.become_ready(raft_id, last).await?;
-        metadata.create_cluster(config.cluster_id_if_new).await?;
-        metadata.register(config.listeners).await?;
-        metadata.inner.writer.wait_for_room(true);
-        Ok(metadata)
+        Ok(Metadata { inner: Arc::new(inner) })
     }
 
     /// The newest image. Cheap; take it once per request, so that all of it speaks of the same state.
@@ -187,25 +241,6 @@ impl Metadata {
         }
     }
 
-    /// Announces other addresses of this broker. Epochs and leaderships stay.
-    ///
-    /// # Errors
-    /// [`MetadataError::Refused`] or [`MetadataError::Stopped`].
-    pub async fn register(&self, listeners: Vec<Listener>) -> Result<(), MetadataError> {
-        let request = RegisterBroker {
-            broker_id: self.inner.identity.node_id,
-            incarnation: self.inner.incarnation,
-            listeners,
-            rack: self.inner.rack.clone(),
-            ..RegisterBroker::default()
-        };
-        let reply = self.submit(Command::RegisterBroker(request)).await;
-        if let Reply::BrokerRegistered { broker_epoch } = reply.map_err(at_start)? {
-            self.inner.identity.broker_epoch.store(broker_epoch, Ordering::Release);
-        }
-        Ok(())
-    }
-
     /// Whether the log still takes commands.
     ///
     /// # Errors
@@ -231,36 +266,18 @@ impl Metadata {
         }
     }
 
-    /// Leads the log, and has applied everything that was in it.
-    async fn become_ready(&self, raft_id: u64, last: Option<u64>) -> Result<(), MetadataError> {
-        let stopped = |error: String| MetadataError::Stopped(error);
-        let raft = &self.inner.raft;
-        if !raft.is_initialized().await.map_err(|error| stopped(error.to_string()))? {
-            let members = BTreeMap::from([(raft_id, BasicNode::default())]);
-            Box::pin(raft.initialize(members)).await.map_err(|error| stopped(error.to_string()))?;
-        } else if raft.current_leader().await.is_none() {
-            raft.trigger().elect().await.map_err(|error| stopped(error.to_string()))?;
-        }
-        let wait = raft.wait(Some(READY_WITHIN));
-        let is_ready = move |metrics: &openraft::RaftMetrics<u64, BasicNode>| {
-            metrics.current_leader == Some(raft_id) && metrics.last_applied.map(|id| id.index) >= last
-        };
-        match Box::pin(wait.metrics(is_ready, "this node leads and has applied its log")).await {
-            Ok(_) => Ok(()),
-            Err(openraft::metrics::WaitError::Timeout(waited, detail)) => {
-                Err(MetadataError::NotReady { waited, detail })
-            }
-            Err(error) => Err(stopped(error.to_string())),
-        }
+    fn node_id(&self) -> NodeId {
+        self.inner.identity.node_id
     }
 
-    async fn create_cluster(&self, wanted: Option<String>) -> Result<(), MetadataError> {
-        if !self.image().cluster_id().is_empty() {
-            return Ok(());
-        }
-        let cluster_id = wanted.unwrap_or_else(|| new_topic_id().to_string());
-        let command = Command::CreateCluster { cluster_id, metadata_version: METADATA_VERSION };
-        self.submit(command).await.map(|_| ()).map_err(at_start)
+    /// True when this node leads the log.
+    fn leads(&self) -> bool {
+        self.inner.raft.metrics().borrow().current_leader == Some(self.inner.raft_id)
+    }
+
+    /// True when this node takes part in a cluster, or may.
+    fn is_admitted(&self) -> bool {
+        self.inner.is_admitted.load(Ordering::Acquire)
     }
 }
 
@@ -294,28 +311,34 @@ pub fn new_topic_id() -> TopicId {
 async fn start_raft(
     raft_id: u64,
     snapshot_every: u64,
+    network: Network,
     log: LogStore,
     machine: StateMachine,
 ) -> Result<Raft, MetadataError> {
     let config = Config {
         cluster_name: "firn".to_owned(),
-        heartbeat_interval: 500,
-        election_timeout_min: 1_500,
-        election_timeout_max: 3_000,
+        heartbeat_interval: 300,
+        election_timeout_min: 1_000,
+        election_timeout_max: 2_000,
+        max_payload_entries: 64,
+        install_snapshot_timeout: SNAPSHOT_WITHIN_MS,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
         max_in_snapshot_log_to_keep: KEPT_BEHIND_SNAPSHOT,
         ..Config::default()
     };
     let config = config.validate().map_err(|error| MetadataError::Invalid(error.to_string()))?;
-    let raft = Box::pin(Raft::new(raft_id, Arc::new(config), NoPeers, log, machine)).await;
+    let raft = Box::pin(Raft::new(raft_id, Arc::new(config), network, log, machine)).await;
     raft.map_err(|error| MetadataError::Stopped(error.to_string()))
 }
 
-fn at_start(error: SubmitError) -> MetadataError {
-    match error {
-        SubmitError::Refused(error) => MetadataError::Refused(error),
-        error => MetadataError::Stopped(error.to_string()),
-    }
+/// Raft's name for a node. Ids are never negative.
+fn raft_id(node_id: NodeId) -> u64 {
+    u64::try_from(node_id).unwrap_or_default()
+}
+
+/// The node of that name in Raft.
+fn node_id(raft_id: u64) -> NodeId {
+    NodeId::try_from(raft_id).unwrap_or(NodeId::MAX)
 }
 
 #[cfg(test)]

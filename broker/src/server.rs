@@ -1,7 +1,7 @@
 //! A whole node: opened from its configuration, served, and stopped.
 //!
-//! Start: admin port → metadata → archive (probed) → local log (recovered) → registration → partitions → listener.
-//! Stop: listener and connections → groups → background work → local log → metadata. A kill at any point loses nothing that
+//! Start: admin port → internal listener → metadata (in the cluster, registered) → archive (probed) → local log (recovered) → partitions → listener.
+//! Stop: listener and connections → groups → background work → local log → metadata → internal listener. A kill at any point loses nothing that
 //! was acknowledged; a stop only makes the next start faster.
 
 use std::net::SocketAddr;
@@ -26,7 +26,8 @@ use crate::config::{Config, HostPort};
 use crate::groups::GroupCoordinator;
 use crate::handlers::fetch::memory::ReplyMemory;
 use crate::handlers::fetch::session::FetchSessions;
-use crate::metadata::{Metadata, MetadataConfig, MetadataError, SNAPSHOT_EVERY};
+use crate::internal::{self, Internal};
+use crate::metadata::{Metadata, MetadataConfig, MetadataError, Place, SNAPSHOT_EVERY};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::telemetry::Telemetry;
@@ -69,9 +70,11 @@ pub struct Server {
     broker: Arc<Broker>,
     listen: SocketAddr,
     admin: SocketAddr,
+    internal: SocketAddr,
     stop_serving: CancellationToken,
     stop_background: CancellationToken,
-    stop_admin: CancellationToken,
+    /// Of the admin port and the internal listener: they go last.
+    stop_ports: CancellationToken,
     serving: Mutex<Option<JoinHandle<()>>>,
     background: TaskTracker,
 }
@@ -87,29 +90,36 @@ impl Server {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|source| StartError::DataDir { path: config.data_dir.clone(), source })?;
         let telemetry = Telemetry::install();
-        let stop_admin = CancellationToken::new();
+        let stop_ports = CancellationToken::new();
+        // A start that fails leaves no port behind.
+        let on_failure = stop_ports.clone().drop_guard();
         let admin_listener = net::bind(&config.admin).await.map_err(StartError::Listen)?;
         let admin_address = admin_listener.local_addr().map_err(StartError::Listen)?;
         let admin = Admin { telemetry: telemetry.clone(), broker: Arc::new(OnceCell::new()) };
-        tokio::spawn(admin::serve(admin.clone(), admin_listener, stop_admin.clone()));
+        tokio::spawn(admin::serve(admin.clone(), admin_listener, stop_ports.clone()));
 
         let listener = net::bind(&config.listen).await.map_err(StartError::Listen)?;
         let listen = listener.local_addr().map_err(StartError::Listen)?;
-        let broker = open(config, listen).await?;
+        let internal_listener = bind_internal(&config).await?;
+        let internal_address = internal_listener.local_addr().map_err(StartError::Listen)?;
+        let internal = Internal::new(config.node_id, stop_ports.clone());
+        tokio::spawn(internal::serve(internal.clone(), internal_listener));
+        let broker = open(config, &Addresses { listen, internal: internal_address }, &internal).await?;
         let _ = admin.broker.set(Arc::clone(&broker));
         let server = Server {
             broker,
             listen,
             admin: admin_address,
+            internal: internal_address,
             stop_serving: CancellationToken::new(),
             stop_background: CancellationToken::new(),
-            stop_admin,
+            stop_ports: on_failure.disarm(),
             serving: Mutex::new(None),
             background: TaskTracker::new(),
         };
         server.serve(listener, telemetry);
         info!(
-            %listen, admin = %admin_address, node_id = server.broker.config.node_id,
+            %listen, admin = %admin_address, internal = %internal_address, node_id = server.broker.config.node_id,
             cluster_id = server.broker.metadata.image().cluster_id(), partitions = server.broker.partitions.all().len(),
             took = ?started.elapsed(), "ready"
         );
@@ -140,6 +150,12 @@ impl Server {
         self.admin
     }
 
+    /// Where the other nodes of the cluster are served.
+    #[must_use]
+    pub fn internal_address(&self) -> SocketAddr {
+        self.internal
+    }
+
     /// Stops: finishes what was begun, flushes, and closes.
     pub async fn stop(self) {
         let started = Instant::now();
@@ -164,24 +180,23 @@ impl Server {
             Err(error) => error!(%error, "closing the local log failed"),
         }
         self.broker.metadata.close().await;
-        self.stop_admin.cancel();
+        self.stop_ports.cancel();
         info!(took = ?started.elapsed(), "stopped");
     }
 }
 
-async fn open(config: Config, listen: SocketAddr) -> Result<Arc<Broker>, StartError> {
+/// Where this node really listens.
+struct Addresses {
+    listen: SocketAddr,
+    internal: SocketAddr,
+}
+
+async fn open(config: Config, addresses: &Addresses, internal: &Internal) -> Result<Arc<Broker>, StartError> {
     let clock = Clock::default();
     let wall = clock.clone();
-    let advertise = config.advertise.clone().unwrap_or_else(|| advertised(&config.listen, listen));
-    let metadata_config = MetadataConfig {
-        data_dir: config.data_dir.clone(),
-        node_id: config.node_id,
-        cluster_id_if_new: None,
-        listeners: vec![Listener { name: LISTENER.to_owned(), host: advertise.host, port: advertise.port }],
-        rack: None,
-        snapshot_every: SNAPSHOT_EVERY,
-    };
-    let metadata = Metadata::open(metadata_config, Arc::new(move || wall.now_ms())).await?;
+    let metadata = Metadata::start(metadata_config(&config, addresses), Arc::new(move || wall.now_ms())).await?;
+    internal.set_metadata(metadata.clone());
+    metadata.enter().await?;
     let settings = &config.settings.broker;
     let cold = ColdTier::open(cold_tier::Config {
         url: config.object_store_url(),
@@ -224,6 +239,39 @@ async fn open(config: Config, listen: SocketAddr) -> Result<Arc<Broker>, StartEr
     });
     broker.follow_metadata();
     Ok(broker)
+}
+
+fn metadata_config(config: &Config, addresses: &Addresses) -> MetadataConfig {
+    let own = || advertised(&config.listen, addresses.listen);
+    let advertise = config.advertise.clone().unwrap_or_else(own);
+    let listed = config.peers.get(config.node_id).cloned();
+    let internal = listed.unwrap_or_else(|| advertised(&config.internal_address(), addresses.internal));
+    MetadataConfig {
+        data_dir: config.data_dir.clone(),
+        node_id: config.node_id,
+        cluster_id_if_new: None,
+        listeners: vec![Listener { name: LISTENER.to_owned(), host: advertise.host, port: advertise.port }],
+        rack: config.rack.clone(),
+        topic_defaults: config.settings.topic_defaults.clone(),
+        snapshot_every: SNAPSHOT_EVERY,
+        place: Place { internal: internal.to_string(), peers: config.peers.clone(), join: config.join.clone() },
+    }
+}
+
+/// Nobody knows the address of a node yet that starts a cluster of one: when the port that it would take is taken, another
+/// one is as good.
+async fn bind_internal(config: &Config) -> Result<TcpListener, StartError> {
+    let address = config.internal_address();
+    let is_free = config.internal.is_none() && config.peers.is_empty() && config.join.is_none();
+    match net::bind(&address).await {
+        Err(error) if is_free && error.kind() == std::io::ErrorKind::AddrInUse => {
+            let other = net::bind(&HostPort { port: 0, ..address }).await.map_err(StartError::Listen)?;
+            let got = other.local_addr().map_err(StartError::Listen)?;
+            warn!(%error, internal = %got, "the internal listener takes another port; give --internal to choose one");
+            Ok(other)
+        }
+        bound => bound.map_err(StartError::Listen),
+    }
 }
 
 /// What to tell clients: the configured host, the port that we really got, and this machine's name when we listen on all

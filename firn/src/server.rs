@@ -8,6 +8,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use broker::config::MemberList;
 use broker::{Config, ConfigError, HostPort, Overrides, Server};
 use clap::{Args, ValueEnum};
 use model::NodeId;
@@ -21,8 +22,9 @@ mod environment;
 
 /// Status of a process that a second signal ended.
 const ENDED_BY_SIGNAL: i32 = 130;
-/// What is logged unless FIRN_LOG says otherwise; the Raft library reports every heartbeat's state at `info`.
-const DEFAULT_FILTER: &str = "info,openraft=warn";
+/// What is logged unless FIRN_LOG says otherwise; the Raft library reports every heartbeat's state at `info`, and every
+/// try to reach a node that is away as an error.
+const DEFAULT_FILTER: &str = "info,openraft=error,openraft::replication=off";
 const FILTER_VARIABLE: &str = "FIRN_LOG";
 const FORMAT_VARIABLE: &str = "FIRN_LOG_FORMAT";
 
@@ -47,6 +49,19 @@ pub(crate) struct ServerArgs {
     /// Where metrics, health and the archive's state are served [default: 127.0.0.1:9644, FIRN_ADMIN].
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<HostPort>,
+    /// Where the other nodes of the cluster connect to [default: this node's entry in --peers, else the port after that of
+    /// --listen; FIRN_INTERNAL].
+    #[arg(long, value_name = "HOST:PORT")]
+    internal: Option<HostPort>,
+    /// Where this node stands; replicas are spread over racks [FIRN_RACK].
+    #[arg(long, value_name = "NAME")]
+    rack: Option<String>,
+    /// The first voters of a new cluster by their internal listeners, the same list on each of them [FIRN_PEERS].
+    #[arg(long, value_name = "ID@HOST:PORT,…")]
+    peers: Option<MemberList>,
+    /// Joins the cluster of which this is the internal listener of any node [FIRN_JOIN].
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Option<HostPort>,
     /// Where the archive lies: a path, file://, s3://, gs:// or az:// [default: DATA_DIR/archive, FIRN_OBJECT_STORE].
     #[arg(long, value_name = "URL")]
     object_store: Option<String>,
@@ -108,6 +123,10 @@ fn compose(args: ServerArgs) -> Result<Config, ConfigError> {
         listen: args.listen,
         advertise: args.advertise,
         admin: args.admin,
+        internal: args.internal,
+        rack: args.rack,
+        peers: args.peers,
+        join: args.join,
         object_store: args.object_store,
         ..Overrides::default()
     };

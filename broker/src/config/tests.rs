@@ -105,3 +105,15 @@ proptest! {
         let _ = Config::compose([overrides]);
     }
 }
+
+#[test]
+fn a_node_listens_to_its_cluster_where_the_peers_say_and_next_to_its_clients_without_them() {
+    let compose = |text: &str| Config::compose([from_toml(text)]);
+    let internal = |text: &str| compose(text).unwrap().internal_address().to_string();
+    assert_eq!(internal("listen = \"a:9092\""), "a:9093");
+    assert_eq!(internal("listen = \"a:0\""), "a:0");
+    assert_eq!(internal("listen = \"a:1\"\nnode-id = 2\npeers = \"1@a:7,2@b:8\""), "b:8");
+    assert_eq!(internal("internal = \"c:9\"\nnode-id = 2\npeers = \"1@a:7,2@b:8\""), "c:9");
+    assert!(compose("node-id = 3\npeers = \"1@a:7,2@b:8\"").is_err());
+    assert!(compose("join = \"a:7\"\npeers = \"1@a:7,2@b:8\"").is_err());
+}

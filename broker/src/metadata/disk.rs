@@ -182,6 +182,10 @@ impl RaftFile {
         if let Some((expected, found)) = (first..).zip(contents.entries.keys()).find(|(a, b)| a != *b) {
             return Err(damaged(&self.path, &format!("log entry {expected} is missing, the next one is {found}")));
         }
+        let last = contents.entries.last_key_value().map(|(_, entry)| entry.log_id).max(contents.purged);
+        if contents.committed.map(|id| id.index) > last.map(|id| id.index) {
+            return Err(damaged(&self.path, "its log ends before entries that were acknowledged"));
+        }
         let covered = contents.snapshot.as_ref().and_then(|snapshot| snapshot.meta.last_log_id);
         if contents.purged > covered {
             return Err(damaged(&self.path, "entries were purged that no snapshot covers"));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use coordinator::cluster::ClusterError;
+use serde::{Deserialize, Serialize};
 
 /// Why the metadata cannot be opened, or has failed for good.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +28,9 @@ pub enum MetadataError {
     },
     /// The file's content is not what was written.
     #[error(
-        "{} is damaged: {detail}. Restore this file from a backup; do not delete it, since topics, settings and the archive \
-         ledger stand only there", path.display()
+        "{} is damaged: {detail}. Where other nodes have the metadata too, move this file away and start again: the node \
+         gets them from there. Otherwise restore it from a backup; do not delete it, since topics, settings and the \
+         archive ledger stand only there", path.display()
     )]
     Damaged {
         /// The file.
@@ -67,6 +69,9 @@ pub enum MetadataError {
         /// What was waited for.
         detail: String,
     },
+    /// No cluster lets this node in.
+    #[error("this node cannot join the cluster: {0}")]
+    NotAdmitted(String),
     /// The cluster refused this broker.
     #[error("the cluster refuses this broker: {0}")]
     Refused(#[from] ClusterError),
@@ -76,7 +81,8 @@ pub enum MetadataError {
 }
 
 /// Why a command got no reply that counts.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum SubmitError {
     /// The cluster refused the command: certainly not applied, and asking again will not help.
     #[error(transparent)]

@@ -1,65 +1,138 @@
-//! The way to other nodes of the metadata log: with a quorum of one there are none.
+//! The metadata log's way to the other nodes: openraft's network over the internal listener.
 //!
-//! openraft's own traits are the seam: a cluster of several nodes brings another implementation of them, over the
-//! node-to-node RPC (D11), and nothing else here changes.
+//! A node that does not answer is asked again after a pause that openraft takes from here. Snapshots go as a whole, with
+//! what they are in the first line and their data behind it.
 
-use openraft::error::{InstallSnapshotError, RPCError, RaftError, Unreachable};
-use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
-    VoteResponse,
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::NodeId;
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError, Unreachable,
 };
-use openraft::{AnyError, BasicNode};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::storage::Snapshot;
+use openraft::{AnyError, BasicNode, OptionalSend};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::entry::TypeConfig;
+use super::entry::{SnapshotMeta, TypeConfig, Vote};
+use super::peers::Peers;
+use super::{node_id, rpc};
+use crate::internal::client::CallError;
 
-/// Reaches nobody.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct NoPeers;
+/// Pause before a node that did not answer is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
-/// A node that cannot be reached.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct NoPeer(u64);
+/// Reaches the other nodes.
+#[derive(Debug, Clone)]
+pub(super) struct Network {
+    pub(super) peers: Arc<Peers>,
+}
+
+/// The way to one node.
+#[derive(Debug)]
+pub(super) struct Connection {
+    peers: Arc<Peers>,
+    target: u64,
+}
+
+/// First line of a snapshot on its way.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SnapshotHead {
+    pub(super) vote: Vote,
+    pub(super) meta: SnapshotMeta,
+}
 
 type Failure<E> = RPCError<u64, BasicNode, E>;
+type Answer<A> = Result<A, RaftError<u64>>;
 
-impl NoPeer {
-    fn unreachable<E: std::error::Error>(self) -> Failure<E> {
-        let text = format!("this build keeps the metadata on one node and cannot reach node {}", self.0);
-        RPCError::Unreachable(Unreachable::new(&AnyError::error(text)))
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Connection {
+        self.peers.learn(node_id(target), &node.addr);
+        Connection { peers: self.peers.clone(), target }
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for NoPeers {
-    type Network = NoPeer;
+impl Connection {
+    async fn ask<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &(impl Serialize + Sync),
+        within: Duration,
+    ) -> Result<A, Failure<RaftError<u64>>> {
+        let answer: Result<Answer<A>, CallError> = self.peers.call(self.node(), path, question, within).await;
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(RPCError::RemoteError(RemoteError::new(self.target, error))),
+            Err(CallError::TimedOut) => Err(RPCError::Network(NetworkError::new(&CallError::TimedOut))),
+            Err(error) => Err(RPCError::Unreachable(Unreachable::new(&error))),
+        }
+    }
 
-    async fn new_client(&mut self, target: u64, _node: &BasicNode) -> NoPeer {
-        NoPeer(target)
+    fn node(&self) -> NodeId {
+        node_id(self.target)
     }
 }
 
-impl RaftNetwork<TypeConfig> for NoPeer {
+impl RaftNetwork<TypeConfig> for Connection {
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, Failure<RaftError<u64>>> {
-        Err(self.unreachable())
-    }
-
-    async fn install_snapshot(
-        &mut self,
-        _rpc: InstallSnapshotRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<InstallSnapshotResponse<u64>, Failure<RaftError<u64, InstallSnapshotError>>> {
-        Err(self.unreachable())
+        self.ask(rpc::APPEND, &rpc, option.hard_ttl()).await
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<u64>,
-        _option: RPCOption,
+        rpc: VoteRequest<u64>,
+        option: RPCOption,
     ) -> Result<VoteResponse<u64>, Failure<RaftError<u64>>> {
-        Err(self.unreachable())
+        self.ask(rpc::VOTE, &rpc, option.hard_ttl()).await
     }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<TypeConfig>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
+        let head = SnapshotHead { vote, meta: snapshot.meta };
+        let body = framed(&head, &snapshot.snapshot.into_inner())
+            .map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+        let sending = self.peers.send::<Result<SnapshotResponse<u64>, Fatal<u64>>>(
+            self.node(),
+            rpc::SNAPSHOT,
+            body,
+            option.hard_ttl(),
+        );
+        let answer = tokio::select! {
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            answer = sending => answer,
+        };
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(fatal)) => Err(StreamingError::RemoteError(RemoteError::new(self.target, fatal))),
+            Err(error) => Err(StreamingError::Unreachable(Unreachable::new(&error))),
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(ASK_AGAIN_AFTER))
+    }
+}
+
+fn framed(head: &SnapshotHead, data: &[u8]) -> Result<Bytes, AnyError> {
+    let mut body = serde_json::to_vec(head).map_err(|error| AnyError::new(&error))?;
+    body.reserve(data.len() + 1);
+    body.push(b'\n');
+    body.extend_from_slice(data);
+    Ok(body.into())
 }

@@ -1,36 +1,37 @@
-//! The queue of commands, and the task that decides them and puts the outcome into the log.
+//! The queue of commands, and the task that has them decided and put into the log.
 //!
-//! While one batch becomes durable, the next one gathers: the busier the log, the more commands share a flush. Only one
-//! batch is under way, so that each is decided on what the one before it led to. A batch that Raft turns away (an election is
-//! under way), or that turns out void, is decided again; command ids keep it from being applied twice.
+//! While one batch is under way, the next one gathers: the busier the log, the more commands share a flush. Only one batch is
+//! under way, so that each is decided on what the one before it led to.
+//!
+//! The node that leads the log decides (`settling`); another one hands its commands over to it, as they are and under the
+//! same numbers (`forwarding`), and answers once its own image shows the effect. A batch is tried again while an election is
+//! under way, when its entry turns out void, and when the answer of the leader got lost: command ids keep it from being
+//! applied twice.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::time::Duration;
 
-use coordinator::cluster::{Cluster, ClusterError, Command, CommandId, Reply, Submission};
+use coordinator::cluster::{ClusterError, Command, CommandId, Reply, Submission};
+use futures::future::join_all;
 use model::NodeId;
-use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::entry::{Decided, Effect, Raft};
-use super::image::Images;
-use super::{NowSource, SubmitError};
+use super::SubmitError;
+use super::settling::Log;
 
 /// Most commands that wait for the log.
 const MAX_QUEUED: usize = 1024;
-/// Most commands of one log entry.
+/// Most commands of one batch: fewer than the cluster remembers answers of one broker.
 const MAX_BATCH: usize = 64;
-/// An entry with that many records takes no further command: one command has about 10,000 of them at most.
-const MANY_RECORDS: usize = 1_000;
 /// Records after which a snapshot is asked for, however few entries hold them: they stand in memory until then.
 const SNAPSHOT_AFTER_RECORDS: usize = 100_000;
-/// How long a batch is proposed again while there is no leader.
-const PROPOSE_FOR: Duration = Duration::from_secs(10);
-/// Pause before a batch is proposed again.
-const PROPOSE_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// How long a batch is tried again.
+const TRY_FOR: Duration = Duration::from_secs(10);
+/// Pause before a batch is tried again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// The queue's near end.
 #[derive(Debug, Clone)]
@@ -46,22 +47,49 @@ pub(super) struct Identity {
     pub(super) broker_epoch: AtomicI64,
 }
 
-/// What the task decides on, and writes to.
-pub(super) struct Log {
-    pub(super) raft: Raft,
-    pub(super) images: Arc<Images>,
-    pub(super) now: NowSource,
-}
-
 /// A command on its way.
 #[derive(Debug)]
 struct Queued {
-    command: Command,
+    asked: Asked,
     stage: Arc<Stage>,
     reply: Waiting,
 }
 
-type Waiting = oneshot::Sender<Result<Reply, SubmitError>>;
+/// Where a command comes from.
+#[derive(Debug)]
+enum Asked {
+    /// From this broker; it gets its number when its turn comes.
+    Here(Command),
+    /// From another one, which has numbered it.
+    Elsewhere(Submission),
+}
+
+/// A command whose turn has come.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) submission: Submission,
+    pub(super) is_from_here: bool,
+    pub(super) waiting: Waiting,
+}
+
+pub(super) type Outcome = Result<Reply, SubmitError>;
+pub(super) type Waiting = oneshot::Sender<Outcome>;
+
+/// What became of a try.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Tried {
+    /// Some commands are answered; this many records came of them.
+    Settled {
+        /// As far as they were decided here.
+        records: usize,
+    },
+    /// The log certainly knows nothing of them.
+    NotTaken,
+    /// The log may know of them.
+    Unknown(String),
+    /// It makes no sense to try again.
+    Failed(String),
+}
 
 /// Whether the log may know of a command. Its two sides race to move it on from `QUEUED`; one wins.
 #[derive(Debug, Default)]
@@ -93,9 +121,17 @@ impl Proposer {
     }
 
     /// Returns the reply of the cluster, refusals as errors.
-    pub(super) async fn submit(&self, command: Command, patience: Duration) -> Result<Reply, SubmitError> {
+    pub(super) async fn submit(&self, command: Command, patience: Duration) -> Outcome {
+        self.ask(Asked::Here(command), patience).await
+    }
+
+    /// The same for commands of another broker; answers in their order.
+    pub(super) async fn submit_for_another(&self, submissions: Vec<Submission>, patience: Duration) -> Vec<Outcome> {
+        join_all(submissions.into_iter().map(|submission| self.ask(Asked::Elsewhere(submission), patience))).await
+    }
+
+    async fn ask(&self, asked: Asked, patience: Duration) -> Outcome {
         let deadline = Instant::now() + patience;
-        let not_applied = |reason: &str| Err(SubmitError::NotApplied { reason: reason.to_owned() });
         let slot = match timeout(patience, self.queue.reserve()).await {
             Err(_) => return not_applied("the queue of the metadata log stayed full until the deadline"),
             Ok(Err(_)) => return not_applied("the metadata log is closed"),
@@ -103,8 +139,8 @@ impl Proposer {
         };
         let stage = Arc::new(Stage::default());
         let (reply, answer) = oneshot::channel();
-        slot.send(Queued { command, stage: stage.clone(), reply });
-        match tokio::time::timeout_at(deadline, answer).await {
+        slot.send(Queued { asked, stage: stage.clone(), reply });
+        match timeout_at(deadline, answer).await {
             Ok(Ok(outcome)) => outcome,
             _ if stage.moves_to(WITHDRAWN) => not_applied("it was still waiting for the metadata log"),
             Ok(Err(_)) => uncertain("the metadata log was closed meanwhile"),
@@ -121,12 +157,16 @@ async fn run(mut commands: mpsc::Receiver<Queued>, log: Log, identity: Arc<Ident
     while commands.recv_many(&mut taken, MAX_BATCH).await > 0 {
         let mut batch = VecDeque::with_capacity(taken.len());
         for queued in taken.drain(..).filter(|queued| queued.stage.moves_to(PROPOSED)) {
-            sequence += 1;
-            batch.push_back((Submission { id: identity.command_id(sequence), command: queued.command }, queued.reply));
+            let (submission, is_from_here) = match queued.asked {
+                Asked::Here(command) => {
+                    sequence += 1;
+                    (Submission { id: identity.command_id(sequence), command }, true)
+                }
+                Asked::Elsewhere(submission) => (submission, false),
+            };
+            batch.push_back(Pending { submission, is_from_here, waiting: queued.reply });
         }
-        while !batch.is_empty() {
-            unsaved_records += log.settle(&mut batch).await;
-        }
+        unsaved_records += finish(&log, batch).await;
         if unsaved_records >= SNAPSHOT_AFTER_RECORDS {
             unsaved_records = 0;
             // It fails only when the log has stopped, which the next command learns.
@@ -135,64 +175,49 @@ async fn run(mut commands: mpsc::Receiver<Queued>, log: Log, identity: Arc<Ident
     }
 }
 
-impl Log {
-    /// Takes commands from the front of the batch, as many as fit one entry, and answers them. Returns the number of
-    /// records that they led to.
-    async fn settle(&self, batch: &mut VecDeque<(Submission, Waiting)>) -> usize {
-        let started = Instant::now();
-        let mut records = 0;
-        let outcome = loop {
-            let (decided, replies) = self.decide(batch.iter().map(|(submission, _)| submission));
-            records += decided.records.len();
-            match Box::pin(self.raft.client_write(decided)).await {
-                Ok(written) if written.data == Effect::Applied => break Ok(replies),
-                Ok(_) if started.elapsed() < PROPOSE_FOR => {}
-                Ok(_) => break Err("other entries of the log kept coming between".to_owned()),
-                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) if started.elapsed() < PROPOSE_FOR => {
-                    sleep(PROPOSE_AGAIN_AFTER).await;
-                }
-                Err(error) => break Err(error.to_string()),
+/// Tries until every command of the batch is answered. Returns the number of records that they led to.
+async fn finish(log: &Log, mut batch: VecDeque<Pending>) -> usize {
+    let (mut started, mut records) = (Instant::now(), 0);
+    let mut doubt = None;
+    while !batch.is_empty() {
+        let tried =
+            if log.leads() { log.settle(&mut batch).await } else { log.forward(&mut batch, doubt.as_deref()).await };
+        match tried {
+            Tried::Settled { records: more } => {
+                records += more;
+                (started, doubt) = (Instant::now(), None);
+                continue;
             }
-        };
-        // Those who wait may have given up: nobody minds.
-        match outcome {
-            Ok(replies) => {
-                let answered = batch.drain(..replies.len());
-                for ((_, waiting), reply) in answered.zip(replies) {
-                    let _ = waiting.send(as_outcome(reply));
-                }
-            }
-            Err(reason) => {
+            Tried::NotTaken => {}
+            Tried::Unknown(reason) => doubt = Some(reason),
+            Tried::Failed(reason) => {
                 tracing::error!(reason, "the metadata log did not take a batch of commands");
-                for (_, waiting) in batch.drain(..) {
-                    let _ = waiting.send(uncertain(&reason));
-                }
-            }
-        }
-        records
-    }
-
-    /// Decides commands, each on what those before it lead to, until the entry is full.
-    fn decide<'a>(&self, submissions: impl Iterator<Item = &'a Submission>) -> (Decided, Vec<Reply>) {
-        let (image, now) = (self.images.current(), (self.now)());
-        let mut state = Cluster::clone(&image);
-        let (mut records, mut replies) = (Vec::new(), Vec::new());
-        for submission in submissions {
-            let decision = state.decide(submission, now);
-            for record in &decision.records {
-                state.apply(record.clone());
-            }
-            records.extend(decision.records);
-            replies.push(decision.reply);
-            if records.len() >= MANY_RECORDS {
+                answer_all(batch.drain(..), &uncertain(&reason));
                 break;
             }
         }
-        (Decided { base: image.version(), records: Arc::new(records) }, replies)
+        if started.elapsed() >= TRY_FOR {
+            let outcome = match &doubt {
+                Some(reason) => uncertain(reason),
+                None => not_applied("the metadata log has no leader"),
+            };
+            tracing::warn!(commands = batch.len(), ?outcome, "commands for the cluster are given up");
+            answer_all(batch.drain(..), &outcome);
+        }
+        sleep(TRY_AGAIN_AFTER).await;
+    }
+    records
+}
+
+pub(super) fn answer_all(pending: impl Iterator<Item = Pending>, outcome: &Outcome) {
+    for one in pending {
+        // Those who wait may have given up: nobody minds.
+        let _ = one.waiting.send(outcome.clone());
     }
 }
 
-fn as_outcome(reply: Reply) -> Result<Reply, SubmitError> {
+/// What the one who asked learns from the cluster's reply.
+pub(super) fn as_outcome(reply: Reply) -> Outcome {
     match reply {
         // Proposed twice, and the first answer is no longer known.
         Reply::Refused(error @ ClusterError::Forgotten { .. }) => uncertain(&error.to_string()),
@@ -201,6 +226,10 @@ fn as_outcome(reply: Reply) -> Result<Reply, SubmitError> {
     }
 }
 
-fn uncertain(reason: &str) -> Result<Reply, SubmitError> {
+pub(super) fn uncertain(reason: &str) -> Outcome {
     Err(SubmitError::Uncertain { reason: reason.to_owned() })
+}
+
+pub(super) fn not_applied(reason: &str) -> Outcome {
+    Err(SubmitError::NotApplied { reason: reason.to_owned() })
 }

@@ -6,7 +6,7 @@ use model::NodeId;
 use openraft::{BasicNode, LogId, RaftMetrics};
 use serde::{Deserialize, Serialize};
 
-use super::Metadata;
+use super::{Metadata, node_id};
 
 /// The quorum at one time. Positions are indexes of the metadata log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,9 +75,4 @@ impl Quorum {
 
 fn known_end(matched: &BTreeMap<u64, Option<LogId<u64>>>, id: u64) -> Option<u64> {
     matched.get(&id).copied().flatten().map(|id| id.index)
-}
-
-/// Ids of nodes are never negative, and Raft's are made of them.
-fn node_id(raft_id: u64) -> NodeId {
-    NodeId::try_from(raft_id).unwrap_or(NodeId::MAX)
 }

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod cluster;
 mod damage;
 mod kills;
 mod restarts;
@@ -24,7 +25,9 @@ fn config(folder: &TempDir) -> MetadataConfig {
         cluster_id_if_new: None,
         listeners: vec![Listener { name: "PLAINTEXT".to_owned(), host: "localhost".to_owned(), port: 9092 }],
         rack: None,
+        topic_defaults: SettingsMap::new(),
         snapshot_every: SNAPSHOT_EVERY,
+        place: Place::default(),
     }
 }
 

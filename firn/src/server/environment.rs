@@ -16,8 +16,18 @@ use model::settings::{TOPIC_SETTINGS, nearest};
 const PREFIX: &str = "FIRN_";
 const SETTING_PREFIX: &str = "FIRN_SETTING_";
 const TEST_PREFIX: &str = "FIRN_TEST_";
-const OPTIONS: [&str; 6] =
-    ["FIRN_NODE_ID", "FIRN_DATA_DIR", "FIRN_LISTEN", "FIRN_ADVERTISE", "FIRN_ADMIN", "FIRN_OBJECT_STORE"];
+const OPTIONS: [&str; 10] = [
+    "FIRN_NODE_ID",
+    "FIRN_DATA_DIR",
+    "FIRN_LISTEN",
+    "FIRN_ADVERTISE",
+    "FIRN_ADMIN",
+    "FIRN_INTERNAL",
+    "FIRN_RACK",
+    "FIRN_PEERS",
+    "FIRN_JOIN",
+    "FIRN_OBJECT_STORE",
+];
 /// Read elsewhere in this program.
 const OTHERS: [&str; 5] = ["FIRN_CONFIG", "FIRN_LOG", "FIRN_LOG_FORMAT", "FIRN_BOOTSTRAP", "FIRN_ADMIN_ADDRESS"];
 
@@ -50,6 +60,10 @@ pub(super) fn overrides(variables: impl Iterator<Item = (OsString, OsString)>) -
             "FIRN_LISTEN" => overrides.listen = Some(parsed(name, &value)?),
             "FIRN_ADVERTISE" => overrides.advertise = Some(parsed(name, &value)?),
             "FIRN_ADMIN" => overrides.admin = Some(parsed(name, &value)?),
+            "FIRN_INTERNAL" => overrides.internal = Some(parsed(name, &value)?),
+            "FIRN_RACK" => overrides.rack = Some(value),
+            "FIRN_PEERS" => overrides.peers = Some(parsed(name, &value)?),
+            "FIRN_JOIN" => overrides.join = Some(parsed(name, &value)?),
             "FIRN_OBJECT_STORE" => overrides.object_store = Some(value),
             _ => return Err(unknown(name, &settings)),
         }

@@ -24,7 +24,9 @@ fn victim() {
             cluster_id_if_new: None,
             listeners: vec![Listener { name: "PLAINTEXT".to_owned(), host: "localhost".to_owned(), port: 9092 }],
             rack: None,
+            topic_defaults: SettingsMap::new(),
             snapshot_every: 10,
+            place: Place::default(),
         };
         let metadata = Metadata::open(config, now()).await.unwrap();
         for i in 0.. {

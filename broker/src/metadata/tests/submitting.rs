@@ -127,7 +127,7 @@ async fn commands_meet_entries_of_another_writer_and_are_still_applied_once() {
     let writer = tokio::spawn(async move {
         for _ in 0..200 {
             let image = other.image();
-            let configs = model::settings::SettingsMap::from([("n".to_owned(), image.version().to_string())]);
+            let configs = SettingsMap::from([("n".to_owned(), image.version().to_string())]);
             let records = Arc::new(vec![Record::BrokerConfigsSet { broker_id: None, configs }]);
             other.inner.raft.client_write(entry::Decided { base: image.version(), records }).await.unwrap();
         }

@@ -1,0 +1,150 @@
+//! What other nodes ask of the metadata here: the routes of the internal listener.
+//!
+//! A node without a log of its own answers none of Raft's questions before it is admitted (see `formation`): one that lost
+//! its disk must not vote as if it had never promised anything.
+
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::Json;
+use axum::routing::post;
+use axum::{Router, http::StatusCode};
+use coordinator::cluster::{Reply, Submission};
+use model::NodeId;
+use openraft::error::{Fatal, RaftError};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::storage::Snapshot;
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Raft, TypeConfig};
+use super::network::SnapshotHead;
+use super::{Metadata, SubmitError};
+use crate::internal::{Internal, Refusal};
+
+pub(super) const HELLO: &str = "/v1/hello";
+pub(super) const BOOTSTRAP: &str = "/v1/bootstrap";
+pub(super) const JOIN: &str = "/v1/join";
+pub(super) const APPEND: &str = "/v1/raft/append";
+pub(super) const VOTE: &str = "/v1/raft/vote";
+pub(super) const SNAPSHOT: &str = "/v1/raft/snapshot";
+pub(super) const SUBMIT: &str = "/v1/submit";
+
+/// How long commands of another node may wait here; it asks again then.
+pub(super) const FORWARDED_FOR: Duration = Duration::from_secs(4);
+
+/// Asked of anybody.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Hello {}
+
+/// Who is there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Present {
+    pub(super) node_id: NodeId,
+    /// Empty before there is one.
+    pub(super) cluster_id: String,
+    /// It has no log and belongs to no cluster.
+    pub(super) is_new: bool,
+}
+
+/// The first voters of a new cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Bootstrap {
+    pub(super) voters: Vec<NodeId>,
+}
+
+/// A node without a log asks to belong to the cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Join {
+    pub(super) node_id: NodeId,
+    /// Its internal listener.
+    pub(super) address: String,
+    /// It was handed on once already.
+    pub(super) is_relayed: bool,
+}
+
+/// The node may take part, without a vote.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Joined {
+    pub(super) cluster_id: String,
+    /// It had a vote before it lost its disk, and may ask for it when it has caught up.
+    pub(super) had_vote: bool,
+}
+
+/// Commands for the leader of the log.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Forwarded {
+    pub(super) submissions: Vec<Submission>,
+}
+
+/// Their outcomes, in their order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Outcomes {
+    pub(super) outcomes: Vec<Result<Reply, SubmitError>>,
+    /// An image of this version shows the effects.
+    pub(super) version: u64,
+}
+
+type Shared = State<Arc<Internal>>;
+type Answer<A> = Result<Json<A>, Refusal>;
+
+/// The routes.
+pub(crate) fn routes() -> Router<Arc<Internal>> {
+    Router::new()
+        .route(HELLO, post(hello))
+        .route(BOOTSTRAP, post(bootstrap))
+        .route(JOIN, post(join))
+        .route(APPEND, post(append))
+        .route(VOTE, post(vote))
+        .route(SNAPSHOT, post(snapshot))
+        .route(SUBMIT, post(submit))
+}
+
+async fn hello(State(internal): Shared) -> Answer<Present> {
+    Ok(Json(internal.metadata()?.present().await))
+}
+
+async fn bootstrap(State(internal): Shared, Json(asked): Json<Bootstrap>) -> Answer<()> {
+    internal.metadata()?.take_part_in(&asked).await.map(Json)
+}
+
+async fn join(State(internal): Shared, Json(asked): Json<Join>) -> Answer<Joined> {
+    Box::pin(internal.metadata()?.admit(asked)).await.map(Json)
+}
+
+async fn append(
+    State(internal): Shared,
+    Json(asked): Json<AppendEntriesRequest<TypeConfig>>,
+) -> Answer<Result<AppendEntriesResponse<u64>, RaftError<u64>>> {
+    Ok(Json(admitted(&internal)?.append_entries(asked).await))
+}
+
+async fn vote(
+    State(internal): Shared,
+    Json(asked): Json<VoteRequest<u64>>,
+) -> Answer<Result<VoteResponse<u64>, RaftError<u64>>> {
+    Ok(Json(admitted(&internal)?.vote(asked).await))
+}
+
+async fn snapshot(State(internal): Shared, body: Bytes) -> Answer<Result<SnapshotResponse<u64>, Fatal<u64>>> {
+    let raft = admitted(&internal)?;
+    let unreadable = |reason: &str| Refusal(StatusCode::BAD_REQUEST, format!("the snapshot cannot be read: {reason}"));
+    let end = body.iter().position(|byte| *byte == b'\n').ok_or_else(|| unreadable("it has no first line"))?;
+    let head: SnapshotHead = serde_json::from_slice(&body[..end]).map_err(|error| unreadable(&error.to_string()))?;
+    let data = Box::new(Cursor::new(body[end + 1..].to_vec()));
+    Ok(Json(raft.install_full_snapshot(head.vote, Snapshot { meta: head.meta, snapshot: data }).await))
+}
+
+async fn submit(State(internal): Shared, Json(asked): Json<Forwarded>) -> Answer<Outcomes> {
+    internal.metadata()?.settle_for_another(asked.submissions).await.map(Json)
+}
+
+fn admitted(internal: &Internal) -> Result<&Raft, Refusal> {
+    let metadata: &Metadata = internal.metadata()?;
+    if metadata.is_admitted() {
+        return Ok(&metadata.inner.raft);
+    }
+    Err(Refusal::later("this node has no log and is not admitted to a cluster yet"))
+}
