@@ -16,6 +16,7 @@ use crate::handlers::fetch::session::FetchSessions;
 use crate::metadata::Metadata;
 use crate::partitions::{Partitions, Rooms};
 use crate::producer_ids::ProducerIds;
+use crate::throttle::Throttles;
 use crate::timing::Clock;
 
 /// Name of the one listener, in the metadata and in Kafka's settings.
@@ -35,6 +36,7 @@ pub(crate) struct Broker {
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) reply_memory: ReplyMemory,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) throttles: Arc<Throttles>,
     pub(crate) is_ready: AtomicBool,
 }
 
@@ -47,6 +49,7 @@ impl Broker {
         if !changes.deleted.is_empty() {
             self.groups.forget_topics(changes.deleted.iter().map(|name| Arc::from(name.as_str())));
         }
+        self.throttles.follow(&self.metadata.image(), self.config.node_id);
         self.follow_group_offsets();
     }
 

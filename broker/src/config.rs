@@ -18,7 +18,7 @@ pub mod table;
 
 pub use members::{Member, MemberList};
 pub use settings::{BrokerSettings, ConfigSource, Settings};
-pub use table::BROKER_SETTINGS;
+pub use table::{BROKER_SETTINGS, DYNAMIC_SETTINGS};
 
 /// A host and a port, such as `127.0.0.1:9092` or `[::1]:9092`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,9 +8,11 @@
 //! POST /v1/bootstrap, /v1/join        a cluster is made of its first voters; a node joins one
 //! POST /v1/raft/append, vote, snapshot  the metadata log
 //! POST /v1/submit                     commands for the cluster, to the leader of the metadata log
+//! POST /v1/replica-state              where a partition's log lies, asked by a follower of its leader
 //! ```
 //!
-//! Rooms: `client` (the asking side). The routes of the metadata log are in `metadata/rpc`.
+//! Rooms: `client` (the asking side). The routes of the metadata log are in `metadata/rpc`, that of the logs in
+//! `replication/alignment`.
 
 use std::sync::{Arc, OnceLock};
 
@@ -26,6 +28,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::metadata::{self, Metadata};
+use crate::partitions::Partitions;
+use crate::replication;
 
 pub(crate) mod client;
 
@@ -36,18 +40,19 @@ const CLUSTER: &str = "firn-cluster";
 /// Largest body: a snapshot of a very large cluster's metadata.
 const MAX_BODY_BYTES: usize = 1 << 30;
 
-/// What the routes share; the metadata are there a moment after the listener is.
+/// What the routes share; metadata and partitions are there a moment after the listener is.
 #[derive(Debug)]
 pub(crate) struct Internal {
     node_id: NodeId,
     metadata: OnceLock<Metadata>,
+    partitions: OnceLock<Arc<Partitions>>,
     stop: CancellationToken,
 }
 
 impl Internal {
     /// For node `node_id`, until `stop`.
     pub(crate) fn new(node_id: NodeId, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Internal { node_id, metadata: OnceLock::new(), stop })
+        Arc::new(Internal { node_id, metadata: OnceLock::new(), partitions: OnceLock::new(), stop })
     }
 
     /// From now on the metadata's routes answer.
@@ -59,6 +64,17 @@ impl Internal {
     /// The metadata, once they are open.
     pub(crate) fn metadata(&self) -> Result<&Metadata, Refusal> {
         self.metadata.get().ok_or_else(|| Refusal::later("this node is starting"))
+    }
+
+    /// From now on the partitions' routes answer.
+    pub(crate) fn set_partitions(&self, partitions: Arc<Partitions>) {
+        // Set once, at start.
+        let _ = self.partitions.set(partitions);
+    }
+
+    /// The partitions, once they are open.
+    pub(crate) fn partitions(&self) -> Result<&Arc<Partitions>, Refusal> {
+        self.partitions.get().ok_or_else(|| Refusal::later("this node is starting"))
     }
 }
 
@@ -89,6 +105,7 @@ pub(crate) async fn serve(internal: Arc<Internal>, listener: TcpListener) {
     let stop = internal.stop.clone();
     let routes = Router::new()
         .merge(metadata::rpc::routes())
+        .merge(replication::alignment::routes())
         .layer(middleware::from_fn_with_state(internal.clone(), check_addressee))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(internal);

@@ -20,12 +20,14 @@ mod net;
 mod partition;
 mod partitions;
 mod producer_ids;
+mod replication;
 
 pub mod admin;
 mod archiver;
 mod crash_point;
 mod descriptors;
 mod telemetry;
+mod throttle;
 pub mod timing;
 
 pub use config::{Config, ConfigError, HostPort, Overrides};

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 
 mod archive;
 mod damage;
+mod follower;
 mod health;
 mod leader;
 mod lookup;
@@ -35,11 +36,12 @@ mod read;
 mod term;
 
 pub(crate) use archive::DeleteError;
+pub(crate) use follower::{Aligned, LeaderState};
 pub(crate) use health::ArchiveHealth;
 pub use health::{Activity, Trouble};
 pub(crate) use lookup::{LookupError, Point};
 pub(crate) use read::{PartitionRead, ReadFailure, ReadRequest};
-pub(crate) use term::{Accepted, NotAccepted, NotCommitted};
+pub(crate) use term::{Accepted, NotAccepted, NotCommitted, SameTerm};
 
 use term::Role;
 
@@ -177,7 +179,6 @@ impl Partition {
     }
 
     /// This node.
-    #[allow(dead_code, reason = "for the fetchers of followers")]
     pub(crate) fn node_id(&self) -> NodeId {
         self.node_id
     }
@@ -232,7 +233,6 @@ impl Partition {
     }
 
     /// Follows the ends of the local log.
-    #[allow(dead_code, reason = "for the fetchers of followers")]
     pub(crate) fn watch_ends(&self) -> watch::Receiver<Ends> {
         self.ends.subscribe()
     }

@@ -130,7 +130,6 @@ impl Partitions {
     }
 
     /// Those that this node copies from a leader, with what the metadata say of each.
-    #[allow(dead_code, reason = "for the fetchers of followers")]
     pub(crate) fn followed(&self) -> Vec<(Arc<Partition>, Arc<Leadership>)> {
         let with_leader = |partition: Arc<Partition>| {
             let leadership = partition.leadership();
@@ -141,7 +140,6 @@ impl Partitions {
     }
 
     /// Tells when the answer of [`Partitions::followed`] may be another.
-    #[allow(dead_code, reason = "for the fetchers of followers")]
     pub(crate) fn watch_layout(&self) -> watch::Receiver<u64> {
         self.layout.subscribe()
     }

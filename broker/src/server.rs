@@ -31,8 +31,9 @@ use crate::metadata::{Metadata, MetadataConfig, MetadataError, Place, SNAPSHOT_E
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
 use crate::telemetry::Telemetry;
+use crate::throttle::Throttles;
 use crate::timing::Clock;
-use crate::{archiver, descriptors, net};
+use crate::{archiver, descriptors, net, replication};
 
 /// How long open requests may take to finish when the node stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -132,6 +133,8 @@ impl Server {
         self.background.spawn(archiver::settle(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(archiver::retain(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(archiver::sweep(Arc::clone(broker), self.stop_background.clone()));
+        self.background.spawn(replication::replicate(Arc::clone(broker), self.stop_background.clone()));
+        self.background.spawn(replication::upkeep(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(upkeep(Arc::clone(broker), telemetry, self.stop_background.clone()));
         let serving = tokio::spawn(net::serve(Arc::clone(broker), listener, self.stop_serving.clone()));
         *self.serving.lock() = Some(serving);
@@ -229,6 +232,7 @@ async fn open(config: Config, addresses: &Addresses, internal: &Internal) -> Res
         fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
         reply_memory: ReplyMemory::new(settings.reply_memory_bytes),
         producer_ids: ProducerIds::default(),
+        throttles: Arc::new(Throttles::new()),
         is_ready: false.into(),
         clock,
         metadata,
@@ -238,6 +242,7 @@ async fn open(config: Config, addresses: &Addresses, internal: &Internal) -> Res
         config,
     });
     broker.follow_metadata();
+    internal.set_partitions(Arc::clone(&broker.partitions));
     Ok(broker)
 }
 

@@ -67,5 +67,14 @@ fn describe() {
     );
     gauge!("firn_archive_failing_partitions", "Partitions whose last attempt to archive failed, by topic.");
     counter!("firn_archive_failures_total", "Passes of the archiver that failed.");
+    counter!("firn_replication_bytes_total", Unit::Bytes, "Bytes of record batches taken from leaders.");
+    counter!(
+        "firn_replication_fetch_failures_total",
+        "Fetches from leaders that failed, and partitions that could not be followed."
+    );
+    gauge!(
+        "firn_replication_lag_offsets",
+        "Offsets that the leader has committed and this follower lacks, by topic and partition."
+    );
     counter!("firn_evicted_bytes_total", Unit::Bytes, "Bytes of archived segments dropped from local disk.");
 }

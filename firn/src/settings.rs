@@ -60,6 +60,7 @@ fn values(kind: Kind) -> String {
         Kind::Bool => "true, false".to_owned(),
         Kind::Choice(words) => words.join(", "),
         Kind::List(words) => format!("list of {}", words.join(", ")),
+        Kind::Replicas => "*, list of PARTITION:NODE".to_owned(),
     }
 }
 

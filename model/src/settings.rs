@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 pub mod table;
 
 mod kind;
+mod throttled;
 
 pub use kind::{Kind, SettingSpec, Synonym};
 pub use table::TOPIC_SETTINGS;
+pub use throttled::ThrottledReplicas;
 
 use crate::batch::{Compression, TimestampType};
 
@@ -71,6 +73,10 @@ pub struct TopicSettings {
     pub message_timestamp_after_max_ms: u64,
     /// `compression.type`.
     pub compression_type: CompressionSetting,
+    /// `leader.replication.throttled.replicas`.
+    pub leader_throttled: ThrottledReplicas,
+    /// `follower.replication.throttled.replicas`.
+    pub follower_throttled: ThrottledReplicas,
     /// `firn.flush`.
     pub flush: FlushMode,
     /// `firn.archive.compression.type`: zstd, lz4 or none.
@@ -171,6 +177,10 @@ impl Resolver<'_> {
         u64::try_from(self.number(name)).unwrap_or(0)
     }
 
+    fn replicas(&self, name: &str) -> ThrottledReplicas {
+        ThrottledReplicas::parse(self.text(name)).unwrap_or_default()
+    }
+
     /// −1 is unlimited.
     fn limit(&self, name: &str) -> Option<u64> {
         u64::try_from(self.number(name)).ok()
@@ -217,6 +227,8 @@ impl Resolver<'_> {
             message_timestamp_after_max_ms: self.unsigned("message.timestamp.after.max.ms"),
             compression_type: Compression::from_name(self.text("compression.type"))
                 .map_or(CompressionSetting::Producer, CompressionSetting::Codec),
+            leader_throttled: self.replicas("leader.replication.throttled.replicas"),
+            follower_throttled: self.replicas("follower.replication.throttled.replicas"),
             flush: if self.text("firn.flush") == "replicated" { FlushMode::Replicated } else { FlushMode::Durable },
             archive_compression: Compression::from_name(self.text("firn.archive.compression.type"))
                 .unwrap_or(Compression::Zstd),

@@ -148,6 +148,11 @@ pub struct BrokerSettings {
     pub offsets_topic_partitions: i32,
     pub offsets_topic_replication_factor: i16,
     pub producer_id_expiration: Duration,
+    pub replica_fetch_max_bytes: usize,
+    pub replica_fetch_min_bytes: usize,
+    pub replica_fetch_response_max_bytes: usize,
+    pub replica_fetch_wait_max: Duration,
+    pub replica_socket_timeout: Duration,
     pub request_max_bytes: usize,
 }
 
@@ -209,6 +214,11 @@ impl BrokerSettings {
             offsets_topic_partitions: count("offsets.topic.num.partitions"),
             offsets_topic_replication_factor: replicas("offsets.topic.replication.factor"),
             producer_id_expiration: ms("producer.id.expiration.ms"),
+            replica_fetch_max_bytes: size("replica.fetch.max.bytes"),
+            replica_fetch_min_bytes: size("replica.fetch.min.bytes"),
+            replica_fetch_response_max_bytes: size("replica.fetch.response.max.bytes"),
+            replica_fetch_wait_max: ms("replica.fetch.wait.max.ms"),
+            replica_socket_timeout: ms("replica.socket.timeout.ms"),
             request_max_bytes: size("socket.request.max.bytes"),
         }
     }

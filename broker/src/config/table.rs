@@ -8,6 +8,22 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, document
     SettingSpec { name, kind, default, synonyms: &[], documentation }
 }
 
+/// What can be changed while a broker runs, apart from the topic defaults. No configuration file has it.
+pub const DYNAMIC_SETTINGS: &[SettingSpec] = &[
+    setting(
+        "follower.replication.throttled.rate",
+        Kind::long(0),
+        "9223372036854775807",
+        "Bytes per second that a broker takes for throttled replicas that are not in sync.",
+    ),
+    setting(
+        "leader.replication.throttled.rate",
+        Kind::long(0),
+        "9223372036854775807",
+        "Bytes per second that a broker sends to throttled replicas that are not in sync.",
+    ),
+];
+
 /// The settings, by name.
 pub const BROKER_SETTINGS: &[SettingSpec] = &[
     setting(
@@ -171,6 +187,36 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         Kind::int(1),
         "86400000",
         "Milliseconds after which an idle idempotent producer is forgotten.",
+    ),
+    setting(
+        "replica.fetch.max.bytes",
+        Kind::int(0),
+        "1048576",
+        "Bytes that a follower asks for per partition; a larger batch comes all the same.",
+    ),
+    setting(
+        "replica.fetch.min.bytes",
+        Kind::int(1),
+        "1",
+        "Bytes for which a leader waits before it answers a follower.",
+    ),
+    setting(
+        "replica.fetch.response.max.bytes",
+        Kind::int(0),
+        "10485760",
+        "Bytes that a follower asks for in one reply, all partitions together; a larger batch comes all the same.",
+    ),
+    setting(
+        "replica.fetch.wait.max.ms",
+        Kind::int(1),
+        "500",
+        "Milliseconds that a leader waits for records before it answers a follower.",
+    ),
+    setting(
+        "replica.socket.timeout.ms",
+        Kind::int(1),
+        "30000",
+        "Milliseconds after which a follower gives up a request to a leader, in addition to what the leader waits.",
     ),
     setting("socket.request.max.bytes", Kind::int(1024), "104857600", "Largest request in bytes."),
 ];

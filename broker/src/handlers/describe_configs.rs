@@ -12,7 +12,7 @@ use super::RequestContext;
 use super::errors::Refusal;
 use crate::broker::{Broker, LISTENER};
 use crate::config::layers::{DefaultLayers, Layer, Source};
-use crate::config::{BROKER_SETTINGS, ConfigSource};
+use crate::config::{BROKER_SETTINGS, ConfigSource, DYNAMIC_SETTINGS};
 
 /// Kafka's numbers of the kinds of resources.
 pub(super) const TOPIC: i8 = 2;
@@ -125,7 +125,24 @@ fn broker_entries(broker: &Broker) -> Vec<Entry> {
         let layer = Layer { source, name: spec.name, value: value.to_owned() };
         Entry { name: spec.name, spec, value: value.to_owned(), source, layers: vec![layer], is_read_only: true }
     });
-    place_entries(broker).chain(fixed).chain(topic_defaults(broker)).collect()
+    place_entries(broker).chain(fixed).chain(dynamic_entries(broker)).chain(topic_defaults(broker)).collect()
+}
+
+/// What can be changed while the broker runs.
+fn dynamic_entries(broker: &Broker) -> impl Iterator<Item = Entry> {
+    let image = broker.metadata.image();
+    DYNAMIC_SETTINGS.iter().filter_map(move |spec| {
+        let stated = |source, configs: Option<&SettingsMap>| {
+            let value = configs?.get(spec.name)?.clone();
+            Some(Layer { source, name: spec.name, value })
+        };
+        let layers = [
+            stated(Source::Broker, image.broker_configs(broker.config.node_id)),
+            stated(Source::Cluster, Some(image.cluster_configs())),
+            Some(Layer { source: Source::Default, name: spec.name, value: spec.default.to_owned() }),
+        ];
+        entry(spec, layers.into_iter().flatten().collect())
+    })
 }
 
 /// The topic settings as a broker knows them: under Kafka's broker-wide names.
@@ -138,7 +155,7 @@ fn topic_defaults(broker: &Broker) -> impl Iterator<Item = Entry> {
 
 fn cluster_entries(broker: &Broker) -> Vec<Entry> {
     let is_dynamic = |entry: &Entry| entry.source == Source::Cluster;
-    topic_defaults(broker).filter(is_dynamic).collect()
+    dynamic_entries(broker).chain(topic_defaults(broker)).filter(is_dynamic).collect()
 }
 
 fn row(entry: Entry, synonyms: bool, documentation: bool) -> DescribeConfigsResourceResult {
@@ -167,6 +184,6 @@ fn config_type(kind: Kind) -> i8 {
         Kind::Choice(_) => 2,
         Kind::Number { is_int: true, .. } => 3,
         Kind::Number { is_int: false, .. } => 5,
-        Kind::List(_) => 7,
+        Kind::List(_) | Kind::Replicas => 7,
     }
 }

@@ -39,7 +39,7 @@ impl From<ClusterError> for Refusal {
                 ErrorCode::UnknownServerError
             }
             E::InvalidMetadataVersion { .. } | E::InvalidUpdateVersion { .. } => ErrorCode::InvalidUpdateVersion,
-            E::InvalidRequest { .. } | E::BrokerHasReplicas { .. } => ErrorCode::InvalidRequest,
+            E::InvalidRequest { .. } => ErrorCode::InvalidRequest,
             E::UnknownBroker { .. } => ErrorCode::BrokerIdNotRegistered,
             E::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,
             E::InvalidTopicName { .. } | E::TopicCollision { .. } => ErrorCode::InvalidTopicException,

@@ -10,6 +10,7 @@ use protocol::{ErrorCode, Str};
 use super::RequestContext;
 use super::describe_configs::{BROKER, TOPIC};
 use super::errors::{Refusal, told, unexpected_reply};
+use crate::config::DYNAMIC_SETTINGS;
 
 pub(super) async fn handle(
     context: &RequestContext<'_>,
@@ -104,7 +105,7 @@ pub(super) async fn alter(
     outcomes
 }
 
-/// Brokers can be told topic defaults while they run, and nothing else.
+/// Brokers can be told topic defaults while they run, and the few dynamic settings that are theirs.
 fn check_broker_settings(change: ConfigChange) -> Result<ConfigChange, Refusal> {
     if matches!(change.resource, ConfigResource::Topic(_)) {
         return Ok(change);
@@ -116,7 +117,9 @@ fn check_broker_settings(change: ConfigChange) -> Result<ConfigChange, Refusal> 
     for (name, value) in settings {
         let invalid = |reason: String| Refusal::new(ErrorCode::InvalidConfig, reason);
         let is_default = |s: &&model::settings::SettingSpec| s.synonyms.iter().any(|synonym| synonym.name == name);
-        let Some(found) = TOPIC_SETTINGS.iter().find(is_default).or_else(|| spec(name).ok()) else {
+        let dynamic = || DYNAMIC_SETTINGS.iter().find(|spec| spec.name == name);
+        let found = TOPIC_SETTINGS.iter().find(is_default).or_else(|| spec(name).ok()).or_else(dynamic);
+        let Some(found) = found else {
             let reason =
                 format!("{name} cannot be changed while the broker runs: set it in its configuration and restart");
             return Err(invalid(reason));

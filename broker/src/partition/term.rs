@@ -80,7 +80,6 @@ pub(crate) enum NotCommitted {
 }
 
 /// While it lives, the partition stays in the epoch.
-#[allow(dead_code, reason = "for the fetchers of followers")]
 #[derive(Debug)]
 pub(crate) struct SameTerm<'a> {
     _role: RwLockReadGuard<'a, Role>,
@@ -184,7 +183,6 @@ impl Partition {
 
     /// Keeps the partition in the epoch in which this node follows, for as long as the guard lives. `None` when that epoch is
     /// over. To be held around every change of the log that the epoch's leader wants; never across an await.
-    #[allow(dead_code, reason = "for the fetchers of followers")]
     pub(crate) fn following(&self, leader_epoch: LeaderEpoch) -> Option<SameTerm<'_>> {
         let role = self.role.read();
         let is_same = matches!(*role, Role::Follower) && self.leadership.load().leader_epoch == leader_epoch;
@@ -192,7 +190,6 @@ impl Partition {
     }
 
     /// As a follower: the leader says that everything below is committed. What is not in the local log yet does not count.
-    #[allow(dead_code, reason = "for the fetchers of followers")]
     pub(crate) fn learn_high_watermark(&self, _same: &SameTerm<'_>, told: Offset) {
         self.raise_high_watermark(told.min(self.log.log_end()));
     }
@@ -337,7 +334,7 @@ impl Partition {
 
     /// True while what the log held when this node's term began is not all committed: until then nobody knows how far the
     /// leader before got (KIP-207).
-    #[allow(dead_code, reason = "for the fetchers of followers")]
+    #[allow(dead_code, reason = "for the answers of new leaders")]
     pub(crate) fn is_settling_in(&self) -> bool {
         let Role::Leader(leading) = &*self.role.read() else { return false };
         let leading = leading.lock();

@@ -63,7 +63,7 @@ pub enum Command {
     /// A broker is about to stop: it hands over what others can take, and is given nothing new until it registers again.
     /// Asked again, it hands over what has become possible since.
     ShutDownBroker(BrokerRef),
-    /// A broker will not come back. Refused while it is a replica of anything.
+    /// A broker will not come back.
     UnregisterBroker {
         /// Which.
         broker_id: NodeId,

@@ -116,7 +116,7 @@ fn edited_list(settings: &SettingsMap, op: &ConfigOp, value: &str, is_topic: boo
     let mut default = "";
     if is_topic {
         let spec = spec(&op.name).map_err(|error| invalid_setting(&error))?;
-        if !matches!(spec.kind, Kind::List(_)) {
+        if !matches!(spec.kind, Kind::List(_) | Kind::Replicas) {
             let reason = format!("{} is not a list: words can be neither appended nor subtracted", op.name);
             return Err(ClusterError::InvalidConfig { name: op.name.clone(), reason });
         }

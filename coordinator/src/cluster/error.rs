@@ -46,17 +46,6 @@ pub enum ClusterError {
         /// Which.
         broker_id: NodeId,
     },
-    /// A broker that cannot be forgotten yet. Kafka: INVALID_REQUEST.
-    #[error(
-        "broker {broker_id} keeps replicas of {partitions} partitions: move them to other brokers first, by `firn cluster \
-         decommission {broker_id}` or kafka-reassign-partitions, or delete the topics"
-    )]
-    BrokerHasReplicas {
-        /// Which broker.
-        broker_id: NodeId,
-        /// Of how many partitions it is a replica.
-        partitions: usize,
-    },
     /// Kafka: STALE_BROKER_EPOCH.
     #[error("broker {broker_id} asked with epoch {given}, its registration has {current}: it must register again")]
     StaleBrokerEpoch {

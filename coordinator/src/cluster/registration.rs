@@ -83,11 +83,8 @@ pub(super) fn unregister(draft: &mut Draft, broker_id: NodeId) -> Result<Reply, 
     if draft.state.broker(broker_id).is_none() {
         return Err(ClusterError::UnknownBroker { broker_id });
     }
-    let partitions = draft.state.partitions().filter(|(_, partition)| partition.replicas.contains(&broker_id)).count();
-    if partitions > 0 {
-        return Err(ClusterError::BrokerHasReplicas { broker_id, partitions });
-    }
     draft.push(Record::BrokerUnregistered { broker_id });
+    leadership::leave(draft, broker_id);
     Ok(Reply::Done)
 }
 

@@ -1,6 +1,6 @@
 //! What a setting is: its names, what values it takes, what it means.
 
-use super::InvalidSetting;
+use super::{InvalidSetting, ThrottledReplicas};
 
 /// One setting of a topic.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A comma-separated list of these words.
     List(&'static [&'static str]),
+    /// A comma-separated list of `PARTITION:NODE`, or `*` for all.
+    Replicas,
 }
 
 impl Kind {
@@ -67,6 +69,7 @@ impl Kind {
             Kind::Bool => value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false"),
             Kind::Choice(words) => words.contains(&value),
             Kind::List(words) => value.split(',').all(|word| words.contains(&word.trim())),
+            Kind::Replicas => ThrottledReplicas::parse(value).is_some(),
         };
         if is_valid {
             return Ok(());
@@ -81,6 +84,7 @@ impl Kind {
             Kind::Bool => "true or false is needed".to_owned(),
             Kind::Choice(words) => format!("one of {} is needed", words.join(", ")),
             Kind::List(words) => format!("a comma-separated list of {} is needed", words.join(", ")),
+            Kind::Replicas => "* or a comma-separated list of PARTITION:NODE is needed".to_owned(),
         }
     }
 }

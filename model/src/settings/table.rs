@@ -51,11 +51,27 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
                         replicas, 'replicated' once it is in their memory, as in Apache Kafka.",
     },
     SettingSpec {
+        name: "follower.replication.throttled.replicas",
+        kind: Kind::Replicas,
+        default: "",
+        synonyms: &[],
+        documentation: "Replicas that are filled no faster than the brokers' follower.replication.throttled.rate while \
+                        they are not in sync: PARTITION:NODE,PARTITION:NODE,… or * for all.",
+    },
+    SettingSpec {
         name: "index.interval.bytes",
         kind: Kind::int(0),
         default: "4096",
         synonyms: &[ms("log.index.interval.bytes")],
         documentation: "Bytes of log between two entries of a segment's offset index.",
+    },
+    SettingSpec {
+        name: "leader.replication.throttled.replicas",
+        kind: Kind::Replicas,
+        default: "",
+        synonyms: &[],
+        documentation: "Replicas that are read from no faster than the brokers' leader.replication.throttled.rate while \
+                        they are not in sync: PARTITION:NODE,PARTITION:NODE,… or * for all.",
     },
     SettingSpec {
         name: "local.retention.bytes",
