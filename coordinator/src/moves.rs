@@ -72,11 +72,12 @@ pub fn rebalance<K: Ord + Clone>(sites: &[Site], layout: &Layout<K>) -> Layout<K
     plan.changes(layout)
 }
 
+/// A layout in the making, and the same by broker.
 struct Plan<'a, K> {
     sites: BTreeMap<NodeId, &'a Site>,
     layout: Layout<K>,
-    replicas: BTreeMap<NodeId, usize>,
-    leaders: BTreeMap<NodeId, usize>,
+    keeps: BTreeMap<NodeId, BTreeSet<K>>,
+    prefers: BTreeMap<NodeId, BTreeSet<K>>,
 }
 
 impl<'a, K: Ord + Clone> Plan<'a, K> {
@@ -84,15 +85,15 @@ impl<'a, K: Ord + Clone> Plan<'a, K> {
         let mut plan = Plan {
             sites: sites.iter().map(|site| (site.id, site)).collect(),
             layout: layout.clone(),
-            replicas: BTreeMap::new(),
-            leaders: BTreeMap::new(),
+            keeps: BTreeMap::new(),
+            prefers: BTreeMap::new(),
         };
-        for replicas in layout.values() {
+        for (key, replicas) in layout {
             for id in replicas {
-                *plan.replicas.entry(*id).or_default() += 1;
+                plan.keeps.entry(*id).or_default().insert(key.clone());
             }
             if let Some(leader) = replicas.first() {
-                *plan.leaders.entry(*leader).or_default() += 1;
+                plan.prefers.entry(*leader).or_default().insert(key.clone());
             }
         }
         plan
@@ -103,11 +104,11 @@ impl<'a, K: Ord + Clone> Plan<'a, K> {
     }
 
     fn load(&self, id: NodeId) -> usize {
-        self.replicas.get(&id).copied().unwrap_or(0)
+        self.keeps.get(&id).map_or(0, BTreeSet::len)
     }
 
     fn leads(&self, id: NodeId) -> usize {
-        self.leaders.get(&id).copied().unwrap_or(0)
+        self.prefers.get(&id).map_or(0, BTreeSet::len)
     }
 
     fn rack(&self, id: NodeId) -> &str {
@@ -135,9 +136,9 @@ impl<'a, K: Ord + Clone> Plan<'a, K> {
         let Some(replicas) = self.layout.get_mut(key) else { return };
         let Some(place) = replicas.iter().position(|id| *id == from) else { return };
         replicas[place] = to;
-        shift(&mut self.replicas, from, to);
+        shift(&mut self.keeps, key, from, to);
         if place == 0 {
-            shift(&mut self.leaders, from, to);
+            shift(&mut self.prefers, key, from, to);
         }
     }
 
@@ -156,7 +157,7 @@ impl<'a, K: Ord + Clone> Plan<'a, K> {
         let Some(place) = replicas.iter().position(|id| *id == leader) else { return };
         let old = replicas[0];
         replicas.swap(0, place);
-        shift(&mut self.leaders, old, leader);
+        shift(&mut self.prefers, key, old, leader);
     }
 
     fn spread_over_racks(&mut self) {
@@ -183,6 +184,7 @@ impl<'a, K: Ord + Clone> Plan<'a, K> {
     }
 
     fn even_out_replicas(&mut self) {
+        self.fill_up_replicas();
         // Every step brings two brokers closer together: there cannot be more steps than replicas.
         let steps: usize = self.layout.values().map(Vec::len).sum();
         for _ in 0..steps {
@@ -191,16 +193,38 @@ impl<'a, K: Ord + Clone> Plan<'a, K> {
         }
     }
 
+    /// Moves replicas from brokers with more than their share to brokers with less, in one pass over the partitions.
+    /// Followers first: moving the preferred leader moves the leadership, too.
+    fn fill_up_replicas(&mut self) {
+        let takers = self.takers();
+        let total: usize = takers.iter().map(|id| self.load(*id)).sum();
+        let Some(share) = total.checked_div(takers.len()) else { return };
+        let keys: Vec<K> = self.layout.keys().cloned().collect();
+        for (skipped, key) in [1, 0].into_iter().flat_map(|skipped| keys.iter().map(move |key| (skipped, key))) {
+            let replicas = self.layout[key].clone();
+            let is_over = |id: &NodeId| takers.contains(id) && self.load(*id) > share + 1;
+            let from = replicas.iter().skip(skipped).copied().filter(is_over).max_by_key(|id| self.load(*id));
+            let Some(from) = from else { continue };
+            let is_under = |to: &NodeId| self.load(*to) < share && self.may_move(&replicas, from, *to);
+            let to = takers.iter().copied().filter(is_under).min_by_key(|id| (self.load(*id), *id));
+            if let Some(to) = to {
+                self.replace(key, from, to);
+            }
+        }
+    }
+
     /// A replica that may go from a broker with more to one with at least two fewer.
     fn useful_move(&self) -> Option<(K, NodeId, NodeId)> {
+        let nothing = BTreeSet::new();
         let mut takers = self.takers();
         takers.sort_by_key(|id| (self.load(*id), *id));
         for from in takers.iter().rev().copied() {
+            let kept = self.keeps.get(&from).unwrap_or(&nothing);
+            let preferred = self.prefers.get(&from).unwrap_or(&nothing);
             for to in takers.iter().copied().take_while(|to| self.load(*to) + 1 < self.load(from)) {
-                let movable = self.layout.iter().filter(|(_, replicas)| self.may_move(replicas, from, to));
-                // Followers first: moving the preferred leader moves the leadership, too.
-                let found = movable.min_by_key(|(_, replicas)| replicas.first() == Some(&from));
-                if let Some((key, _)) = found {
+                let may_move = |key: &&K| self.may_move(&self.layout[*key], from, to);
+                let follower = kept.difference(preferred).find(may_move);
+                if let Some(key) = follower.or_else(|| preferred.iter().find(may_move)) {
                     return Some((key.clone(), from, to));
                 }
             }
@@ -212,11 +236,15 @@ impl<'a, K: Ord + Clone> Plan<'a, K> {
         if !replicas.contains(&from) || replicas.contains(&to) {
             return false;
         }
+        if self.rack(from) == self.rack(to) {
+            return true;
+        }
         let after: Vec<NodeId> = replicas.iter().map(|id| if *id == from { to } else { *id }).collect();
         self.racks(&after).len() >= self.racks(replicas).len()
     }
 
     fn even_out_leaders(&mut self) {
+        self.fill_up_leaders();
         let steps = self.layout.len();
         for _ in 0..steps {
             let Some((key, to)) = self.useful_swap() else { return };
@@ -224,25 +252,48 @@ impl<'a, K: Ord + Clone> Plan<'a, K> {
         }
     }
 
+    /// Moves preferred leaderships from brokers with more than their share to replicas with less, in one pass.
+    fn fill_up_leaders(&mut self) {
+        let takers = self.takers();
+        let total: usize = takers.iter().map(|id| self.leads(*id)).sum();
+        let Some(share) = total.checked_div(takers.len()) else { return };
+        let keys: Vec<K> = self.layout.keys().cloned().collect();
+        for key in keys {
+            let Some((leader, others)) = self.layout[&key].split_first() else { continue };
+            if self.leads(*leader) <= share + 1 {
+                continue;
+            }
+            let is_under = |to: &NodeId| takers.contains(to) && self.leads(*to) < share;
+            let to = others.iter().copied().filter(is_under).min_by_key(|id| (self.leads(*id), *id));
+            if let Some(to) = to {
+                self.prefer(&key, to);
+            }
+        }
+    }
+
     /// A partition whose preferred leadership may go to a replica that has at least two fewer.
     fn useful_swap(&self) -> Option<(K, NodeId)> {
-        let candidates = self.layout.iter().flat_map(|(key, replicas)| {
-            let leader = replicas.first().copied();
-            let takes = |id: &NodeId| self.sites.get(id).is_some_and(|site| site.takes_replicas);
-            let others = replicas.iter().skip(1).copied().filter(takes);
-            others.filter_map(move |to| leader.map(|leader| (key, leader, to)))
-        });
-        let gain = |leader, to| self.leads(leader).saturating_sub(self.leads(to));
-        let useful = candidates.filter(|(_, leader, to)| gain(*leader, *to) > 1);
-        useful.max_by_key(|(_, leader, to)| gain(*leader, *to)).map(|(key, _, to)| (key.clone(), to))
+        let mut takers = self.takers();
+        takers.sort_by_key(|id| (self.leads(*id), *id));
+        let mut leaders: Vec<NodeId> = self.prefers.keys().copied().collect();
+        leaders.sort_by_key(|id| (self.leads(*id), *id));
+        for leader in leaders.into_iter().rev() {
+            for to in takers.iter().copied().take_while(|to| self.leads(*to) + 1 < self.leads(leader)) {
+                let found = self.prefers[&leader].iter().find(|key| self.layout[*key].contains(&to));
+                if let Some(key) = found {
+                    return Some((key.clone(), to));
+                }
+            }
+        }
+        None
     }
 }
 
-fn shift(counts: &mut BTreeMap<NodeId, usize>, from: NodeId, to: NodeId) {
-    if let Some(count) = counts.get_mut(&from) {
-        *count = count.saturating_sub(1);
+fn shift<K: Ord + Clone>(index: &mut BTreeMap<NodeId, BTreeSet<K>>, key: &K, from: NodeId, to: NodeId) {
+    if let Some(keys) = index.get_mut(&from) {
+        keys.remove(key);
     }
-    *counts.entry(to).or_default() += 1;
+    index.entry(to).or_default().insert(key.clone());
 }
 
 #[cfg(test)]

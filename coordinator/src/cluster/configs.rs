@@ -25,8 +25,19 @@ pub(super) fn alter_all(draft: &mut Draft, changes: &[ConfigChange]) -> Vec<Resu
         alter(draft, change)
     };
     let outcomes = changes.iter().map(alter_one).collect();
-    leadership::review(draft);
+    if changes.iter().any(may_change_members) {
+        leadership::review(draft);
+    }
     outcomes
+}
+
+/// True when the change may decide who is eligible, or that anybody may lead.
+fn may_change_members(change: &ConfigChange) -> bool {
+    const DECISIVE: [&str; 2] = ["min.insync.replicas", "unclean.leader.election.enable"];
+    match &change.edit {
+        ConfigEdit::Replace(_) => true,
+        ConfigEdit::Incremental(ops) => ops.iter().any(|op| DECISIVE.contains(&op.name.as_str())),
+    }
 }
 
 /// Checks a topic's own settings.

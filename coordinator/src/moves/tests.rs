@@ -75,6 +75,17 @@ fn what_is_even_stays() {
     assert_eq!(rebalance(&sites, &layout(&[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]])), Layout::new());
 }
 
+#[test]
+fn ten_thousand_partitions_are_planned_at_once() {
+    let sites = [site(1, ""), site(2, ""), site(3, ""), site(4, "")];
+    let before: Layout<usize> = (0..10_000).map(|key| (key, vec![1, 2, 3])).collect();
+    let changes = rebalance(&sites, &before);
+    let after = applied(&before, &changes);
+    assert_eq!(counts(&sites, &after), [1, 2, 3, 4].map(|id| (id, 7500, 2500)));
+    let moved = after.iter().filter(|(key, new)| new.iter().any(|id| !before[key].contains(id))).count();
+    assert_eq!(moved, 7500);
+}
+
 fn clusters() -> impl Strategy<Value = (Vec<Site>, Layout<usize>)> {
     (3_i32..8, 1_usize..4, 1_usize..4).prop_flat_map(|(brokers, racks, factor)| {
         let ids: Vec<NodeId> = (1..=brokers).collect();
