@@ -7,6 +7,7 @@
 //! POST /v1/hello                      who is there: node, cluster, leader of the metadata log
 //! POST /v1/bootstrap, /v1/join        a cluster is made of its first voters; a node joins one
 //! POST /v1/raft/append, vote, snapshot  the metadata log
+//! POST /v1/session                    a beat twice a second, for as long as the node lives
 //! POST /v1/submit                     commands for the cluster, to the leader of the metadata log
 //! POST /v1/replica-state              where a partition's log lies, asked by a follower of its leader
 //! ```
@@ -59,6 +60,11 @@ impl Internal {
     pub(crate) fn set_metadata(&self, metadata: Metadata) {
         // Set once, at start.
         let _ = self.metadata.set(metadata);
+    }
+
+    /// Cancelled when the node stops.
+    pub(crate) fn stopped(&self) -> CancellationToken {
+        self.stop.clone()
     }
 
     /// The metadata, once they are open.

@@ -9,7 +9,8 @@
 //! that leads the log), `entry` (what stands in the log), `machine` (applies it), `log` and `writer` (keep it), `disk` (the
 //! file's layout) on `backend` (a disk that may be full), `image` (what readers see), `quorum` (who leads and votes).
 //! Other nodes: `peers` (where they are), `network` (asks them for Raft), `rpc` (answers them), `formation` (how a cluster
-//! comes about), `entering` (how a node becomes part of it at start).
+//! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is
+//! alive), `leaving` (what comes before a stop).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use model::{NodeId, TimestampMs, TopicId};
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::{HostPort, MemberList};
@@ -34,6 +36,8 @@ mod entry;
 mod error;
 mod formation;
 mod image;
+mod leaving;
+mod liveness;
 mod log;
 mod machine;
 mod network;
@@ -41,6 +45,7 @@ mod peers;
 mod proposer;
 mod quorum;
 pub(crate) mod rpc;
+mod sessions;
 mod settling;
 mod writer;
 
@@ -56,6 +61,7 @@ use machine::{Disk, StateMachine};
 use network::Network;
 use peers::Peers;
 use proposer::{Identity, Proposer};
+use sessions::Sessions;
 use settling::Log;
 use writer::Writer;
 
@@ -116,6 +122,7 @@ struct Inner {
     raft_id: u64,
     images: Arc<Images>,
     peers: Arc<Peers>,
+    sessions: Arc<Sessions>,
     proposer: Mutex<Option<Proposer>>,
     writer: Writer,
     writer_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -132,6 +139,9 @@ struct Inner {
     is_admitted: AtomicBool,
     /// This node had a vote before it lost its disk.
     wants_vote: AtomicBool,
+    /// This broker serves, and may lead.
+    is_serving: watch::Sender<bool>,
+    closing: CancellationToken,
 }
 
 impl Metadata {
@@ -184,6 +194,7 @@ impl Metadata {
             raft_id,
             images,
             peers,
+            sessions: Sessions::new(),
             writer,
             writer_thread: Mutex::new(Some(thread)),
             identity,
@@ -196,6 +207,8 @@ impl Metadata {
             last_at_start: last,
             is_admitted: AtomicBool::new(is_old),
             wants_vote: AtomicBool::new(false),
+            is_serving: watch::Sender::new(false),
+            closing: CancellationToken::new(),
         };
         Ok(Metadata { inner: Arc::new(inner) })
     }
@@ -252,6 +265,7 @@ impl Metadata {
 
     /// Ends the log and lets go of its file. What was acknowledged is durable without it.
     pub async fn close(&self) {
+        self.inner.closing.cancel();
         drop(self.inner.proposer.lock().take());
         self.inner.writer.wait_for_room(false);
         let shutdown = Box::pin(self.inner.raft.shutdown());

@@ -1,7 +1,8 @@
 //! A whole node: opened from its configuration, served, and stopped.
 //!
 //! Start: admin port → internal listener → metadata (in the cluster, registered) → archive (probed) → local log (recovered) → partitions → listener.
-//! Stop: listener and connections → groups → background work → local log → metadata → internal listener. A kill at any point loses nothing that
+//! Stop: leaderships (to others) → listener and connections → groups → background work → local log → leadership of the
+//! metadata log (to another) → metadata → internal listener. A kill at any point loses nothing that
 //! was acknowledged; a stop only makes the next start faster.
 
 use std::net::SocketAddr;
@@ -37,6 +38,10 @@ use crate::{archiver, descriptors, net, replication};
 
 /// How long open requests may take to finish when the node stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a start waits for the cluster to let the broker lead.
+const UNFENCED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a stop waits for others to take over the partitions that this broker leads.
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(10);
 /// Pause between two housekeeping rounds.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -105,7 +110,9 @@ impl Server {
         let internal_address = internal_listener.local_addr().map_err(StartError::Listen)?;
         let internal = Internal::new(config.node_id, stop_ports.clone());
         tokio::spawn(internal::serve(internal.clone(), internal_listener));
-        let broker = open(config, &Addresses { listen, internal: internal_address }, &internal).await?;
+        let watching = stop_ports.child_token();
+        let addresses = Addresses { listen, internal: internal_address };
+        let broker = open(config, &addresses, &internal, watching.clone()).await?;
         let _ = admin.broker.set(Arc::clone(&broker));
         let server = Server {
             broker,
@@ -119,6 +126,10 @@ impl Server {
             background: TaskTracker::new(),
         };
         server.serve(listener, telemetry);
+        server.broker.metadata.set_serving();
+        if !server.broker.metadata.wait_until_unfenced(UNFENCED_WITHIN).await {
+            warn!(waited = ?UNFENCED_WITHIN, "the cluster does not let this broker lead yet");
+        }
         info!(
             %listen, admin = %admin_address, internal = %internal_address, node_id = server.broker.config.node_id,
             cluster_id = server.broker.metadata.image().cluster_id(), partitions = server.broker.partitions.all().len(),
@@ -163,6 +174,7 @@ impl Server {
     pub async fn stop(self) {
         let started = Instant::now();
         self.broker.is_ready.store(false, Ordering::Release);
+        self.broker.metadata.hand_over(HANDED_OVER_WITHIN).await;
         self.stop_serving.cancel();
         self.broker.groups.resign_all();
         let serving = self.serving.lock().take();
@@ -182,6 +194,7 @@ impl Server {
             Ok(Err(error)) => error!(%error, "the local log could not be closed cleanly, the next start recovers it"),
             Err(error) => error!(%error, "closing the local log failed"),
         }
+        self.broker.metadata.resign().await;
         self.broker.metadata.close().await;
         self.stop_ports.cancel();
         info!(took = ?started.elapsed(), "stopped");
@@ -194,13 +207,19 @@ struct Addresses {
     internal: SocketAddr,
 }
 
-async fn open(config: Config, addresses: &Addresses, internal: &Internal) -> Result<Arc<Broker>, StartError> {
+async fn open(
+    config: Config,
+    addresses: &Addresses,
+    internal: &Internal,
+    watching: CancellationToken,
+) -> Result<Arc<Broker>, StartError> {
     let clock = Clock::default();
     let wall = clock.clone();
     let metadata = Metadata::start(metadata_config(&config, addresses), Arc::new(move || wall.now_ms())).await?;
     internal.set_metadata(metadata.clone());
-    metadata.enter().await?;
     let settings = &config.settings.broker;
+    tokio::spawn(metadata.clone().watch_over(settings.broker_session_timeout, watching));
+    metadata.enter().await?;
     let cold = ColdTier::open(cold_tier::Config {
         url: config.object_store_url(),
         cluster_id: metadata.image().cluster_id().to_owned(),

@@ -117,6 +117,7 @@ fn unknown(name: &str) -> ConfigError {
 #[allow(missing_docs, reason = "the table documents every setting")]
 pub struct BrokerSettings {
     pub auto_create_topics: bool,
+    pub broker_session_timeout: Duration,
     pub connections_max_idle: Duration,
     pub default_replication_factor: i16,
     pub delete_topic_enable: bool,
@@ -183,6 +184,7 @@ impl BrokerSettings {
         let ms = |name| Duration::from_millis(bytes(name));
         BrokerSettings {
             auto_create_topics: flag("auto.create.topics.enable"),
+            broker_session_timeout: ms("broker.session.timeout.ms"),
             connections_max_idle: ms("connections.max.idle.ms"),
             default_replication_factor: replicas("default.replication.factor"),
             delete_topic_enable: flag("delete.topic.enable"),

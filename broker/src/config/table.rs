@@ -33,6 +33,12 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "Create a topic when a client asks for one that does not exist.",
     ),
     setting(
+        "broker.session.timeout.ms",
+        Kind::int(1_000),
+        "9000",
+        "Milliseconds after which a broker of which nothing is heard is fenced. One whose process has ended is fenced at once.",
+    ),
+    setting(
         "connections.max.idle.ms",
         Kind::long(1),
         "600000",

@@ -122,6 +122,19 @@ impl Client {
         tokio::time::timeout(deadline, Box::pin(asked)).await.unwrap_or(Err(CallError::TimedOut))
     }
 
+    /// Opens a stream of bytes.
+    pub(crate) async fn listen(
+        &self,
+        to: Addressee<'_>,
+        path: &str,
+        within: Duration,
+    ) -> Result<reqwest::Response, CallError> {
+        let asking = Box::pin(self.request(to, path).send());
+        let response = tokio::time::timeout(within, asking).await.map_err(|_| CallError::TimedOut)?.map_err(of_http)?;
+        let status = response.status();
+        if status.is_success() { Ok(response) } else { Err(CallError::Refused { status, reason: String::new() }) }
+    }
+
     fn request(&self, to: Addressee<'_>, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.post(format!("http://{}{path}", to.address));
         let request = request.header(CONTENT_TYPE, "application/json").header(CLUSTER, to.cluster);

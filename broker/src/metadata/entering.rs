@@ -54,6 +54,8 @@ impl Metadata {
             internal: self.inner.place.internal.clone(),
             rack: self.inner.rack.clone(),
             topic_defaults: self.inner.topic_defaults.clone(),
+            // Others may lead what this one led, until it serves.
+            is_fenced: self.image().brokers().any(|broker| broker.id != self.node_id()) || !self.is_alone(),
             ..RegisterBroker::default()
         };
         let mut told = None;

@@ -85,6 +85,30 @@ impl Peers {
         answer
     }
 
+    /// Opens a stream of what the node has to say. `within`: how long it may take to begin.
+    pub(super) async fn listen(
+        &self,
+        node: NodeId,
+        path: &str,
+        within: Duration,
+    ) -> Result<reqwest::Response, CallError> {
+        let Some(address) = self.address(node) else {
+            return Err(CallError::Broken(format!("the internal listener of node {node} is not known")));
+        };
+        let image = self.images.current();
+        let to = Addressee { address: &address, node: Some(node), cluster: image.cluster_id() };
+        let answer = self.client.listen(to, path, within).await;
+        if answer.as_ref().is_err_and(CallError::is_wrong_address) {
+            *self.misses.lock().entry(node).or_default() += 1;
+        }
+        answer
+    }
+
+    /// The broker epoch of a node, if it is registered.
+    pub(super) fn broker_epoch(&self, node: NodeId) -> Option<i64> {
+        self.images.current().broker(node).map(|broker| broker.epoch)
+    }
+
     /// Asks whoever is at an address.
     pub(super) async fn call_address<A: DeserializeOwned>(
         &self,

@@ -7,7 +7,7 @@ use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::Json;
 use axum::routing::post;
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Raft, TypeConfig};
 use super::network::SnapshotHead;
+use super::sessions::beats;
 use super::{Metadata, SubmitError};
 use crate::internal::{Internal, Refusal};
 
@@ -30,6 +31,8 @@ pub(super) const JOIN: &str = "/v1/join";
 pub(super) const APPEND: &str = "/v1/raft/append";
 pub(super) const VOTE: &str = "/v1/raft/vote";
 pub(super) const SNAPSHOT: &str = "/v1/raft/snapshot";
+pub(super) const SESSION: &str = "/v1/session";
+pub(super) const RESIGN: &str = "/v1/resign";
 pub(super) const SUBMIT: &str = "/v1/submit";
 
 /// How long commands of another node may wait here; it asks again then.
@@ -73,6 +76,14 @@ pub(super) struct Joined {
     pub(super) had_vote: bool,
 }
 
+/// The leader of the log is about to stop.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Resignation {
+    pub(super) node_id: NodeId,
+    /// Number of its leadership.
+    pub(super) term: u64,
+}
+
 /// Commands for the leader of the log.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Forwarded {
@@ -100,6 +111,8 @@ pub(crate) fn routes() -> Router<Arc<Internal>> {
         .route(VOTE, post(vote))
         .route(SNAPSHOT, post(snapshot))
         .route(SUBMIT, post(submit))
+        .route(SESSION, post(session))
+        .route(RESIGN, post(resign))
 }
 
 async fn hello(State(internal): Shared) -> Answer<Present> {
@@ -139,6 +152,15 @@ async fn snapshot(State(internal): Shared, body: Bytes) -> Answer<Result<Snapsho
 
 async fn submit(State(internal): Shared, Json(asked): Json<Forwarded>) -> Answer<Outcomes> {
     internal.metadata()?.settle_for_another(asked.submissions).await.map(Json)
+}
+
+async fn session(State(internal): Shared) -> Body {
+    beats(internal.stopped())
+}
+
+async fn resign(State(internal): Shared, Json(asked): Json<Resignation>) -> Answer<()> {
+    internal.metadata()?.inner.sessions.resigns(asked.node_id, asked.term);
+    Ok(Json(()))
 }
 
 fn admitted(internal: &Internal) -> Result<&Raft, Refusal> {

@@ -13,6 +13,10 @@ use crate::internal::{self, Internal};
 mod failures;
 mod forming;
 mod forwarding;
+mod liveness;
+
+/// A silent node is fenced after that.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One node, and what keeps it reachable.
 struct Node {
@@ -80,12 +84,14 @@ async fn start(config: MetadataConfig) -> Node {
     std::fs::create_dir_all(&config.data_dir).unwrap();
     let metadata = Metadata::start(config, now()).await.unwrap();
     internal.set_metadata(metadata.clone());
+    tokio::spawn(metadata.clone().watch_over(SESSION_TIMEOUT, stop.clone()));
     Node { metadata, stop, serving }
 }
 
 impl Node {
     async fn enter(&self) {
         tokio::time::timeout(Duration::from_secs(30), self.metadata.enter()).await.expect("no cluster").unwrap();
+        self.metadata.set_serving();
     }
 
     fn id(&self) -> NodeId {

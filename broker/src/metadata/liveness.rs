@@ -1,0 +1,233 @@
+//! Who is alive: notices nodes that are lost, has them fenced, replaces a lost leader of the log, and brings this broker back
+//! after it was fenced.
+//!
+//! The leader of the metadata log fences a broker whose process has ended at once, and a silent one after
+//! `broker.session.timeout.ms`. When the leader itself has ended, the other voters elect a new one at once instead of
+//! waiting for Raft's timers. A broker registers fenced and asks to be unfenced when it serves; so it does when it was
+//! fenced while it was alive, after a pause or a cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use coordinator::cluster::{Broker, BrokerRef, Command};
+use model::NodeId;
+use rand::Rng;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Metadata, node_id};
+
+/// Pause between two looks when nothing happens.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// This process stood still when a look comes that late.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+/// Elections that voters start by themselves, until Raft's timers are left to it.
+const MAX_ELECTIONS: u32 = 12;
+/// Head start of a voter before the one with the next lower id.
+const HEAD_START: Duration = Duration::from_millis(70);
+/// Most of a random delay on top of it.
+const MAX_JITTER_MS: u64 = 40;
+/// How long a command about a broker's liveness may take before it is handed in anew.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Metadata {
+    /// Watches over the cluster, and over this broker's place in it, until `stop`. Fences a broker that was silent for
+    /// `session_timeout`, when this node leads the log.
+    pub async fn watch_over(self, session_timeout: Duration, stop: CancellationToken) {
+        let all = async {
+            tokio::join!(
+                self.keep_sessions(stop.clone()),
+                self.fence_the_lost(session_timeout),
+                self.replace_lost_leader(),
+                self.come_back(),
+            )
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.inner.closing.cancelled() => {}
+            _ = Box::pin(all) => {}
+        }
+    }
+
+    /// This broker serves: it may lead from now on.
+    pub fn set_serving(&self) {
+        self.inner.is_serving.send_replace(true);
+    }
+
+    /// Waits until this broker may lead. False when that takes longer than `patience`.
+    pub async fn wait_until_unfenced(&self, patience: Duration) -> bool {
+        let mut images = self.watch();
+        let node_id = self.node_id();
+        timeout(patience, images.wait_for(|image| image.is_alive(node_id))).await.is_ok_and(|seen| seen.is_ok())
+    }
+
+    /// A connection to every other node, as nodes come and go.
+    async fn keep_sessions(&self, stop: CancellationToken) {
+        let (mut images, mut metrics) = (self.watch(), self.inner.raft.metrics());
+        let mut kept: BTreeMap<NodeId, CancellationToken> = BTreeMap::new();
+        loop {
+            let others = self.other_nodes();
+            kept.retain(|node, stop| {
+                others.contains(node) || {
+                    stop.cancel();
+                    false
+                }
+            });
+            for node in others {
+                kept.entry(node).or_insert_with(|| {
+                    let stop = stop.child_token();
+                    tokio::spawn(self.inner.sessions.clone().keep(node, self.inner.peers.clone(), stop.clone()));
+                    stop
+                });
+            }
+            tokio::select! {
+                changed = images.changed() => if changed.is_err() { return },
+                changed = metrics.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    fn other_nodes(&self) -> BTreeSet<NodeId> {
+        let metrics = self.inner.raft.metrics();
+        let members: Vec<(NodeId, String)> = {
+            let metrics = metrics.borrow();
+            let nodes = metrics.membership_config.membership().nodes();
+            nodes.map(|(id, node)| (node_id(*id), node.addr.clone())).collect()
+        };
+        for (node, address) in &members {
+            self.inner.peers.learn(*node, address);
+        }
+        let image = self.image();
+        let brokers = image.brokers().map(|broker| broker.id);
+        members.iter().map(|(node, _)| *node).chain(brokers).filter(|node| *node != self.node_id()).collect()
+    }
+
+    async fn fence_the_lost(&self, session_timeout: Duration) {
+        let mut changes = self.inner.sessions.watch();
+        let mut seen_alive: BTreeMap<(NodeId, i64), Instant> = BTreeMap::new();
+        let mut looked = Instant::now();
+        loop {
+            if looked.elapsed() > STOOD_STILL {
+                self.inner.sessions.forgive();
+            }
+            looked = Instant::now();
+            let image = self.image();
+            let alive = image.brokers().filter(|broker| !broker.is_fenced && broker.id != self.node_id());
+            let alive: Vec<&Broker> = alive.collect();
+            seen_alive
+                .retain(|(node, epoch), _| alive.iter().any(|broker| broker.id == *node && broker.epoch == *epoch));
+            for broker in alive {
+                let since = *seen_alive.entry((broker.id, broker.epoch)).or_insert(looked);
+                if let Some(reason) = self.loss_of(broker, since, session_timeout).filter(|_| self.leads()) {
+                    self.fence(broker, reason).await;
+                }
+            }
+            // A command may have taken its time: that is no pause of the process.
+            looked = Instant::now();
+            let _ = timeout(LOOK_AGAIN_AFTER, changes.changed()).await;
+        }
+    }
+
+    /// Why the broker counts as lost. `since`: when it was first seen unfenced in its present registration.
+    fn loss_of(&self, broker: &Broker, since: Instant, session_timeout: Duration) -> Option<&'static str> {
+        let session = self.inner.sessions.of(broker.id)?;
+        if session.gone.is_some_and(|gone| gone.broker_epoch == Some(broker.epoch)) {
+            return Some("its process has ended");
+        }
+        let is_silent = session.heard.max(since).elapsed() > session_timeout;
+        is_silent.then_some("nothing was heard of it for broker.session.timeout.ms")
+    }
+
+    async fn fence(&self, broker: &Broker, reason: &str) {
+        let lost = BrokerRef { broker_id: broker.id, broker_epoch: broker.epoch };
+        match self.submit_within(Command::FenceBroker(lost), PATIENCE).await {
+            Ok(_) => tracing::warn!(broker = broker.id, reason, "a broker is lost: others take over what it led"),
+            Err(error) => tracing::debug!(broker = broker.id, %error, "a lost broker is not fenced yet"),
+        }
+    }
+
+    /// Elects a new leader of the log when the old one's process has ended.
+    async fn replace_lost_leader(&self) {
+        let mut changes = self.inner.sessions.watch();
+        // The leadership that is over: node and term.
+        let (mut lost, mut elections) = (None, 0);
+        loop {
+            let led = self.leadership();
+            match led {
+                Some((leader, term)) if !self.is_over(leader, term) => (lost, elections) = (None, 0),
+                Some(led) if lost != Some(led) => (lost, elections) = (Some(led), 0),
+                _ => {}
+            }
+            let is_due = |(leader, term): &(NodeId, u64)| elections < MAX_ELECTIONS && self.is_over(*leader, *term);
+            let Some((old, _)) = lost.filter(is_due) else {
+                let _ = timeout(LOOK_AGAIN_AFTER, changes.changed()).await;
+                continue;
+            };
+            // All voters stand at once: that frees each of its word to the old leader, which would bind it for seconds.
+            tracing::info!(leader = old, election = elections, "the metadata log needs another leader");
+            let _ = self.inner.raft.trigger().elect().await;
+            elections += 1;
+            self.wait_for_leader(self.head_start(old) * elections).await;
+        }
+    }
+
+    /// Who leads the log, and the number of the leadership.
+    fn leadership(&self) -> Option<(NodeId, u64)> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.current_leader.map(|leader| (node_id(leader), metrics.current_term))
+    }
+
+    /// True when the leader has ended, or gave up.
+    fn is_over(&self, leader: NodeId, term: u64) -> bool {
+        let session = self.inner.sessions.of(leader);
+        session.is_some_and(|session| session.gone.is_some() || session.resigned == Some(term))
+    }
+
+    /// Voters with higher ids win a tie; the others wait longer before they stand again.
+    fn head_start(&self, lost: NodeId) -> Duration {
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        let voters = metrics.membership_config.membership().voter_ids();
+        let higher = voters.filter(|id| node_id(*id) > self.node_id() && node_id(*id) != lost).count();
+        let rank = u32::try_from(higher).unwrap_or(u32::MAX);
+        HEAD_START * rank.saturating_add(1) + Duration::from_millis(rand::rng().random_range(0..MAX_JITTER_MS))
+    }
+
+    /// Waits for a leader whose leadership is not over.
+    async fn wait_for_leader(&self, patience: Duration) {
+        let mut metrics = self.inner.raft.metrics();
+        let is_led = |leader: Option<u64>, term| leader.is_some_and(|leader| !self.is_over(node_id(leader), term));
+        let led = metrics.wait_for(|metrics| is_led(metrics.current_leader, metrics.current_term));
+        let _ = timeout(patience, led).await;
+    }
+
+    /// Asks to be unfenced whenever this broker serves and is fenced all the same.
+    async fn come_back(&self) {
+        let (mut images, mut serving) = (self.watch(), self.inner.is_serving.subscribe());
+        loop {
+            let broker = self.broker();
+            let image = images.borrow_and_update().clone();
+            let known = image.broker(broker.broker_id).filter(|known| known.epoch == broker.broker_epoch);
+            let wants_in = *serving.borrow_and_update() && known.is_some_and(|known| known.is_fenced);
+            if !wants_in {
+                tokio::select! {
+                    changed = images.changed() => if changed.is_err() { return },
+                    changed = serving.changed() => if changed.is_err() { return },
+                }
+                continue;
+            }
+            match self.submit_within(Command::UnfenceBroker(broker), PATIENCE).await {
+                Ok(_) => tracing::info!(broker = broker.broker_id, "this broker may lead"),
+                Err(error) => {
+                    tracing::debug!(%error, "this broker is not unfenced yet");
+                    sleep(LOOK_AGAIN_AFTER).await;
+                }
+            }
+        }
+    }
+
+    /// From now on this broker does not ask to lead.
+    pub(super) fn stop_serving(&self) {
+        self.inner.is_serving.send_replace(false);
+    }
+}

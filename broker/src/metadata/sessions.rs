@@ -1,0 +1,153 @@
+//! A connection to every other node, kept only to notice when it breaks.
+//!
+//! The kernel closes the connections of a process that ends, however it ends: a connection that breaks and cannot be made
+//! anew because nobody listens there any more tells of a crash within milliseconds. A node that is merely silent (paused,
+//! cut off, its machine gone) is told by its beats, which stop.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use futures::stream;
+use model::NodeId;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::peers::Peers;
+use super::rpc;
+use crate::internal::client::CallError;
+
+/// Time between two beats.
+pub(super) const BEAT: Duration = Duration::from_millis(500);
+/// A connection without a beat for that long is made anew: TCP would take minutes to notice that a cut is mended.
+const STALE_AFTER: Duration = Duration::from_millis(1_600);
+/// Pause before a connection is made anew.
+const RECONNECT_AFTER: Duration = Duration::from_millis(30);
+/// The same for a node that is known to be gone.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// So often nobody must be there, one after the other, before a node counts as gone.
+const MISSES: u32 = 2;
+
+/// What is known of the other nodes. Share it.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    nodes: Mutex<BTreeMap<NodeId, Session>>,
+    changes: watch::Sender<()>,
+}
+
+/// What is known of one node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Session {
+    /// The last beat, else when we began to listen for one.
+    pub(super) heard: Instant,
+    /// There was a beat.
+    pub(super) was_there: bool,
+    /// Set when its process ended.
+    pub(super) gone: Option<Gone>,
+    /// Number of the leadership of the log that it gave up last.
+    pub(super) resigned: Option<u64>,
+}
+
+/// A process that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gone {
+    /// The registration that the process had at most: a later one is another process.
+    pub(super) broker_epoch: Option<i64>,
+}
+
+impl Sessions {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Sessions { nodes: Mutex::default(), changes: watch::Sender::new(()) })
+    }
+
+    /// Tells when a node was found to be gone.
+    pub(super) fn watch(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// What is known of a node; nothing before [`Sessions::keep`].
+    pub(super) fn of(&self, node: NodeId) -> Option<Session> {
+        self.nodes.lock().get(&node).copied()
+    }
+
+    /// This process stood still: what it did not hear in that time says nothing about others.
+    pub(super) fn forgive(&self) {
+        let now = Instant::now();
+        self.nodes.lock().values_mut().for_each(|session| session.heard = now);
+    }
+
+    /// The node gives up its leadership of the log, which has that number.
+    pub(super) fn resigns(&self, node: NodeId, term: u64) {
+        if let Some(session) = self.nodes.lock().get_mut(&node) {
+            session.resigned = Some(term);
+        }
+        self.changes.send_replace(());
+    }
+
+    /// Keeps a connection to the node until `stop`.
+    pub(super) async fn keep(self: Arc<Self>, node: NodeId, peers: Arc<Peers>, stop: CancellationToken) {
+        let start = Session { heard: Instant::now(), was_there: false, gone: None, resigned: None };
+        self.nodes.lock().insert(node, start);
+        let mut misses = 0;
+        while !stop.is_cancelled() {
+            let ended = tokio::select! {
+                () = stop.cancelled() => break,
+                ended = self.listen(node, &peers) => ended,
+            };
+            misses = if matches!(ended, CallError::NobodyThere) { misses + 1 } else { 0 };
+            let session = self.of(node);
+            if misses >= MISSES && session.is_some_and(|session| session.was_there && session.gone.is_none()) {
+                tracing::warn!(node, "the process of this node has ended");
+                self.set_gone(node, peers.broker_epoch(node));
+            }
+            let is_gone = session.is_some_and(|session| session.gone.is_some());
+            sleep(if is_gone { LOOK_AGAIN_AFTER } else { RECONNECT_AFTER }).await;
+        }
+        self.nodes.lock().remove(&node);
+    }
+
+    /// Listens until the connection ends.
+    async fn listen(&self, node: NodeId, peers: &Peers) -> CallError {
+        let mut beats = match peers.listen(node, rpc::SESSION, STALE_AFTER).await {
+            Ok(beats) => beats,
+            Err(error) => return error,
+        };
+        loop {
+            match timeout(STALE_AFTER, beats.chunk()).await {
+                Ok(Ok(Some(_))) => self.hear(node),
+                Ok(Ok(None)) => return CallError::Broken("it was closed".to_owned()),
+                Ok(Err(error)) => return CallError::Broken(error.to_string()),
+                Err(_) => return CallError::TimedOut,
+            }
+        }
+    }
+
+    fn hear(&self, node: NodeId) {
+        if let Some(session) = self.nodes.lock().get_mut(&node) {
+            *session = Session { heard: Instant::now(), was_there: true, gone: None, resigned: session.resigned };
+        }
+    }
+
+    fn set_gone(&self, node: NodeId, broker_epoch: Option<i64>) {
+        if let Some(session) = self.nodes.lock().get_mut(&node) {
+            session.gone = Some(Gone { broker_epoch });
+        }
+        self.changes.send_replace(());
+    }
+}
+
+/// The beats of this node, until it stops.
+pub(super) fn beats(stop: CancellationToken) -> Body {
+    let beats = stream::unfold((stop, true), |(stop, is_first)| async move {
+        let pause = if is_first { Duration::ZERO } else { BEAT };
+        tokio::select! {
+            () = stop.cancelled() => None,
+            () = sleep(pause) => Some((Ok::<_, Infallible>(Bytes::from_static(b"\n")), (stop, false))),
+        }
+    });
+    Body::from_stream(beats)
+}

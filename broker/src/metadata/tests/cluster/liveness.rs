@@ -1,0 +1,120 @@
+//! Nodes that are lost are noticed, and those that are back are let in again.
+
+use std::time::Instant;
+
+use super::*;
+
+/// Far less than the timers of Raft and of sessions.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+async fn until_all_alive(nodes: &[Node]) {
+    for node in nodes {
+        let alive = || (1..=3).filter(|id| node.metadata.image().is_alive(*id)).count() == 3;
+        until("all brokers may lead", alive).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_register_fenced_and_may_lead_once_they_serve() {
+    let scene = Scene::new().await;
+    let nodes = futures::future::join_all((1..=3).map(|id| scene.start(id))).await;
+    futures::future::join_all(nodes.iter().map(|node| node.metadata.enter())).await;
+    until("all are registered", || nodes[0].metadata.image().brokers().count() == 3).await;
+    assert!(nodes[0].metadata.image().brokers().all(|broker| broker.is_fenced));
+    for node in &nodes {
+        node.metadata.set_serving();
+    }
+    until_all_alive(&nodes).await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_process_ended_is_fenced_at_once() {
+    let scene = Scene::new().await;
+    let mut nodes = scene.cluster().await;
+    until_all_alive(&nodes).await;
+    let leader = leader_of(&nodes).await;
+    let gone = nodes.remove((leader + 1) % 3);
+    let id = gone.id();
+    gone.stop().await;
+    let stopped = Instant::now();
+    until("it is fenced", || nodes.iter().all(|node| !node.metadata.image().is_alive(id))).await;
+    println!("fenced after {:?}", stopped.elapsed());
+    assert!(stopped.elapsed() < AT_ONCE, "{:?}", stopped.elapsed());
+    nodes.push(scene.enter(id).await);
+    until_all_alive(&nodes).await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_of_the_log_whose_process_ended_is_replaced_and_fenced_at_once() {
+    let scene = Scene::new().await;
+    let mut nodes = scene.cluster().await;
+    for _ in 0..3 {
+        until_all_alive(&nodes).await;
+        let gone = nodes.remove(leader_of(&nodes).await);
+        let id = gone.id();
+        gone.stop().await;
+        let stopped = Instant::now();
+        until("it is fenced", || nodes.iter().all(|node| !node.metadata.image().is_alive(id))).await;
+        println!("replaced and fenced after {:?}", stopped.elapsed());
+        assert!(stopped.elapsed() < AT_ONCE, "{:?}", stopped.elapsed());
+        nodes.push(scene.enter(id).await);
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_fenced_while_it_was_alive_comes_back_by_itself() {
+    let scene = Scene::new().await;
+    let nodes = scene.cluster().await;
+    until_all_alive(&nodes).await;
+    let victim = nodes[2].metadata.broker();
+    nodes[0].metadata.submit(Command::FenceBroker(victim)).await.unwrap();
+    until_all_alive(&nodes).await;
+    assert_eq!(nodes[2].metadata.broker(), victim);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_of_the_log_that_stops_in_good_order_is_replaced_before_it_is_gone() {
+    let scene = Scene::new().await;
+    let nodes = scene.cluster().await;
+    let leader = leader_of(&nodes).await;
+    let started = Instant::now();
+    nodes[leader].metadata.hand_over(Duration::from_secs(5)).await;
+    nodes[leader].metadata.resign().await;
+    println!("replaced after {:?}", started.elapsed());
+    assert!(!nodes[leader].leads() && started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+    assert_ne!(leader_of(&nodes).await, leader);
+    create(&nodes[leader].metadata, "orders").await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_stops_hands_its_partitions_over_first() {
+    let scene = Scene::new().await;
+    let nodes = scene.cluster().await;
+    until_all_alive(&nodes).await;
+    let layout = Layout::Placed { partitions: 6, replication_factor: 3 };
+    let topic = NewTopic { id: new_topic_id(), name: "orders".to_owned(), layout, configs: Vec::new() };
+    nodes[0].metadata.submit(Command::CreateTopics { topics: vec![topic], validate_only: false }).await.unwrap();
+    let led = |image: &ClusterImage| image.partitions().filter(|(_, partition)| partition.leader == 2).count();
+    assert!(led(&nodes[0].metadata.image()) > 0);
+    nodes[1].metadata.hand_over(Duration::from_secs(5)).await;
+    assert_eq!(led(&nodes[1].metadata.image()), 0);
+    assert!(nodes[1].metadata.image().partitions().all(|(_, partition)| partition.has_leader()));
+    for node in nodes {
+        node.stop().await;
+    }
+}
