@@ -7,6 +7,7 @@ use cold_tier::ColdTier;
 use hot_tier::HotTier;
 use model::topic_name::GROUP_OFFSETS_TOPIC;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::groups::GroupCoordinator;
@@ -31,10 +32,14 @@ pub(crate) struct Broker {
     pub(crate) hot: HotTier,
     pub(crate) cold: ColdTier,
     pub(crate) partitions: Arc<Partitions>,
+    /// Rung when the ISRs of led partitions should be looked at.
+    pub(crate) isr_bell: Arc<Notify>,
     pub(crate) groups: GroupCoordinator,
     pub(crate) following_groups: Mutex<()>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) reply_memory: ReplyMemory,
+    /// The same for replies to followers.
+    pub(crate) follower_memory: ReplyMemory,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) throttles: Arc<Throttles>,
     pub(crate) is_ready: AtomicBool,
@@ -43,8 +48,13 @@ pub(crate) struct Broker {
 impl Broker {
     /// Brings partitions and group coordination in step with the cluster's metadata. Cheap when nothing changed.
     pub(crate) fn follow_metadata(&self) {
-        let rooms =
-            Rooms { node_id: self.config.node_id, hot: &self.hot, cold: &self.cold, settings: &self.config.settings };
+        let rooms = Rooms {
+            node_id: self.config.node_id,
+            hot: &self.hot,
+            cold: &self.cold,
+            settings: &self.config.settings,
+            isr_bell: &self.isr_bell,
+        };
         let changes = self.partitions.follow(|| self.metadata.image(), &rooms);
         if !changes.deleted.is_empty() {
             self.groups.forget_topics(changes.deleted.iter().map(|name| Arc::from(name.as_str())));

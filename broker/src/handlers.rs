@@ -34,6 +34,7 @@ pub(crate) mod fetch;
 mod groups;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod leader_hints;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;

@@ -24,7 +24,7 @@ use hot_tier::PartitionLog;
 use model::archive::ManifestPointer;
 use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset, TopicName, TopicPartition};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 mod archive;
 mod damage;
@@ -33,14 +33,17 @@ mod health;
 mod leader;
 mod lookup;
 mod read;
+mod replicas;
 mod term;
 
 pub(crate) use archive::DeleteError;
 pub(crate) use follower::{Aligned, LeaderState};
 pub(crate) use health::ArchiveHealth;
 pub use health::{Activity, Trouble};
+pub(crate) use leader::{Asked, FollowerFetch, WantedIsr};
 pub(crate) use lookup::{LookupError, Point};
 pub(crate) use read::{PartitionRead, ReadFailure, ReadRequest};
+pub(crate) use replicas::{NotAdmitted, Replication};
 pub(crate) use term::{Accepted, NotAccepted, NotCommitted, SameTerm};
 
 use term::Role;
@@ -137,6 +140,8 @@ pub(crate) struct Partition {
     ledger: ArcSwapOption<ManifestPointer>,
     progress: watch::Sender<Progress>,
     ends: watch::Sender<Ends>,
+    /// Rung when the ISR should be looked at.
+    isr_bell: Arc<Notify>,
     archive: Mutex<ArchiveHealth>,
     /// Bases of segments found damaged, and whether the archive has them: what was told already.
     damaged: Mutex<BTreeSet<(Offset, bool)>>,
@@ -153,7 +158,13 @@ pub(crate) struct Partition {
 impl Partition {
     /// Takes over a recovered or new log; everything that recovery found is durable. What is committed, and what this node
     /// has to do with it, is learned from the first [`Partition::follow`].
-    pub(crate) fn new(log: Arc<PartitionLog>, node_id: NodeId, cold: ColdTier, cold_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        log: Arc<PartitionLog>,
+        node_id: NodeId,
+        cold: ColdTier,
+        cold_timeout: Duration,
+        isr_bell: Arc<Notify>,
+    ) -> Self {
         let (high_watermark, term, state) = (log.local_start(), NO_LEADER_EPOCH, State::Open);
         let ends = Ends { log_end: log.log_end(), flushed_end: log.flushed_end(), term, state };
         Partition {
@@ -168,6 +179,7 @@ impl Partition {
             ledger: ArcSwapOption::empty(),
             progress: watch::Sender::new(Progress { high_watermark, term, state }),
             ends: watch::Sender::new(ends),
+            isr_bell,
             archive: Mutex::default(),
             damaged: Mutex::default(),
             damaged_end: AtomicI64::new(Offset::MIN),
@@ -261,3 +273,6 @@ impl Partition {
         self.progress.borrow().state
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use model::settings::{SettingsMap, TopicSettings};
 use model::{NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
 use parking_lot::Mutex;
 use protocol::ErrorCode;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use crate::config::Settings;
@@ -65,6 +65,7 @@ pub(crate) struct Rooms<'a> {
     pub(crate) hot: &'a HotTier,
     pub(crate) cold: &'a ColdTier,
     pub(crate) settings: &'a Settings,
+    pub(crate) isr_bell: &'a Arc<Notify>,
 }
 
 impl Rooms<'_> {
@@ -249,7 +250,13 @@ impl Followed {
             match rooms.hot.create(&topic.name, id, Arc::clone(&settings)) {
                 Ok(log) => {
                     apply_settings(&log, &settings);
-                    let partition = Partition::new(log, rooms.node_id, rooms.cold.clone(), rooms.cold_timeout());
+                    let partition = Partition::new(
+                        log,
+                        rooms.node_id,
+                        rooms.cold.clone(),
+                        rooms.cold_timeout(),
+                        Arc::clone(rooms.isr_bell),
+                    );
                     partition.follow_ledger(ledger);
                     partition.follow(Leadership::from(state));
                     self.open.insert(id, Arc::new(partition));

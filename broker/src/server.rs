@@ -34,7 +34,7 @@ use crate::producer_ids::ProducerIds;
 use crate::telemetry::Telemetry;
 use crate::throttle::Throttles;
 use crate::timing::Clock;
-use crate::{archiver, descriptors, net, replication};
+use crate::{archiver, descriptors, isr, net, replication};
 
 /// How long open requests may take to finish when the node stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +42,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const UNFENCED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a stop waits for others to take over the partitions that this broker leads.
 const HANDED_OVER_WITHIN: Duration = Duration::from_secs(10);
+/// Followers' fetch replies get one part of so many of what consumers' get.
+const FOLLOWERS_SHARE: usize = 4;
 /// Pause between two housekeeping rounds.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -141,6 +143,7 @@ impl Server {
     fn serve(&self, listener: TcpListener, telemetry: Telemetry) {
         let broker = &self.broker;
         self.background.spawn(follow_metadata(Arc::clone(broker), self.stop_background.clone()));
+        self.background.spawn(isr::keep(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(archiver::settle(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(archiver::retain(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(archiver::sweep(Arc::clone(broker), self.stop_background.clone()));
@@ -248,8 +251,10 @@ async fn open(
     let broker = Arc::new(Broker {
         groups: GroupCoordinator::new(settings.group_settings(), clock.clone()),
         following_groups: Mutex::new(()),
+        isr_bell: Arc::default(),
         fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
         reply_memory: ReplyMemory::new(settings.reply_memory_bytes),
+        follower_memory: ReplyMemory::new(settings.reply_memory_bytes / FOLLOWERS_SHARE),
         producer_ids: ProducerIds::default(),
         throttles: Arc::new(Throttles::new()),
         is_ready: false.into(),

@@ -55,7 +55,13 @@ fn describe() {
     gauge!("firn_connections", "Open client connections.");
     gauge!("firn_fetch_sessions", "Incremental fetch sessions.");
     gauge!("firn_group_partitions_loading", "Partitions of __consumer_offsets whose groups are being loaded.");
-    gauge!("firn_partitions", "Partitions of this node.");
+    gauge!("firn_partitions", "Partitions of which this node keeps a replica.");
+    gauge!("firn_leader_partitions", "Partitions that this node leads.");
+    gauge!("firn_under_replicated_partitions", "Partitions led here that have replicas out of sync.");
+    gauge!("firn_at_min_isr_partitions", "Partitions led here with just as many replicas in sync as acks=all needs.");
+    gauge!("firn_under_min_isr_partitions", "Partitions led here with too few replicas in sync for acks=all.");
+    counter!("firn_isr_shrinks_total", "Replicas that left the in-sync replicas of partitions led here, by change.");
+    counter!("firn_isr_expands_total", "Replicas that joined the in-sync replicas of partitions led here, by change.");
     counter!("firn_produced_bytes_total", Unit::Bytes, "Bytes of record batches appended for producers.");
     counter!("firn_produced_records_total", "Records appended for producers.");
     gauge!("firn_log_bytes", Unit::Bytes, "Bytes of a topic, by tier (hot: record batches, cold: Parquet objects).");

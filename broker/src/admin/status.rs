@@ -6,8 +6,8 @@ use model::TimestampMs;
 use serde::{Deserialize, Serialize};
 
 use crate::broker::Broker;
-use crate::partition::Partition;
 pub use crate::partition::{Activity, Trouble};
+use crate::partition::{Partition, Replication};
 
 /// One partition; offsets as in the architecture's picture, sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,12 @@ pub(crate) fn record_gauges(broker: &Broker) {
         metrics::gauge!("firn_archive_backlog_seconds", "topic" => topic.clone()).set(sums.backlog_seconds as f64);
         metrics::gauge!("firn_archive_failing_partitions", "topic" => topic).set(f64::from(sums.failing));
     }
+    let led: Vec<_> = broker.partitions.all().iter().filter_map(|partition| partition.replication()).collect();
+    let count = |is_so: fn(&Replication) -> bool| led.iter().filter(|r| is_so(r)).count() as f64;
+    metrics::gauge!("firn_leader_partitions").set(led.len() as f64);
+    metrics::gauge!("firn_under_replicated_partitions").set(count(|r| r.in_sync < r.replicas));
+    metrics::gauge!("firn_at_min_isr_partitions").set(count(|r| r.in_sync == r.least));
+    metrics::gauge!("firn_under_min_isr_partitions").set(count(|r| r.in_sync < r.least));
     metrics::gauge!("firn_group_partitions_loading").set(broker.groups.loading() as f64);
     metrics::gauge!("firn_fetch_sessions").set(broker.fetch_sessions.len() as f64);
 }

@@ -154,6 +154,7 @@ pub struct BrokerSettings {
     pub replica_fetch_response_max_bytes: usize,
     pub replica_fetch_wait_max: Duration,
     pub replica_socket_timeout: Duration,
+    pub replica_lag_max: Duration,
     pub request_max_bytes: usize,
 }
 
@@ -221,6 +222,7 @@ impl BrokerSettings {
             replica_fetch_response_max_bytes: size("replica.fetch.response.max.bytes"),
             replica_fetch_wait_max: ms("replica.fetch.wait.max.ms"),
             replica_socket_timeout: ms("replica.socket.timeout.ms"),
+            replica_lag_max: ms("replica.lag.time.max.ms"),
             request_max_bytes: size("socket.request.max.bytes"),
         }
     }

@@ -185,8 +185,8 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
     setting(
         "offsets.topic.replication.factor",
         Kind::int(1),
-        "1",
-        "Replicas of __consumer_offsets, when it is created.",
+        "3",
+        "Replicas of __consumer_offsets, when it is created; as many as there are brokers when these are fewer.",
     ),
     setting(
         "producer.id.expiration.ms",
@@ -223,6 +223,12 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         Kind::int(1),
         "30000",
         "Milliseconds after which a follower gives up a request to a leader, in addition to what the leader waits.",
+    ),
+    setting(
+        "replica.lag.time.max.ms",
+        Kind::long(1),
+        "30000",
+        "Milliseconds for which a follower may be behind its leader before it leaves the in-sync replicas.",
     ),
     setting("socket.request.max.bytes", Kind::int(1024), "104857600", "Largest request in bytes."),
 ];

@@ -2,34 +2,33 @@
 //!
 //! A fetch reads all its partitions against one byte budget: hot ones in order, cold ones side by side, the first
 //! partition that has anything answers at least one batch (KIP-74). When less than `min_bytes` came together, it waits
-//! for the partitions to move, at most `max_wait_ms`. The reply holds its part of the memory for replies until it is
+//! for the partitions to move, at most `max_wait_ms`. Followers fetch as consumers do, see more, and tell how far they are. The reply holds its part of the memory for replies until it is
 //! written (see [`memory`]).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use model::TopicId;
 use protocol::messages::fetch_request::{FetchPartition, ForgottenTopic};
-use protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use protocol::messages::fetch_response::{
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
 use protocol::messages::{FetchRequest, FetchResponse};
 use protocol::{ApiKey, ErrorCode, Records, Str};
 use tokio::time::Instant;
 
-use self::memory::Held;
+use self::memory::{Held, ReplyMemory};
 use self::read::{Outcome, PartitionToRead, read_all};
+use self::reader::{Moves, Reader};
 use self::session::{FetchContext, SessionRequest, Target, Told, Wanted};
+use super::leader_hints::{Endpoint, LeaderHints};
 use super::{Reply, RequestContext, encode};
-use crate::partition::Partition;
 
 pub(crate) mod memory;
 mod read;
+mod reader;
 pub(crate) mod session;
 
-/// First version that names topics by their id.
-const TOPIC_IDS: i16 = 13;
-/// First version in which a consumer may read from a follower (KIP-392).
-const ANY_REPLICA: i16 = 11;
 /// Longest that a fetch waits, whatever the client asks for.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// Pause between two looks of a fetch that wants many bytes and gets few at a time.
@@ -49,10 +48,7 @@ pub(super) async fn start(context: &RequestContext<'_>, correlation_id: i32, req
 
 async fn handle(context: &RequestContext<'_>, request: FetchRequest) -> (FetchResponse, Option<Held>) {
     let refuse = |code: ErrorCode| (FetchResponse { error_code: code.code(), ..FetchResponse::default() }, None);
-    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
-        // Followers exist only in a cluster of several nodes.
-        return refuse(ErrorCode::InvalidRequest);
-    }
+    let reader = Reader::of(&request);
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
     let deadline = Instant::now() + max_wait;
     let max_bytes =
@@ -66,8 +62,8 @@ async fn handle(context: &RequestContext<'_>, request: FetchRequest) -> (FetchRe
         Ok(session) => session,
         Err(code) => return refuse(code),
     };
-    let (outcomes, held) = long_poll(context, &session, Limits { max_bytes, min_bytes, deadline }).await;
-    (respond(&session, outcomes), held)
+    let (outcomes, held) = long_poll(context, reader, &session, Limits { max_bytes, min_bytes, deadline }).await;
+    (respond(context, &session, outcomes), held)
 }
 
 /// Bounds of one fetch.
@@ -102,23 +98,27 @@ fn wanted_of(partition: &FetchPartition) -> Wanted {
         current_leader_epoch: partition.current_leader_epoch,
         fetch_offset: partition.fetch_offset,
         last_fetched_epoch: partition.last_fetched_epoch,
+        high_watermark: partition.high_watermark,
         max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
     }
 }
 
 async fn long_poll(
     context: &RequestContext<'_>,
+    reader: Reader,
     session: &FetchContext,
     limits: Limits,
 ) -> (Vec<Outcome>, Option<Held>) {
-    let targets: Vec<PartitionToRead> = session.partitions.iter().map(|(t, w)| find(context, t, *w)).collect();
+    let find = |(target, wanted): &(Target, Wanted)| reader.find(context, target, *wanted);
+    let targets: Vec<PartitionToRead> = session.partitions.iter().map(find).collect();
+    // What replicas hold back is held back from everybody: consumers cannot take their memory.
+    let memory = if reader.is_follower() { &context.broker.follower_memory } else { &context.broker.reply_memory };
+    let mut was_woken = false;
     loop {
         // Subscribed before the look: what moves after it wakes us.
-        let mut moves: Vec<_> = targets.iter().filter_map(|t| t.partition.as_ref().ok()).map(|p| p.watch()).collect();
-        moves.iter_mut().for_each(|m| {
-            m.borrow_and_update();
-        });
-        let Some(look) = look(context, &targets, limits).await else {
+        let subscribe = |t: &PartitionToRead| t.partition.as_ref().ok().map(|partition| Moves::of(partition, t));
+        let mut moves: Vec<Moves> = targets.iter().filter_map(subscribe).collect();
+        let Some(look) = look(memory, &targets, limits).await else {
             // No memory came free: the client asks again, its next fetch waits in line anew.
             return (targets.iter().map(PartitionToRead::unread).collect(), None);
         };
@@ -131,7 +131,7 @@ async fn long_poll(
         }
         // What waits holds no memory; it reads again.
         drop(look);
-        let mut moved: FuturesUnordered<_> = moves.iter_mut().map(|m| m.changed()).collect();
+        let mut moved: FuturesUnordered<_> = moves.iter_mut().map(Moves::moved).collect();
         let wait = async {
             if moved.next().await.is_none() {
                 std::future::pending::<()>().await;
@@ -139,9 +139,11 @@ async fn long_poll(
         };
         // At the deadline, what there is goes out.
         let _ = tokio::time::timeout_at(limits.deadline, wait).await;
-        if limits.min_bytes > 1 {
+        // A follower that was woken for records and got none would be woken again at once.
+        if limits.min_bytes > 1 || (was_woken && reader.is_follower()) {
             tokio::time::sleep(LOOK_PAUSE).await;
         }
+        was_woken = true;
     }
 }
 
@@ -153,8 +155,7 @@ struct Look {
 }
 
 /// Reads within the memory there is. `None` when none came free in time.
-async fn look(context: &RequestContext<'_>, targets: &[PartitionToRead], limits: Limits) -> Option<Look> {
-    let memory = &context.broker.reply_memory;
+async fn look(memory: &ReplyMemory, targets: &[PartitionToRead], limits: Limits) -> Option<Look> {
     let patience = limits.deadline.max(Instant::now() + MEMORY_WAIT);
     let mut deadline = limits.deadline;
     let mut held = memory.take(limits.max_bytes, patience).await?;
@@ -172,25 +173,8 @@ async fn look(context: &RequestContext<'_>, targets: &[PartitionToRead], limits:
     }
 }
 
-fn find(context: &RequestContext<'_>, target: &Target, wanted: Wanted) -> PartitionToRead {
-    let (partitions, index) = (&context.broker.partitions, target.partition);
-    let partition = match context.version {
-        TOPIC_IDS.. => partitions.replica_by_id(target.topic_id, index),
-        ANY_REPLICA.. => partitions.replica_by_name(&target.topic, index),
-        _ => partitions.leader_by_name(&target.topic, index),
-    };
-    PartitionToRead { partition: partition.and_then(|p| check_epoch(p, wanted)), wanted }
-}
-
-/// A client that believes in another leader epoch must learn the truth first (KIP-320).
-fn check_epoch(partition: Arc<Partition>, wanted: Wanted) -> Result<Arc<Partition>, ErrorCode> {
-    match partition.leadership().check_epoch(wanted.current_leader_epoch) {
-        Ok(()) => Ok(partition),
-        Err(code) => Err(code),
-    }
-}
-
-fn respond(session: &FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
+fn respond(context: &RequestContext<'_>, session: &FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
+    let mut hints = LeaderHints::new(context.broker.metadata.image());
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
     for ((target, _), outcome) in session.partitions.iter().zip(outcomes) {
         let has_records = outcome.size_bytes() > 0;
@@ -198,7 +182,11 @@ fn respond(session: &FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
         if !session.note(target, told) && !has_records {
             continue;
         }
-        let data = partition_data(target.partition, outcome, told);
+        let mut data = partition_data(target.partition, outcome, told);
+        if is_about_the_leader(data.error_code) {
+            let (leader_id, leader_epoch) = hints.leader(target.topic_id, &target.topic, target.partition);
+            data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..LeaderIdAndEpoch::default() };
+        }
         match responses.last_mut() {
             Some(last) if last.topic_id == target.topic_id.0 && last.topic == target.topic => {
                 last.partitions.push(data)
@@ -211,7 +199,15 @@ fn respond(session: &FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
             }),
         }
     }
-    FetchResponse { session_id: session.session_id, responses, ..FetchResponse::default() }
+    let node =
+        |(node_id, host, port, rack): Endpoint| NodeEndpoint { node_id, host, port, rack, ..NodeEndpoint::default() };
+    let node_endpoints = hints.nodes().into_iter().map(node).collect();
+    FetchResponse { session_id: session.session_id, responses, node_endpoints, ..FetchResponse::default() }
+}
+
+/// The client should look for another leader, and is told which (KIP-951).
+fn is_about_the_leader(error_code: i16) -> bool {
+    [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch].map(ErrorCode::code).contains(&error_code)
 }
 
 fn partition_data(partition_index: i32, outcome: Outcome, told: Option<Told>) -> PartitionData {
@@ -223,6 +219,11 @@ fn partition_data(partition_index: i32, outcome: Outcome, told: Option<Told>) ->
         high_watermark,
         last_stable_offset: high_watermark,
         log_start_offset: log_start,
+        diverging_epoch: outcome.diverging.map_or_else(EpochEndOffset::default, |(epoch, end_offset)| EpochEndOffset {
+            epoch,
+            end_offset,
+            ..EpochEndOffset::default()
+        }),
         aborted_transactions: None,
         records: Some(Records::from(outcome.into_records())),
         ..PartitionData::default()

@@ -12,15 +12,24 @@ use tracing::warn;
 use super::RequestContext;
 use crate::partition::{LookupError, Partition, Point};
 
+/// Asks whichever broker it likes, to see what that one has.
+const DEBUGGING_REPLICA: i32 = -2;
 /// First version whose response can carry a leader epoch.
 const LEADER_EPOCHS: i16 = 4;
+
+/// First version whose clients know OFFSET_NOT_AVAILABLE.
+const OFFSET_NOT_AVAILABLE: i16 = 5;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let found = context.broker.partitions.leader_by_name(&topic.name, wanted.partition_index);
+            let (local, index) = (&context.broker.partitions, wanted.partition_index);
+            let found = match request.replica_id {
+                DEBUGGING_REPLICA => local.replica_by_name(&topic.name, index),
+                _ => local.leader_by_name(&topic.name, index),
+            };
             partitions.push(answer(context, found, wanted).await);
         }
         topics.push(ListOffsetsTopicResponse { name: topic.name, partitions, ..ListOffsetsTopicResponse::default() });
@@ -65,6 +74,13 @@ async fn look_up(
     let Some(target) = Target::of(wanted.timestamp, context.version) else {
         return Err(ErrorCode::UnsupportedVersion);
     };
+    // What is below the high watermark of the leader before may not be committed yet as far as this one knows (KIP-207).
+    if matches!(target, Target::Latest | Target::At(_) | Target::MaxTimestamp) && partition.is_settling_in() {
+        return Err(match context.version {
+            OFFSET_NOT_AVAILABLE.. => ErrorCode::OffsetNotAvailable,
+            _ => ErrorCode::LeaderNotAvailable,
+        });
+    }
     let found = match target {
         Target::Latest => Ok(Some(partition.end_point(partition.last_stable_offset()))),
         Target::Earliest => Ok(Some(partition.end_point(partition.log_start()))),

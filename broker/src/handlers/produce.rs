@@ -15,14 +15,18 @@ use model::settings::{CompressionSetting, FlushMode, TopicSettings};
 use model::{TimestampMs, TopicId};
 use protocol::ErrorCode;
 use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use protocol::messages::produce_response::{
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
 use protocol::messages::{ProduceRequest, ProduceResponse};
 use protocol::{ApiKey, Str};
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::errors::{batch_error, not_accepted, not_committed};
+use super::leader_hints::{Endpoint, LeaderHints};
 use super::{BadRequest, Reply, RequestContext, encode};
+use crate::broker::Broker;
 use crate::partition::{Accepted, NotAccepted, NotCommitted, Partition};
 
 /// What a batch may decompress to, as a multiple of `max.message.bytes` and at least [`MIN_DECOMPRESSED_BYTES`].
@@ -54,7 +58,7 @@ pub(super) async fn start(
         let failed = pending.iter().flat_map(|topic| &topic.partitions).find_map(|p| p.outcome.as_ref().err());
         return failed.map_or(Ok(Reply::Nothing), |(code, _)| Err(BadRequest::Unanswerable(*code)));
     }
-    let version = context.version;
+    let (version, broker) = (context.version, Arc::clone(context.broker));
     let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
     let deadline = Instant::now() + timeout;
     Ok(Reply::Later(Box::pin(async move {
@@ -62,9 +66,26 @@ pub(super) async fn start(
         for topic in pending {
             responses.push(topic.finish(deadline).await);
         }
-        let response = ProduceResponse { responses, ..ProduceResponse::default() };
+        let response = with_leaders(&broker, responses);
         encode(ApiKey::Produce, version, correlation_id, &response)
     })))
+}
+
+/// Names the leader to whoever asked the wrong broker (KIP-951).
+fn with_leaders(broker: &Broker, mut responses: Vec<TopicProduceResponse>) -> ProduceResponse {
+    let mut hints = LeaderHints::new(broker.metadata.image());
+    for topic in &mut responses {
+        for partition in &mut topic.partition_responses {
+            if partition.error_code == ErrorCode::NotLeaderOrFollower.code() {
+                let (leader_id, leader_epoch) = hints.leader(TopicId(topic.topic_id), &topic.name, partition.index);
+                partition.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..LeaderIdAndEpoch::default() };
+            }
+        }
+    }
+    let node =
+        |(node_id, host, port, rack): Endpoint| NodeEndpoint { node_id, host, port, rack, ..NodeEndpoint::default() };
+    let node_endpoints = hints.nodes().into_iter().map(node).collect();
+    ProduceResponse { responses, node_endpoints, ..ProduceResponse::default() }
 }
 
 type Refusal = (ErrorCode, Option<String>);

@@ -17,6 +17,8 @@ use crate::metadata::{ClusterImage, new_topic_id};
 pub(super) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 /// Every operation on a topic (read, write, create, delete, alter, describe and their configs), as Kafka's bit set.
 pub(super) const ALL_TOPIC_OPERATIONS: i32 = 0x0df8;
+/// For so many milliseconds after its creation a cluster waits for the nodes that it was told of.
+const YOUNG_CLUSTER_MS: i64 = 60_000;
 /// Every operation on the cluster, as Kafka's bit set.
 pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0x3700;
 
@@ -65,13 +67,29 @@ pub(crate) fn new_topic(broker: &Broker, name: &str) -> NewTopic {
     NewTopic { id: new_topic_id(), name: name.to_owned(), layout, configs: Vec::new() }
 }
 
+/// How many replicas `__consumer_offsets` gets: as many as are wanted and as there are brokers.
+///
+/// The first group often comes while a cluster still starts, and its topic would lack replicas for ever: a young cluster
+/// waits for the nodes that it was told of.
+fn group_offsets_replicas(broker: &Broker) -> Result<i16, ErrorCode> {
+    let wanted = broker.config.settings.broker.offsets_topic_replication_factor;
+    let image = broker.metadata.image();
+    let count = |nodes: usize| i16::try_from(nodes).unwrap_or(i16::MAX);
+    let active = count(image.brokers().filter(|broker| broker.is_active()).count());
+    let expected = wanted.min(count(broker.metadata.quorum().voters.len()));
+    let is_young = broker.clock.settled_ms() < image.created_ms().saturating_add(YOUNG_CLUSTER_MS);
+    if active == 0 || (active < expected && is_young) {
+        return Err(ErrorCode::CoordinatorNotAvailable);
+    }
+    Ok(wanted.min(active))
+}
+
 /// `__consumer_offsets`. It is not archived: its history is of no use to anyone but the group coordinator.
-fn group_offsets_topic(broker: &Broker) -> NewTopic {
-    let settings = &broker.config.settings.broker;
-    let (partitions, replication_factor) =
-        (settings.offsets_topic_partitions, settings.offsets_topic_replication_factor);
+fn group_offsets_topic(broker: &Broker) -> Result<NewTopic, ErrorCode> {
+    let partitions = broker.config.settings.broker.offsets_topic_partitions;
+    let replication_factor = group_offsets_replicas(broker)?;
     let setting = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
-    NewTopic {
+    Ok(NewTopic {
         id: new_topic_id(),
         name: GROUP_OFFSETS_TOPIC.to_owned(),
         layout: Layout::Placed { partitions, replication_factor },
@@ -82,7 +100,7 @@ fn group_offsets_topic(broker: &Broker) -> NewTopic {
             setting("retention.ms", "-1"),
             setting("segment.bytes", "104857600"),
         ],
-    }
+    })
 }
 
 /// Creates `name` because a client asked for it (`auto.create.topics.enable`), or because it is one of ours.
@@ -91,7 +109,7 @@ fn group_offsets_topic(broker: &Broker) -> NewTopic {
 /// Kafka's code for why it does not exist.
 pub(crate) async fn create_on_demand(broker: &Arc<Broker>, name: &str) -> Result<(), ErrorCode> {
     let topic = match name {
-        GROUP_OFFSETS_TOPIC => group_offsets_topic(broker),
+        GROUP_OFFSETS_TOPIC => group_offsets_topic(broker)?,
         name if INTERNAL_TOPICS.contains(&name) => return Err(ErrorCode::UnknownTopicOrPartition),
         name => new_topic(broker, name),
     };

@@ -7,8 +7,6 @@
 //! leader asked for it and the answer is open; it does not move while the ISR is smaller than `min.insync.replicas`
 //! (KIP-966), so that whoever left such an ISR still has everything that was committed.
 
-#![allow(dead_code, reason = "for the fetches of followers")]
-
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -40,14 +38,41 @@ struct Follower {
     fetched: (Instant, Offset),
 }
 
-/// An ISR that the leader has asked for; whether it is valid already is open.
+/// An ISR that the leader asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PendingIsr {
-    /// The wanted ISR.
+pub(crate) struct WantedIsr {
+    /// The ISR that is valid.
+    pub(crate) old: Vec<NodeId>,
+    /// The wanted one.
     pub(crate) isr: Vec<NodeId>,
     /// The partition epoch that it replaces.
     pub(crate) replaces: i32,
 }
+
+/// What became of asking for an ISR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// The cluster has taken it, or has something newer: the next image tells.
+    Answered,
+    /// The cluster has refused it.
+    Refused,
+    /// It may be valid, or become so.
+    Open,
+}
+
+/// A wanted ISR that may be valid already.
+#[derive(Debug)]
+struct Pending {
+    wanted: WantedIsr,
+    /// When it was asked for and no certain answer came.
+    open_since: Option<Instant>,
+    /// True while an answer is awaited.
+    is_asked: bool,
+}
+
+/// How long after an attempt without an answer a refusal of the next one says nothing of the first: it may still be on
+/// its way.
+const OPEN_FOR: Duration = Duration::from_secs(20);
 
 /// A leader's book on its followers, for one leader epoch.
 #[derive(Debug)]
@@ -57,7 +82,7 @@ pub(super) struct Leading {
     epoch_start: Offset,
     partition_epoch: i32,
     isr: Vec<NodeId>,
-    pending: Option<PendingIsr>,
+    pending: Option<Pending>,
     followers: BTreeMap<NodeId, Follower>,
 }
 
@@ -111,13 +136,14 @@ impl Leading {
         !self.followers.is_empty()
     }
 
-    /// Takes note of a fetch at `now`, while the log ends at `log_end`. `false` for a node that is no replica, or whose
-    /// process is older than one that fetched before.
-    pub(super) fn note_fetch(&mut self, fetch: FollowerFetch, log_end: Offset, now: Instant) -> bool {
-        let Some(follower) = self.followers.get_mut(&fetch.node_id) else { return false };
-        if fetch.broker_epoch != -1 && fetch.broker_epoch < follower.broker_epoch {
-            return false;
-        }
+    /// Whether a node may fetch as a follower: it is a replica, and no newer process of it has fetched.
+    pub(super) fn admits(&self, node_id: NodeId, broker_epoch: i64) -> bool {
+        self.followers.get(&node_id).is_some_and(|f| broker_epoch == -1 || broker_epoch >= f.broker_epoch)
+    }
+
+    /// Takes note of a fetch at `now`, while the log ends at `log_end`.
+    pub(super) fn note_fetch(&mut self, fetch: FollowerFetch, log_end: Offset, now: Instant) {
+        let Some(follower) = self.followers.get_mut(&fetch.node_id) else { return };
         let (fetched_at, end_then) = follower.fetched;
         if fetch.offset >= log_end {
             follower.caught_up_at = now;
@@ -127,7 +153,13 @@ impl Leading {
         follower.broker_epoch = fetch.broker_epoch;
         follower.end = Some(fetch.offset);
         follower.fetched = (now, log_end);
-        true
+    }
+
+    /// True when the ISR lacks a follower that has all that it needs to join.
+    pub(super) fn could_join(&self, id: NodeId, high_watermark: Offset) -> bool {
+        let needed = high_watermark.max(self.epoch_start);
+        let has_all = |follower: &Follower| follower.end.is_some_and(|end| end >= needed);
+        !self.isr.contains(&id) && self.followers.get(&id).is_some_and(has_all)
     }
 
     /// What is committed, when this node has flushed up to `flushed_end` and `current` was committed before.
@@ -136,7 +168,7 @@ impl Leading {
             return current;
         }
         let counts = |id: &NodeId| {
-            self.isr.contains(id) || self.pending.as_ref().is_some_and(|pending| pending.isr.contains(id))
+            self.isr.contains(id) || self.pending.as_ref().is_some_and(|pending| pending.wanted.isr.contains(id))
         };
         // Whoever has not fetched in this epoch may be anywhere: nothing new is committed without it.
         let ends =
@@ -153,41 +185,52 @@ impl Leading {
         usize::try_from(min_in_sync).unwrap_or(usize::MAX).min(self.followers.len() + 1)
     }
 
-    /// The ISR to ask for at `now`, unless an answer is awaited or nothing should change: without the members that have
-    /// not caught up for `max_lag`, with the others that have what is committed and what the epoch began with.
-    /// `may_join` tells whether the cluster would take a node in.
-    pub(super) fn wanted_isr(
-        &self,
+    /// The ISR to ask for at `now`, unless an answer is awaited or nothing should change: without the members that are not
+    /// alive or have not caught up for `max_lag`, with the others that have what is committed and what the epoch began with.
+    /// `is_alive` tells which nodes the cluster would have in an ISR, by id and by the broker epoch of their fetches.
+    ///
+    /// It counts as possibly valid from now on.
+    pub(super) fn want_isr(
+        &mut self,
         high_watermark: Offset,
         max_lag: Duration,
         now: Instant,
-        may_join: impl Fn(NodeId, i64) -> bool,
-    ) -> Option<PendingIsr> {
-        if self.pending.is_some() {
-            return None;
+        is_alive: impl Fn(NodeId, Option<i64>) -> bool,
+    ) -> Option<WantedIsr> {
+        if let Some(pending) = &mut self.pending {
+            // What has no certain answer is asked again, as it was: one of both at most becomes valid.
+            let again = !std::mem::replace(&mut pending.is_asked, true);
+            return again.then(|| pending.wanted.clone());
         }
-        let in_time = |id: &NodeId| {
-            self.followers.get(id).is_some_and(|f| now.saturating_duration_since(f.caught_up_at) <= max_lag)
+        let stays = |id: &NodeId| {
+            let in_time = |f: &Follower| now.saturating_duration_since(f.caught_up_at) <= max_lag;
+            *id == self.node_id || (is_alive(*id, None) && self.followers.get(id).is_some_and(in_time))
         };
-        let mut isr: Vec<NodeId> = self.isr.iter().copied().filter(|id| *id == self.node_id || in_time(id)).collect();
-        let needed = high_watermark.max(self.epoch_start);
+        let mut isr: Vec<NodeId> = self.isr.iter().copied().filter(stays).collect();
         let joins = |(id, follower): (&NodeId, &Follower)| {
-            let has_all = follower.end.is_some_and(|end| end >= needed);
-            (!self.isr.contains(id) && has_all && in_time(id) && may_join(*id, follower.broker_epoch)).then_some(*id)
+            let joins = self.could_join(*id, high_watermark) && is_alive(*id, Some(follower.broker_epoch));
+            joins.then_some(*id)
         };
         isr.extend(self.followers.iter().filter_map(joins));
-        (isr != self.isr).then_some(PendingIsr { isr, replaces: self.partition_epoch })
+        if isr == self.isr {
+            return None;
+        }
+        let wanted = WantedIsr { old: self.isr.clone(), isr, replaces: self.partition_epoch };
+        self.pending = Some(Pending { wanted: wanted.clone(), open_since: None, is_asked: true });
+        Some(wanted)
     }
 
-    /// The ISR was asked for.
-    pub(super) fn ask(&mut self, pending: PendingIsr) {
-        self.pending = Some(pending);
-    }
-
-    /// The cluster has certainly refused it.
-    pub(super) fn refused(&mut self, pending: &PendingIsr) {
-        if self.pending.as_ref() == Some(pending) {
-            self.pending = None;
+    /// What became at `now` of asking for `wanted`.
+    pub(super) fn asked(&mut self, wanted: &WantedIsr, outcome: Asked, now: Instant) {
+        let Some(pending) = self.pending.as_mut().filter(|pending| pending.wanted == *wanted) else { return };
+        pending.is_asked = false;
+        match outcome {
+            Asked::Open => {
+                pending.open_since = Some(now);
+            }
+            Asked::Refused
+                if pending.open_since.is_some_and(|since| now.saturating_duration_since(since) < OPEN_FOR) => {}
+            Asked::Answered | Asked::Refused => self.pending = None,
         }
     }
 
@@ -196,3 +239,6 @@ impl Leading {
         self.followers.get(&id).map_or(-1, |follower| follower.broker_epoch)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,7 +260,7 @@ impl Partition {
         }
     }
 
-    fn advance_in(&self, leading: &Mutex<Leading>) {
+    pub(super) fn advance_in(&self, leading: &Mutex<Leading>) {
         let leading = leading.lock();
         if leading.has_followers() {
             self.publish_ends();
@@ -334,7 +334,6 @@ impl Partition {
 
     /// True while what the log held when this node's term began is not all committed: until then nobody knows how far the
     /// leader before got (KIP-207).
-    #[allow(dead_code, reason = "for the answers of new leaders")]
     pub(crate) fn is_settling_in(&self) -> bool {
         let Role::Leader(leading) = &*self.role.read() else { return false };
         let leading = leading.lock();

@@ -134,7 +134,7 @@ impl Pair {
     /// Both replicas of a partition; nothing is assigned yet.
     fn replicas(&self, partition: i32) -> (Arc<PartitionLog>, Arc<Partition>) {
         let follower = create(&self.followers, partition);
-        let follower = Partition::new(follower, FOLLOWER, self.cold.clone(), PATIENCE);
+        let follower = Partition::new(follower, FOLLOWER, self.cold.clone(), PATIENCE, Arc::default());
         (create(&self.leaders, partition), Arc::new(follower))
     }
 

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 use hot_tier::{ReadError, StorageError};
+use model::{LeaderEpoch, Offset};
 use protocol::ErrorCode;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::reader::Reader;
 use super::session::{Told, Wanted};
-use crate::partition::{Partition, PartitionRead, ReadFailure, ReadRequest, State};
+use crate::partition::{NotAdmitted, Partition, PartitionRead, ReadFailure, ReadRequest, State};
 
 /// A partition to read, or why it cannot be read.
 #[derive(Debug)]
 pub(super) struct PartitionToRead {
-    pub(super) partition: Result<Arc<Partition>, ErrorCode>,
+    pub(super) partition: Result<Arc<Partition>, NotAdmitted>,
     pub(super) wanted: Wanted,
+    pub(super) reader: Reader,
 }
 
 impl PartitionToRead {
@@ -24,7 +27,7 @@ impl PartitionToRead {
     pub(super) fn unread(&self) -> Outcome {
         match &self.partition {
             Ok(partition) => Outcome { partition: Some(Arc::clone(partition)), ..Outcome::default() },
-            Err(code) => Outcome::failed(*code),
+            Err(refusal) => Outcome::refused(*refusal),
         }
     }
 }
@@ -33,6 +36,10 @@ impl PartitionToRead {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) error: Option<ErrorCode>,
+    /// The newest epoch that reader and leader may have in common, and where it ends, when they do not fit together.
+    pub(super) diverging: Option<(LeaderEpoch, Offset)>,
+    /// The reader does not know yet how much is committed, and wants to.
+    has_news: bool,
     partition: Option<Arc<Partition>>,
     read: PartitionRead,
 }
@@ -42,13 +49,20 @@ impl Outcome {
         Outcome { error: Some(error), ..Outcome::default() }
     }
 
+    fn refused(refusal: NotAdmitted) -> Self {
+        match refusal {
+            NotAdmitted::Refused(code) => Outcome::failed(code),
+            NotAdmitted::Diverging { epoch, end } => Outcome { diverging: Some((epoch, end)), ..Outcome::default() },
+        }
+    }
+
     pub(super) fn size_bytes(&self) -> usize {
         self.read.size_bytes()
     }
 
     /// True when the client must hear of it at once.
     pub(super) fn is_urgent(&self) -> bool {
-        self.error.is_some()
+        self.error.is_some() || self.diverging.is_some() || self.has_news
     }
 
     /// Where the partition stands, when it can be read.
@@ -73,8 +87,8 @@ pub(super) async fn read_all(targets: &[PartitionToRead], max_bytes: usize, dead
     for (i, target) in targets.iter().enumerate() {
         let partition = match &target.partition {
             Ok(partition) => partition,
-            Err(code) => {
-                outcomes[i] = Outcome::failed(*code);
+            Err(refusal) => {
+                outcomes[i] = Outcome::refused(*refusal);
                 continue;
             }
         };
@@ -82,17 +96,17 @@ pub(super) async fn read_all(targets: &[PartitionToRead], max_bytes: usize, dead
         let max_bytes = target.wanted.max_bytes.min(left);
         let min_one = !has_records;
         let request = ReadRequest { from: target.wanted.fetch_offset, max_bytes, min_one, deadline };
-        if partition.is_cold(request.from) {
+        if target.reader == Reader::Consumer && partition.is_cold(request.from) {
             if max_bytes > 0 || min_one {
                 // What a cold read may bring is taken off the budget in advance: all of them together stay within it.
                 left -= max_bytes;
                 has_records |= min_one;
-                cold.push(async move { (i, read_one(partition, request).await) });
+                cold.push(async move { (i, read_one(target, partition, request).await) });
             }
             outcomes[i].partition = Some(Arc::clone(partition));
             continue;
         }
-        outcomes[i] = read_one(partition, request).await;
+        outcomes[i] = read_one(target, partition, request).await;
         let bytes = outcomes[i].size_bytes();
         has_records |= bytes > 0;
         left = left.saturating_sub(bytes);
@@ -103,18 +117,37 @@ pub(super) async fn read_all(targets: &[PartitionToRead], max_bytes: usize, dead
     outcomes
 }
 
-async fn read_one(partition: &Arc<Partition>, request: ReadRequest) -> Outcome {
+async fn read_one(target: &PartitionToRead, partition: &Arc<Partition>, request: ReadRequest) -> Outcome {
     match partition.state() {
         State::Open => {}
         State::Moved => return Outcome::failed(ErrorCode::NotLeaderOrFollower),
         State::Failed => return Outcome::failed(ErrorCode::KafkaStorageError),
         State::Deleted => return Outcome::failed(ErrorCode::UnknownTopicOrPartition),
     }
-    match partition.read(request).await {
-        Ok(read) => Outcome { error: None, partition: Some(Arc::clone(partition)), read },
+    let wanted = &target.wanted;
+    // Looked at anew each time: the epoch may have changed while the fetch waited.
+    if let Err(code) = partition.leadership().check_epoch(wanted.current_leader_epoch) {
+        return Outcome::failed(code);
+    }
+    let has_news = target.reader.is_follower() && partition.high_watermark() > wanted.high_watermark;
+    let read = match target.reader {
+        Reader::Follower { .. } if partition.term().is_none() => {
+            return Outcome::failed(ErrorCode::NotLeaderOrFollower);
+        }
+        Reader::Follower { .. } => partition.read_for_follower(&request),
+        Reader::Consumer => {
+            if let Some((epoch, end)) = partition.divergence(wanted.fetch_offset, wanted.last_fetched_epoch) {
+                return Outcome::refused(NotAdmitted::Diverging { epoch, end });
+            }
+            partition.read(request).await
+        }
+    };
+    let partition = Arc::clone(partition);
+    match read {
+        Ok(read) => Outcome { has_news, partition: Some(partition), read, ..Outcome::default() },
         Err(error) => {
-            let code = code_of(partition, &error);
-            Outcome { error: Some(code), partition: Some(Arc::clone(partition)), read: PartitionRead::default() }
+            let code = code_of(&partition, &error);
+            Outcome { error: Some(code), partition: Some(partition), ..Outcome::default() }
         }
     }
 }

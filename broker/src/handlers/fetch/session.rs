@@ -40,6 +40,8 @@ pub(crate) struct Wanted {
     pub(crate) fetch_offset: Offset,
     /// Epoch of the record before `fetch_offset`, or −1 (KIP-595: divergence is found by it).
     pub(crate) last_fetched_epoch: LeaderEpoch,
+    /// What the follower knows to be committed (KIP-1166); the largest number when it does not want to be told at once.
+    pub(crate) high_watermark: Offset,
     /// Most bytes for this partition.
     pub(crate) max_bytes: usize,
 }
@@ -190,7 +192,13 @@ mod tests {
     }
 
     fn wanted(fetch_offset: i64) -> Wanted {
-        Wanted { current_leader_epoch: -1, fetch_offset, last_fetched_epoch: -1, max_bytes: 1 }
+        Wanted {
+            current_leader_epoch: -1,
+            fetch_offset,
+            last_fetched_epoch: -1,
+            high_watermark: Offset::MAX,
+            max_bytes: 1,
+        }
     }
 
     fn request(session_id: i32, epoch: i32, wanted: Vec<(Target, Wanted)>) -> SessionRequest {

@@ -1,0 +1,115 @@
+//! Replicas of one partition on disks of their own, driven by hand: what a follower would do over the network is done here.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cold_tier::ColdTier;
+use hot_tier::{AppendTime, HotTier};
+use model::batch::{BatchBuilder, BatchFacts, NewRecord, ValidatedBatch};
+use model::settings::{FlushMode, TopicSettings};
+use model::{NodeId, Offset, TopicId, TopicPartition};
+use protocol::ErrorCode;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::*;
+
+mod replication;
+mod terms;
+
+/// A replica on its own disk.
+struct Replica {
+    partition: Arc<Partition>,
+    hot: HotTier,
+    _dir: tempfile::TempDir,
+}
+
+fn id() -> TopicPartition {
+    TopicPartition { topic_id: TopicId(Uuid::from_u128(7)), partition: 0 }
+}
+
+fn settings(min_insync_replicas: u32) -> Arc<TopicSettings> {
+    Arc::new(TopicSettings { min_insync_replicas, flush: FlushMode::Durable, ..TopicSettings::default() })
+}
+
+async fn replica(node_id: NodeId, min_insync_replicas: u32) -> Replica {
+    let dir = tempfile::tempdir().unwrap();
+    let config = hot_tier::Config { data_dir: dir.path().to_owned(), ..hot_tier::Config::default() };
+    let flushed: Arc<OnceLock<Arc<Partition>>> = Arc::default();
+    let listener = Arc::clone(&flushed);
+    let on_flush = move |_: TopicPartition, _: Offset| {
+        if let Some(partition) = listener.get() {
+            partition.advance();
+        }
+    };
+    let hot = HotTier::open(config, 0, Arc::new(on_flush)).unwrap();
+    let log = hot.create(&TopicName::new("t").unwrap(), id(), settings(min_insync_replicas)).unwrap();
+    let cold = cold_tier::Config { url: "memory://".to_owned(), cluster_id: "c".to_owned(), ..Default::default() };
+    let cold = ColdTier::open(cold).await.unwrap();
+    let partition = Arc::new(Partition::new(log, node_id, cold, Duration::from_secs(1), Arc::new(Notify::new())));
+    flushed.set(Arc::clone(&partition)).unwrap();
+    Replica { partition, hot, _dir: dir }
+}
+
+impl Replica {
+    fn follow(&self, leader: NodeId, leader_epoch: i32, isr: &[NodeId]) {
+        let before = self.partition.leadership().partition_epoch;
+        let (replicas, isr) = (vec![1, 2, 3], isr.to_vec());
+        self.partition.follow(Leadership { leader, leader_epoch, partition_epoch: before + 1, replicas, isr });
+    }
+
+    fn append(&self, records: usize) -> Accepted {
+        self.partition.append(vec![batch(records)], AppendTime::from(0)).unwrap()
+    }
+
+    /// The copy of what the leader has that a fetcher would make, and the fetch that comes after it.
+    fn copy_from(&self, leader: &Replica) -> Result<(), NotAdmitted> {
+        let log = &self.partition.log;
+        self.fetch_from(leader)?;
+        let request = ReadRequest { from: log.log_end(), max_bytes: 1 << 20, min_one: true, deadline: far() };
+        for records in leader.partition.read_for_follower(&request).unwrap().records {
+            log.append_follower(&records).unwrap();
+        }
+        self.flushed();
+        self.fetch_from(leader)
+    }
+
+    fn fetch_from(&self, leader: &Replica) -> Result<(), NotAdmitted> {
+        let node_id = self.partition.node_id;
+        let log = &self.partition.log;
+        let fetch = FollowerFetch { node_id, broker_epoch: 1, offset: log.flushed_end() };
+        leader.partition.admit(fetch, leader.partition.leadership().leader_epoch, log.latest_epoch())
+    }
+
+    fn flushed(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.partition.log.flushed_end() < self.partition.log.log_end() {
+            assert!(Instant::now() < deadline, "the log was not flushed in time");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.hot.close().unwrap();
+    }
+}
+
+fn batch(records: usize) -> ValidatedBatch {
+    let mut builder = BatchBuilder::new(BatchFacts::default());
+    for i in 0..records {
+        let (offset, value) = (i64::try_from(i).unwrap(), Some(Bytes::from_static(b"value")));
+        builder.append(&NewRecord { offset, timestamp: 0, key: None, value: value.as_deref(), headers: &[] });
+    }
+    ValidatedBatch::from_own(builder.finish().unwrap()).unwrap()
+}
+
+fn far() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(20)
+}
+
+fn soon() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_millis(50)
+}

@@ -1,0 +1,97 @@
+//! A leader and its followers in one epoch.
+
+use super::*;
+
+#[tokio::test]
+async fn an_acknowledgement_of_all_waits_for_the_followers_flush() {
+    let (leader, follower) = (replica(1, 1).await, replica(2, 1).await);
+    leader.follow(1, 5, &[1, 2]);
+    follower.follow(1, 5, &[1, 2]);
+    let Accepted { appended, term } = leader.append(3);
+    let end = appended.last_offset + 1;
+    assert_eq!(term, 5);
+    leader.partition.flushed(end, term, far()).await.unwrap();
+    assert_eq!(leader.partition.committed(end, term, soon()).await, Err(NotCommitted::TimedOut));
+    follower.copy_from(&leader).unwrap();
+    leader.partition.committed(end, term, far()).await.unwrap();
+    assert_eq!(leader.partition.high_watermark(), 3);
+}
+
+#[tokio::test]
+async fn a_follower_reads_what_is_not_committed_and_a_consumer_does_not() {
+    let leader = replica(1, 1).await;
+    leader.follow(1, 5, &[1, 2]);
+    leader.append(3);
+    let request = ReadRequest { from: 0, max_bytes: 1 << 20, min_one: true, deadline: far() };
+    assert_eq!(leader.partition.read_for_follower(&request).unwrap().records.len(), 1);
+    assert!(leader.partition.read(request).await.unwrap().records.is_empty());
+}
+
+#[tokio::test]
+async fn too_few_in_sync_replicas_are_told_before_the_append_and_commit_nothing() {
+    let leader = replica(1, 2).await;
+    leader.follow(1, 5, &[1]);
+    assert!(matches!(leader.partition.check_in_sync(), Err(NotAccepted::NotEnoughReplicas { in_sync: 1, wanted: 2 })));
+    let Accepted { appended, term } = leader.append(1);
+    leader.partition.flushed(appended.last_offset + 1, term, far()).await.unwrap();
+    assert_eq!(leader.partition.high_watermark(), 0);
+    assert!(leader.partition.lacks_replicas());
+    leader.follow(1, 5, &[1, 2]);
+    leader.partition.check_in_sync().unwrap();
+}
+
+#[tokio::test]
+async fn waiting_followers_are_woken_by_an_append_and_consumers_are_not() {
+    let leader = replica(1, 1).await;
+    leader.follow(1, 5, &[1, 2]);
+    let (mut ends, mut progress) = (leader.partition.watch_ends(), leader.partition.watch());
+    progress.borrow_and_update();
+    leader.append(2);
+    tokio::time::timeout(Duration::from_secs(20), ends.wait_for(|e| e.log_end == 2)).await.unwrap().unwrap();
+    leader.flushed();
+    assert!(!progress.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn a_fetch_that_does_not_fit_is_refused_with_kafkas_codes() {
+    let leader = replica(1, 1).await;
+    leader.follow(1, 5, &[1, 2]);
+    leader.append(10);
+    let admit = |node_id, offset, believed, last| {
+        leader.partition.admit(FollowerFetch { node_id, broker_epoch: 1, offset }, believed, last)
+    };
+    let code = |code| Err(NotAdmitted::Refused(code));
+    assert_eq!(admit(2, 0, 4, -1), code(ErrorCode::FencedLeaderEpoch));
+    assert_eq!(admit(2, 0, 6, -1), code(ErrorCode::UnknownLeaderEpoch));
+    assert_eq!(admit(4, 0, 5, -1), code(ErrorCode::UnknownLeaderEpoch), "not a replica here, it knows better");
+    assert_eq!(admit(4, 0, -1, -1), code(ErrorCode::NotLeaderOrFollower));
+    assert_eq!(admit(2, 11, 5, -1), code(ErrorCode::OffsetOutOfRange));
+    assert_eq!(admit(2, 11, 5, 5), Err(NotAdmitted::Diverging { epoch: 5, end: 10 }));
+    assert_eq!(admit(2, 10, 5, 5), Ok(()));
+    leader.partition.log.advance_log_start(4).unwrap();
+    assert_eq!(admit(2, 3, 5, -1), code(ErrorCode::OffsetOutOfRange));
+    let unled = replica(3, 1).await;
+    unled.follow(1, 5, &[1, 2]);
+    let fetch = FollowerFetch { node_id: 2, broker_epoch: 1, offset: 0 };
+    assert_eq!(unled.partition.admit(fetch, 5, -1), code(ErrorCode::NotLeaderOrFollower));
+}
+
+#[tokio::test]
+async fn a_refused_fetch_says_nothing_of_how_far_the_follower_is() {
+    let leader = replica(1, 1).await;
+    leader.follow(1, 5, &[1, 2]);
+    leader.append(10);
+    leader.flushed();
+    let fetch = FollowerFetch { node_id: 2, broker_epoch: 1, offset: 10 };
+    assert!(leader.partition.admit(fetch, 5, 6).is_err(), "its last record is of an epoch that this leader never saw");
+    assert_eq!(leader.partition.high_watermark(), 0);
+}
+
+#[tokio::test]
+async fn the_isr_bell_rings_when_a_follower_has_caught_up() {
+    let (leader, follower) = (replica(1, 1).await, replica(3, 1).await);
+    leader.follow(1, 5, &[1, 2]);
+    follower.follow(1, 5, &[1, 2]);
+    follower.copy_from(&leader).unwrap();
+    tokio::time::timeout(Duration::from_secs(20), leader.partition.isr_bell.notified()).await.unwrap();
+}
