@@ -237,11 +237,13 @@ impl Followed {
             }
             let ledger = image.archive(id);
             if let Some(partition) = self.open.get(&id) {
-                partition.follow_ledger(ledger);
-                partition.follow(Leadership::from(state));
+                // Settings first: who may be missing in an ISR without losing its claim to lead goes by the minimum that is
+                // in the same image, so the high watermark must not move by an older one.
                 if is_new {
                     apply_settings(&partition.log, &settings);
                 }
+                partition.follow_ledger(ledger);
+                partition.follow(Leadership::from(state));
                 continue;
             }
             if rooms.hot.partition(id).is_none() {
