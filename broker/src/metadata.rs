@@ -10,7 +10,7 @@
 //! file's layout) on `backend` (a disk that may be full), `image` (what readers see), `quorum` (who leads and votes).
 //! Other nodes: `peers` (where they are), `network` (asks them for Raft), `rpc` (answers them), `formation` (how a cluster
 //! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is
-//! alive), `leaving` (what comes before a stop).
+//! alive), `leaving` (what comes before a stop), `balancing` (who should lead).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -30,6 +30,7 @@ use uuid::Uuid;
 use crate::config::{HostPort, MemberList};
 
 mod backend;
+mod balancing;
 mod disk;
 mod entering;
 mod entry;

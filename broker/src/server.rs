@@ -221,6 +221,9 @@ async fn open(
     let metadata = Metadata::start(metadata_config(&config, addresses), Arc::new(move || wall.now_ms())).await?;
     internal.set_metadata(metadata.clone());
     let settings = &config.settings.broker;
+    if let Some(interval) = settings.leader_balance_interval {
+        tokio::spawn(metadata.clone().keep_balanced(interval, watching.clone()));
+    }
     tokio::spawn(metadata.clone().watch_over(settings.broker_session_timeout, watching));
     metadata.enter().await?;
     let cold = ColdTier::open(cold_tier::Config {

@@ -117,6 +117,8 @@ fn unknown(name: &str) -> ConfigError {
 #[allow(missing_docs, reason = "the table documents every setting")]
 pub struct BrokerSettings {
     pub auto_create_topics: bool,
+    /// None: leaderships stay where they are.
+    pub leader_balance_interval: Option<Duration>,
     pub broker_session_timeout: Duration,
     pub connections_max_idle: Duration,
     pub default_replication_factor: i16,
@@ -185,6 +187,8 @@ impl BrokerSettings {
         let ms = |name| Duration::from_millis(bytes(name));
         BrokerSettings {
             auto_create_topics: flag("auto.create.topics.enable"),
+            leader_balance_interval: flag("auto.leader.rebalance.enable")
+                .then(|| Duration::from_secs(bytes("leader.imbalance.check.interval.seconds"))),
             broker_session_timeout: ms("broker.session.timeout.ms"),
             connections_max_idle: ms("connections.max.idle.ms"),
             default_replication_factor: replicas("default.replication.factor"),

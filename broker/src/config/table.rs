@@ -33,6 +33,12 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "Create a topic when a client asks for one that does not exist.",
     ),
     setting(
+        "auto.leader.rebalance.enable",
+        Kind::Bool,
+        "true",
+        "Return leaderships to the preferred leaders, once those are in sync again.",
+    ),
+    setting(
         "broker.session.timeout.ms",
         Kind::int(1_000),
         "9000",
@@ -145,6 +151,12 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
     setting("group.max.session.timeout.ms", Kind::int(1), "1800000", "Largest session timeout of a group member."),
     setting("group.max.size", Kind::int(1), "2147483647", "Most members of a group."),
     setting("group.min.session.timeout.ms", Kind::int(1), "6000", "Smallest session timeout of a group member."),
+    setting(
+        "leader.imbalance.check.interval.seconds",
+        Kind::long(1),
+        "300",
+        "Seconds between two looks for partitions that another broker leads than the preferred one.",
+    ),
     setting(
         "log.retention.check.interval.ms",
         Kind::long(1),

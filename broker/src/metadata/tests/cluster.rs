@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::internal::{self, Internal};
 
+mod balancing;
 mod failures;
 mod forming;
 mod forwarding;
