@@ -231,16 +231,16 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "Milliseconds that a leader waits for records before it answers a follower.",
     ),
     setting(
-        "replica.socket.timeout.ms",
-        Kind::int(1),
-        "30000",
-        "Milliseconds after which a follower gives up a request to a leader, in addition to what the leader waits.",
-    ),
-    setting(
         "replica.lag.time.max.ms",
         Kind::long(1),
         "30000",
         "Milliseconds for which a follower may be behind its leader before it leaves the in-sync replicas.",
+    ),
+    setting(
+        "replica.socket.timeout.ms",
+        Kind::int(1),
+        "30000",
+        "Milliseconds after which a follower gives up a request to a leader, in addition to what the leader waits.",
     ),
     setting("socket.request.max.bytes", Kind::int(1024), "104857600", "Largest request in bytes."),
 ];
