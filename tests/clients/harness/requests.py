@@ -12,6 +12,7 @@ OFFSET_OUT_OF_RANGE = 1
 CORRUPT_MESSAGE = 2
 UNKNOWN_TOPIC_OR_PARTITION = 3
 NOT_LEADER_OR_FOLLOWER = 6
+REQUEST_TIMED_OUT = 7
 MESSAGE_TOO_LARGE = 10
 RECORD_LIST_TOO_LARGE = 18
 NOT_ENOUGH_REPLICAS = 19
@@ -26,13 +27,22 @@ UNKNOWN_TOPIC_ID = 100
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
 
 
-def produce_raw(wire: Wire, topic: str, records: bytes, *, partition: int = 0, version: int = 11, acks: int = -1) -> Any:
+def produce_raw(
+    wire: Wire,
+    topic: str,
+    records: bytes,
+    *,
+    partition: int = 0,
+    version: int = 11,
+    acks: int = -1,
+    timeout_ms: int = 10_000,
+) -> Any:
     """Produces these bytes; returns the partition's answer (error_code, base_offset, ...)."""
     data = ProduceRequest.TopicProduceData
     parts = [data.PartitionProduceData(index=partition, records=records)]
     named = {"topic_id": topic_id(wire, topic)} if version >= 13 else {"name": topic}
     request = ProduceRequest[version](
-        transactional_id=None, acks=acks, timeout_ms=10_000, topic_data=[data(partition_data=parts, **named)]
+        transactional_id=None, acks=acks, timeout_ms=timeout_ms, topic_data=[data(partition_data=parts, **named)]
     )
     answer = wire.ask(request)
     return answer.responses[0].partition_responses[0]

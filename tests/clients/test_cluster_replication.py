@@ -1,0 +1,114 @@
+"""Followers fall behind and catch up: the ISR, the high watermark, and what producers are told meanwhile."""
+
+from typing import Any
+
+import pytest
+
+from harness import requests
+from harness.batches import batch
+from harness.cluster import Cluster, Node
+from harness.cluster_requests import set_topic
+from harness.load import Load, expect_all
+from harness.process import wait_until
+from harness.records import consume, expect_same, generated, produce
+from harness.replicas import expect_replicas, read_replica
+from harness.wire import Wire
+
+# A follower that stands still is put out of the ISR for its lag here, long before its session ends.
+SETTINGS = {"broker.session.timeout.ms": "20000", "replica.lag.time.max.ms": "2000"}
+
+
+def write(node: Node, topic: str, acks: int, timeout_ms: int = 10_000) -> tuple[int, int]:
+    """One batch to this node; its error and offset."""
+    with Wire(node.host, node.port) as wire:
+        answer = requests.produce_raw(wire, topic, batch(), acks=acks, timeout_ms=timeout_ms)
+    return answer.error_code, answer.base_offset
+
+
+def await_refusal(leader: Node, topic: str) -> int:
+    """Waits until the leader refuses a write for want of replicas before it appends it; the end of its log then."""
+
+    def refused() -> bool:
+        error = write(leader, topic, acks=-1, timeout_ms=500)[0]
+        # Until the leader itself acts on the smaller ISR, the write is appended and then not promised.
+        after_append = (requests.NOT_ENOUGH_REPLICAS_AFTER_APPEND, requests.REQUEST_TIMED_OUT)
+        assert error in (requests.NOT_ENOUGH_REPLICAS, *after_append), error
+        return error == requests.NOT_ENOUGH_REPLICAS
+
+    wait_until("writes to be refused", refused)
+    return write(leader, topic, acks=1)[1]
+
+
+@pytest.mark.timeout(120)
+def test_the_isr_shrinks_by_a_follower_that_lags_and_grows_when_it_has_caught_up(cluster: Cluster[Any]) -> None:
+    topic = cluster.create_topic("lags", partitions=2)
+    load = Load(cluster.bootstrap, topic, 2, per_second=2000)
+    try:
+        leader = cluster.leader(topic)
+        slow = cluster.others(leader)[0]
+        load.await_progress()
+        slow.pause()
+        try:
+            awake = cluster.others(slow)
+            cluster.await_parts("the slow follower out of sync", topic, lambda part: slow.node_id not in part.isr, via=awake)
+            load.await_progress()
+        finally:
+            slow.resume()
+        cluster.await_isr(topic, 3)
+        load.finish()
+        read = consume(cluster.bootstrap, topic, partitions=2)
+        expect_all(load, read)
+        expect_replicas(cluster, topic, read, partitions=2)
+    finally:
+        load.abandon()
+
+
+@pytest.mark.timeout(120)
+def test_too_few_in_sync_refuse_writes_and_show_nothing_that_could_be_lost(cluster: Cluster[Any]) -> None:
+    topic = cluster.create_topic("few", replicas=2, min_isr=2)
+    written = produce(cluster.bootstrap, topic, generated(50, seed=1))
+    leader = cluster.leader(topic)
+    (follower,) = [cluster.nodes[node_id] for node_id in cluster.part(topic).replicas if node_id != leader.node_id]
+    follower.pause()
+    try:
+        awake = cluster.others(follower)
+        cluster.await_isr_of(topic, leader, via=awake)
+        taken = await_refusal(leader, topic)
+        assert taken >= 50
+        # Only one replica has it: no consumer may see it yet (KIP-966).
+        with Wire(leader.host, leader.port) as wire:
+            assert requests.list_offset(wire, topic, requests.LATEST).offset == 50
+        expect_same(written, read_replica(leader, topic, 50))
+    finally:
+        follower.resume()
+    cluster.await_isr(topic, 2)
+    wait_until("the record to be seen", lambda: cluster.end_offset(topic) == taken + 1)
+    assert write(leader, topic, acks=-1) == (requests.NONE, taken + 1)
+    expect_replicas(cluster, topic, consume(cluster.bootstrap, topic))
+
+
+@pytest.mark.timeout(120)
+def test_a_smaller_min_isr_lets_writes_through_at_once(cluster: Cluster[Any]) -> None:
+    topic = cluster.create_topic("loosened", replicas=2, min_isr=2)
+    leader = cluster.leader(topic)
+    (follower,) = [cluster.nodes[node_id] for node_id in cluster.part(topic).replicas if node_id != leader.node_id]
+    follower.pause()
+    try:
+        cluster.await_isr_of(topic, leader, via=cluster.others(follower))
+        await_refusal(leader, topic)
+        set_topic(leader, topic, min_insync_replicas="1")
+        wait_until("the write to be taken", lambda: write(leader, topic, acks=-1, timeout_ms=500)[0] == requests.NONE)
+    finally:
+        follower.resume()
+    cluster.await_isr(topic, 2)
+    expect_replicas(cluster, topic, consume(cluster.bootstrap, topic))
+
+
+def test_only_the_leader_takes_writes(cluster: Cluster[Any]) -> None:
+    topic = cluster.create_topic("led")
+    leader = cluster.leader(topic)
+    for node in cluster.others(leader):
+        for acks in (1, -1):
+            assert write(node, topic, acks)[0] == requests.NOT_LEADER_OR_FOLLOWER
+    assert write(leader, topic, acks=-1) == (requests.NONE, 0)
+    assert cluster.end_offset(topic) == 1
