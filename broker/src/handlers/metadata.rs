@@ -19,6 +19,7 @@ use crate::metadata::ClusterImage;
 const EMPTY_MEANS_NONE: i16 = 1;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: MetadataRequest) -> MetadataResponse {
+    context.broker.metadata.wait_for_verdicts().await;
     let may_create = request.allow_auto_topic_creation && context.broker.config.settings.broker.auto_create_topics;
     let wants_all = match &request.topics {
         None => true,

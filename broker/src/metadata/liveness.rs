@@ -29,6 +29,10 @@ const HEAD_START: Duration = Duration::from_millis(70);
 const MAX_JITTER_MS: u64 = 40;
 /// How long a command about a broker's liveness may take before it is handed in anew.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long after its connection broke a node is worth waiting for, until the cluster has decided whether it is lost.
+const VERDICT_WITHIN: Duration = Duration::from_millis(800);
+/// Pause between two looks for that decision.
+const VERDICT_PAUSE: Duration = Duration::from_millis(20);
 
 impl Metadata {
     /// Watches over the cluster, and over this broker's place in it, until `stop`. Fences a broker that was silent for
@@ -46,6 +50,19 @@ impl Metadata {
             () = stop.cancelled() => {}
             () = self.inner.closing.cancelled() => {}
             _ = Box::pin(all) => {}
+        }
+    }
+
+    /// Waits until the cluster has decided what becomes of the brokers whose connections have just broken: a client that asks
+    /// for leaders at that moment would be told those of before, and look again only a second later. Returns at once when
+    /// there are none, and in any case within a second.
+    pub(crate) async fn wait_for_verdicts(&self) {
+        loop {
+            let broken = self.inner.sessions.broken_within(VERDICT_WITHIN);
+            if broken.is_empty() || !broken.iter().any(|node| self.image().is_alive(*node)) {
+                return;
+            }
+            sleep(VERDICT_PAUSE).await;
         }
     }
 

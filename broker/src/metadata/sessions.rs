@@ -46,6 +46,8 @@ pub(super) struct Session {
     pub(super) heard: Instant,
     /// There was a beat.
     pub(super) was_there: bool,
+    /// When its connection broke; none while there is one.
+    pub(super) broken: Option<Instant>,
     /// Set when its process ended.
     pub(super) gone: Option<Gone>,
     /// Number of the leadership of the log that it gave up last.
@@ -74,6 +76,12 @@ impl Sessions {
         self.nodes.lock().get(&node).copied()
     }
 
+    /// The nodes whose connection broke within the last `window`.
+    pub(super) fn broken_within(&self, window: Duration) -> Vec<NodeId> {
+        let is_recent = |session: &Session| session.broken.is_some_and(|at| at.elapsed() < window);
+        self.nodes.lock().iter().filter(|(_, session)| is_recent(session)).map(|(node, _)| *node).collect()
+    }
+
     /// This process stood still: what it did not hear in that time says nothing about others.
     pub(super) fn forgive(&self) {
         let now = Instant::now();
@@ -90,7 +98,7 @@ impl Sessions {
 
     /// Keeps a connection to the node until `stop`.
     pub(super) async fn keep(self: Arc<Self>, node: NodeId, peers: Arc<Peers>, stop: CancellationToken) {
-        let start = Session { heard: Instant::now(), was_there: false, gone: None, resigned: None };
+        let start = Session { heard: Instant::now(), was_there: false, broken: None, gone: None, resigned: None };
         self.nodes.lock().insert(node, start);
         let mut misses = 0;
         while !stop.is_cancelled() {
@@ -98,6 +106,7 @@ impl Sessions {
                 () = stop.cancelled() => break,
                 ended = self.listen(node, &peers) => ended,
             };
+            self.set_broken(node);
             misses = if matches!(ended, CallError::NobodyThere) { misses + 1 } else { 0 };
             let session = self.of(node);
             if misses >= MISSES && session.is_some_and(|session| session.was_there && session.gone.is_none()) {
@@ -128,7 +137,16 @@ impl Sessions {
 
     fn hear(&self, node: NodeId) {
         if let Some(session) = self.nodes.lock().get_mut(&node) {
-            *session = Session { heard: Instant::now(), was_there: true, gone: None, resigned: session.resigned };
+            let resigned = session.resigned;
+            *session = Session { heard: Instant::now(), was_there: true, broken: None, gone: None, resigned };
+        }
+    }
+
+    fn set_broken(&self, node: NodeId) {
+        if let Some(session) = self.nodes.lock().get_mut(&node)
+            && session.was_there
+        {
+            session.broken.get_or_insert_with(Instant::now);
         }
     }
 

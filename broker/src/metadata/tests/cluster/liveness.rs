@@ -51,6 +51,30 @@ async fn a_broker_whose_process_ended_is_fenced_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_while_a_broker_is_lost_waits_for_the_verdict_but_not_for_ever() {
+    let scene = Scene::new().await;
+    let mut nodes = scene.cluster().await;
+    until_all_alive(&nodes).await;
+    let leader = leader_of(&nodes).await;
+    let gone = nodes.remove((leader + 1) % 3);
+    let id = gone.id();
+    let asked = &nodes[0].metadata;
+    gone.stop().await;
+    let is_noticed = || !asked.inner.sessions.broken_within(SESSION_TIMEOUT).is_empty();
+    until("its connection is broken", is_noticed).await;
+    asked.wait_for_verdicts().await;
+    assert!(!asked.image().is_alive(id));
+
+    // Nobody is left to fence the second one.
+    let last = nodes.remove(0);
+    nodes.remove(0).stop().await;
+    let started = Instant::now();
+    last.metadata.wait_for_verdicts().await;
+    assert!(started.elapsed() < SESSION_TIMEOUT, "{:?}", started.elapsed());
+    last.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_of_the_log_whose_process_ended_is_replaced_and_fenced_at_once() {
     let scene = Scene::new().await;
     let mut nodes = scene.cluster().await;
