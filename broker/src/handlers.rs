@@ -30,6 +30,7 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod elect_leaders;
 pub(crate) mod fetch;
 mod groups;
 mod incremental_alter_configs;
@@ -39,6 +40,8 @@ mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
+mod raft_voters;
+mod reassignments;
 mod unregister_broker;
 
 /// A client's connection, as handlers see it.
@@ -188,6 +191,11 @@ async fn dispatch(api: ApiKey, call: Call<'_>) -> Result<Reply, BadRequest> {
         ApiKey::DescribeTopicPartitions => call.answer(describe_topic_partitions::handle).await,
         ApiKey::DescribeCluster => call.answer(describe_cluster::handle).await,
         ApiKey::DescribeQuorum => call.answer(describe_quorum::handle).await,
+        ApiKey::ElectLeaders => call.answer(elect_leaders::handle).await,
+        ApiKey::AlterPartitionReassignments => call.answer(reassignments::alter).await,
+        ApiKey::ListPartitionReassignments => call.answer(reassignments::list).await,
+        ApiKey::AddRaftVoter => call.answer(raft_voters::add).await,
+        ApiKey::RemoveRaftVoter => call.answer(raft_voters::remove).await,
         ApiKey::UnregisterBroker => call.answer(unregister_broker::handle).await,
         ApiKey::ListOffsets => call.answer(list_offsets::handle).await,
         ApiKey::OffsetForLeaderEpoch => call.answer(offset_for_leader_epoch::handle).await,

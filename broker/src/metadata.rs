@@ -48,11 +48,13 @@ mod quorum;
 pub(crate) mod rpc;
 mod sessions;
 mod settling;
+mod voters;
 mod writer;
 
 pub use error::{MetadataError, SubmitError};
 pub use image::ClusterImage;
 pub use quorum::{Quorum, QuorumMember};
+pub use voters::{VoterChange, VoterError};
 
 use disk::RaftFile;
 use entry::Raft;

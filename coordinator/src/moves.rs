@@ -72,6 +72,29 @@ pub fn rebalance<K: Ord + Clone>(sites: &[Site], layout: &Layout<K>) -> Layout<K
     plan.changes(layout)
 }
 
+/// The partitions that have to change so that each has `factor` replicas. What is added goes where fewest are, to racks that
+/// the partition does not use yet first; what is taken away shares its rack, or is on the broker with the most. The preferred
+/// leader stays.
+///
+/// # Errors
+/// The number of brokers that could keep replicas, when that is less than `factor`.
+pub fn resize<K: Ord + Clone>(sites: &[Site], layout: &Layout<K>, factor: usize) -> Result<Layout<K>, usize> {
+    let mut plan = Plan::new(sites, layout);
+    for key in layout.keys() {
+        while plan.layout[key].len() < factor {
+            let target = plan.best_target(&plan.layout[key], NOBODY);
+            plan.add(key, target.ok_or(plan.layout[key].len())?);
+        }
+        while plan.layout[key].len() > factor.max(1) {
+            plan.drop_one(key);
+        }
+    }
+    Ok(plan.changes(layout))
+}
+
+/// No broker.
+const NOBODY: NodeId = -1;
+
 /// A layout in the making, and the same by broker.
 struct Plan<'a, K> {
     sites: BTreeMap<NodeId, &'a Site>,
@@ -139,6 +162,24 @@ impl<'a, K: Ord + Clone> Plan<'a, K> {
         shift(&mut self.keeps, key, from, to);
         if place == 0 {
             shift(&mut self.prefers, key, from, to);
+        }
+    }
+
+    fn add(&mut self, key: &K, to: NodeId) {
+        if let Some(replicas) = self.layout.get_mut(key) {
+            replicas.push(to);
+            self.keeps.entry(to).or_default().insert(key.clone());
+        }
+    }
+
+    /// Takes away one replica, never the preferred leader.
+    fn drop_one(&mut self, key: &K) {
+        let replicas = &self.layout[key];
+        let is_crowded = |id: NodeId| replicas.iter().filter(|other| self.rack(**other) == self.rack(id)).count() > 1;
+        let dropped = replicas.iter().skip(1).copied().max_by_key(|id| (is_crowded(*id), self.load(*id), *id));
+        if let (Some(dropped), Some(replicas)) = (dropped, self.layout.get_mut(key)) {
+            replicas.retain(|id| *id != dropped);
+            self.keeps.entry(dropped).or_default().remove(key);
         }
     }
 

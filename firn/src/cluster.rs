@@ -1,8 +1,15 @@
 //! `firn cluster`: how the cluster stands, what is wrong with it, and the changes that an operator makes.
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 
+use crate::client::overview::Overview;
+
 mod check;
+mod decommission;
+mod elect;
+mod moving;
+mod reassign;
 mod status;
 mod voters;
 
@@ -19,7 +26,15 @@ enum ClusterCommand {
     Status(status::StatusArgs),
     /// Say in plain words what is wrong and what to do; exit status 1 if anything is.
     Check(check::CheckArgs),
-    /// Show which nodes vote on the metadata log.
+    /// Bring leaderships back to preferred replicas, or elect an unclean leader.
+    Elect(elect::ElectArgs),
+    /// Move everything off a broker, so that it can be taken away.
+    Decommission(decommission::DecommissionArgs),
+    /// Even out replicas and leaderships over brokers and racks.
+    Rebalance(decommission::RebalanceArgs),
+    /// Give the partitions of a topic other replicas, or more or fewer of them.
+    Reassign(reassign::ReassignArgs),
+    /// Show and change which nodes vote on the metadata log.
     Voters(voters::VotersArgs),
     /// Forget a broker that will not come back.
     Unregister(voters::UnregisterArgs),
@@ -30,9 +45,23 @@ pub(crate) async fn run(args: ClusterArgs) -> anyhow::Result<()> {
     match args.command {
         ClusterCommand::Status(args) => status::run(args).await,
         ClusterCommand::Check(args) => check::run(args).await,
+        ClusterCommand::Elect(args) => elect::run(args).await,
+        ClusterCommand::Decommission(args) => decommission::run(args).await,
+        ClusterCommand::Rebalance(args) => decommission::rebalance(args).await,
+        ClusterCommand::Reassign(args) => reassign::run(args).await,
         ClusterCommand::Voters(args) => voters::run(args).await,
         ClusterCommand::Unregister(args) => voters::unregister(args).await,
     }
+}
+
+/// Fails when the cluster has no such topic, with the nearest name.
+fn known_topic(overview: &Overview, name: &str) -> anyhow::Result<()> {
+    if overview.topics.iter().any(|topic| topic.name == name) {
+        return Ok(());
+    }
+    let nearest = model::settings::nearest(name, overview.topics.iter().map(|topic| topic.name.as_str()));
+    let hint = nearest.map(|nearest| format!(", did you mean {nearest:?}?")).unwrap_or_default();
+    bail!("there is no topic {name:?}{hint}");
 }
 
 /// `1, 2, 3`, or `nobody`.

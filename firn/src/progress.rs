@@ -24,6 +24,12 @@ impl Progress {
         Self::new(ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden()), template)
     }
 
+    /// A bar towards `total` partitions, which are done in steps of very unlike length.
+    pub(crate) fn partitions(total: u64) -> Self {
+        let template = "{wide_bar} {human_pos}/{human_len} partitions, {elapsed}";
+        Self::new(ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden()), template)
+    }
+
     /// A counter of records without a known end.
     pub(crate) fn counter() -> Self {
         let template = "{spinner} {human_pos} records, {per_sec}, {elapsed}";
@@ -36,9 +42,9 @@ impl Progress {
         Progress { bar: bar.with_style(style), started: Instant::now(), is_shown: false, done: 0 }
     }
 
-    /// Adds records that are done.
-    pub(crate) fn add(&mut self, records: u64) {
-        self.done = self.done.saturating_add(records);
+    /// Adds what is done.
+    pub(crate) fn add(&mut self, number: u64) {
+        self.done = self.done.saturating_add(number);
         if !self.is_shown && self.started.elapsed() >= SHOWN_AFTER {
             self.is_shown = true;
             // Draws nothing when standard error is no terminal.

@@ -56,4 +56,22 @@ def test_an_admin_port_that_does_not_answer_is_a_problem(server: FirnServer) -> 
 
 def test_voters_and_unregister(server: FirnServer) -> None:
     assert "1 voter, none may be lost without stopping changes" in ask(server, "voters", "list")
+    assert "does not follow the metadata log" in ask(server, "voters", "add", "77", expect=1)
     assert "is not registered" in ask(server, "unregister", "77", expect=1)
+
+
+def test_a_lonely_broker_has_nothing_to_move_and_nowhere_to_go(server: FirnServer) -> None:
+    topic = server.create_topic("lonely")
+    assert "0 partitions would change, nothing was changed" in ask(server, "rebalance", "--dry-run")
+    node = as_json(server, "status")["controller"]
+    assert "only 0 brokers could keep them" in ask(server, "decommission", str(node), expect=1)
+    assert "2 replicas need 2 brokers" in ask(server, "reassign", topic, "--replication-factor", "2", expect=1)
+    assert "0 reassignments under way" in ask(server, "reassign", "--list")
+    assert "is not registered" in ask(server, "reassign", topic, "--replicas", f"{node},77", expect=1)
+
+
+def test_elect_finds_nothing_to_do(server: FirnServer) -> None:
+    topic = server.create_topic("elect")
+    assert "no partition needs an election" in ask(server, "elect")
+    assert "0 elections would be asked for; nothing was changed" in ask(server, "elect", "--topic", topic, "--dry-run")
+    assert f'did you mean "{topic}"?' in ask(server, "elect", "--topic", topic + "x", expect=1)

@@ -33,3 +33,14 @@ def test_only_a_registered_broker_can_be_unregistered(server: AnyServer) -> None
     assert "BrokerIdNotRegistered" in out, out
     endpoints = tool("cluster", "list-endpoints", *server_args(server))
     assert re.search(r"127\.0\.0\.1\s+\d+\s+\S+\s+unfenced\s+broker", endpoints), endpoints
+
+
+def test_leaders_that_are_right_are_left_alone(server: AnyServer) -> None:
+    topic = server.create_topic("elect", partitions=2)
+    args = [*server_args(server), "--election-type", "preferred"]
+    out = tool("leader-election", *args, "--topic", topic, "--partition", "1")
+    assert f"Valid replica already elected for partitions {topic}-1" in out, out
+    out = tool("leader-election", *args, "--topic", "nowhere", "--partition", "0", check=False)
+    assert "Error completing leader election (PREFERRED) for partition: nowhere-0" in out, out
+    assert "UnknownTopicOrPartition" in out, out
+    tool("leader-election", *args, "--all-topic-partitions")

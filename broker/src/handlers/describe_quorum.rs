@@ -11,14 +11,16 @@ use protocol::{ErrorCode, Str};
 use super::RequestContext;
 use crate::metadata::{Quorum, QuorumMember};
 
+/// First version that tells where the voters are.
+const NODES_SINCE: i16 = 2;
 /// Name of the listener under which nodes reach each other.
 const INTERNAL_LISTENER: &str = "INTERNAL";
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeQuorumRequest) -> DescribeQuorumResponse {
-    let quorum = context.broker.metadata.quorum();
+    let quorum = context.broker.metadata.quorum_of_leader().await;
     DescribeQuorumResponse {
         topics: request.topics.into_iter().map(|topic| answer(topic, &quorum)).collect(),
-        nodes: quorum.voters.iter().filter_map(node).collect(),
+        nodes: if context.version >= NODES_SINCE { nodes(&quorum) } else { Vec::new() },
         ..DescribeQuorumResponse::default()
     }
 }
@@ -58,6 +60,10 @@ fn state(member: &QuorumMember) -> ReplicaState {
 /// The offset after the entry; −1 where nothing is known.
 fn end(index: Option<u64>) -> i64 {
     index.map_or(-1, |index| i64::try_from(index).unwrap_or(i64::MAX).saturating_add(1))
+}
+
+fn nodes(quorum: &Quorum) -> Vec<Node> {
+    quorum.voters.iter().filter_map(node).collect()
 }
 
 fn node(member: &QuorumMember) -> Option<Node> {

@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Raft, TypeConfig};
 use super::network::SnapshotHead;
+use super::quorum::Quorum;
 use super::sessions::beats;
+use super::voters::{AskedChange, AskedQuorum, VoterError};
 use super::{Metadata, SubmitError};
 use crate::internal::{Internal, Refusal};
 
@@ -34,6 +36,8 @@ pub(super) const SNAPSHOT: &str = "/v1/raft/snapshot";
 pub(super) const SESSION: &str = "/v1/session";
 pub(super) const RESIGN: &str = "/v1/resign";
 pub(super) const SUBMIT: &str = "/v1/submit";
+pub(super) const QUORUM: &str = "/v1/quorum";
+pub(super) const VOTERS: &str = "/v1/voters";
 
 /// How long commands of another node may wait here; it asks again then.
 pub(super) const FORWARDED_FOR: Duration = Duration::from_secs(4);
@@ -113,6 +117,8 @@ pub(crate) fn routes() -> Router<Arc<Internal>> {
         .route(SUBMIT, post(submit))
         .route(SESSION, post(session))
         .route(RESIGN, post(resign))
+        .route(QUORUM, post(quorum))
+        .route(VOTERS, post(voters))
 }
 
 async fn hello(State(internal): Shared) -> Answer<Present> {
@@ -161,6 +167,14 @@ async fn session(State(internal): Shared) -> Body {
 async fn resign(State(internal): Shared, Json(asked): Json<Resignation>) -> Answer<()> {
     internal.metadata()?.inner.sessions.resigns(asked.node_id, asked.term);
     Ok(Json(()))
+}
+
+async fn quorum(State(internal): Shared, Json(AskedQuorum {}): Json<AskedQuorum>) -> Answer<Quorum> {
+    Ok(Json(internal.metadata()?.quorum()))
+}
+
+async fn voters(State(internal): Shared, Json(asked): Json<AskedChange>) -> Answer<Result<(), VoterError>> {
+    Ok(Json(internal.metadata()?.change_voters_here(asked.change).await))
 }
 
 fn admitted(internal: &Internal) -> Result<&Raft, Refusal> {

@@ -70,6 +70,16 @@ fn replicas_of_one_rack_are_spread() {
 }
 
 #[test]
+fn replicas_are_added_in_other_racks_and_taken_from_shared_ones() {
+    let sites = [site(1, "a"), site(2, "a"), site(3, "b"), site(4, "b")];
+    let grown = resize(&sites, &layout(&[&[1], &[2], &[3, 1]]), 2).unwrap();
+    assert_eq!(grown, layout(&[&[1, 4], &[2, 3]]));
+    let shrunk = resize(&sites, &layout(&[&[1, 3, 2], &[2, 3]]), 2).unwrap();
+    assert_eq!(shrunk, layout(&[&[1, 3]]));
+    assert_eq!(resize(&sites, &layout(&[&[1]]), 5), Err(4));
+}
+
+#[test]
 fn what_is_even_stays() {
     let sites = [site(1, "a"), site(2, "b"), site(3, "c")];
     assert_eq!(rebalance(&sites, &layout(&[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]])), Layout::new());

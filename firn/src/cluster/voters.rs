@@ -18,6 +18,10 @@ pub(crate) struct VotersArgs {
 enum VotersCommand {
     /// List voters and learners with how far each has got.
     List(ListArgs),
+    /// Give a node that follows the metadata log a vote.
+    Add(ChangeArgs),
+    /// Take a node's vote; it goes on as a learner if it runs.
+    Remove(ChangeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -25,6 +29,15 @@ struct ListArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, Args)]
+struct ChangeArgs {
+    /// Id of the node.
+    #[arg(value_parser = clap::value_parser!(i32).range(0..))]
+    node: i32,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -45,6 +58,16 @@ pub(crate) async fn run(args: VotersArgs) -> anyhow::Result<()> {
         VotersCommand::List(args) => {
             let quorum = args.connect.client().quorum().await?;
             if args.json { Ok(print_json(&quorum)?) } else { print(&quorum) }
+        }
+        VotersCommand::Add(args) => {
+            let mut client = args.connect.client();
+            client.add_voter(args.node).await?;
+            say_voters(&client.quorum().await?)
+        }
+        VotersCommand::Remove(args) => {
+            let mut client = args.connect.client();
+            client.remove_voter(args.node).await?;
+            say_voters(&client.quorum().await?)
         }
     }
 }

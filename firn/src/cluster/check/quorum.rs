@@ -48,15 +48,11 @@ fn fewer_voters(lost: &[i32], voters: usize, majority: usize) -> Finding {
     } else {
         format!("{} may still be lost", count(spare, "voter"))
     };
-    let advice = match lost {
-        [one] => format!(
-            "Start node {one}. If its disk is gone: `firn cluster voters remove {one}`, start it empty with --join, then \
-             `firn cluster voters add {one}`."
-        ),
-        _ => "Start them. One whose disk is gone: `firn cluster voters remove ID`, start it empty with --join, then \
-              `firn cluster voters add ID`."
-            .to_owned(),
-    };
+    let which = if let [one] = lost { format!("node {one}") } else { "them".to_owned() };
+    let advice = format!(
+        "Start {which}. Where the disk is gone, an empty folder and the same options will do: the node catches up and gets its \
+         vote back by itself. One that will not come back loses its vote by `firn cluster voters remove ID`."
+    );
     let lost = list(lost);
     Finding::problem(
         format!("of {voters} voters of the metadata quorum {lost} are lost, {left} are left: {meaning}"),

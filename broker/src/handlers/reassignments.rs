@@ -1,0 +1,142 @@
+//! AlterPartitionReassignments and ListPartitionReassignments (KIP-455): partitions move to other brokers.
+
+use std::collections::BTreeMap;
+
+use coordinator::cluster::{Command, Partition, Reassignment, Reply, Topic};
+use model::TopicPartition;
+use protocol::messages::alter_partition_reassignments_request::ReassignableTopic;
+use protocol::messages::alter_partition_reassignments_response::{
+    ReassignablePartitionResponse, ReassignableTopicResponse,
+};
+use protocol::messages::list_partition_reassignments_response::{
+    OngoingPartitionReassignment, OngoingTopicReassignment,
+};
+use protocol::messages::{
+    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ListPartitionReassignmentsRequest,
+    ListPartitionReassignmentsResponse,
+};
+use protocol::{ErrorCode, Str};
+
+use super::RequestContext;
+use super::errors::{Refusal, told, unexpected_reply};
+use crate::metadata::ClusterImage;
+
+/// What became of a partition.
+type Outcome = (i32, Result<(), Refusal>);
+
+/// The same, by topic.
+type Outcomes = BTreeMap<Str, Vec<Outcome>>;
+
+/// Names of the partitions of a command, in its order.
+type Asked = Vec<(Str, i32)>;
+
+pub(super) async fn alter(
+    context: &RequestContext<'_>,
+    request: AlterPartitionReassignmentsRequest,
+) -> AlterPartitionReassignmentsResponse {
+    let allow_replication_factor_change = request.allow_replication_factor_change;
+    let mut outcomes = Outcomes::new();
+    let image = context.broker.metadata.image();
+    let (asked, changes) = resolve(&image, request.topics, &mut outcomes);
+    if !changes.is_empty() {
+        let keep_replication_factor = !allow_replication_factor_change;
+        let command = Command::AlterReassignments { changes, keep_replication_factor };
+        match context.broker.metadata.submit(command).await {
+            Ok(Reply::ReassignmentsAltered(altered)) => {
+                context.broker.follow_metadata();
+                for ((topic, index), outcome) in asked.into_iter().zip(altered) {
+                    outcomes.entry(topic).or_default().push((index, outcome.map_err(Refusal::from)));
+                }
+            }
+            Ok(reply) => return refused(unexpected_reply(&reply)),
+            Err(error) => return refused(error.into()),
+        }
+    }
+    AlterPartitionReassignmentsResponse {
+        allow_replication_factor_change,
+        responses: outcomes.into_iter().map(answer).collect(),
+        ..AlterPartitionReassignmentsResponse::default()
+    }
+}
+
+/// The changes of partitions that exist; the others have their outcome.
+fn resolve(
+    image: &ClusterImage,
+    topics: Vec<ReassignableTopic>,
+    outcomes: &mut Outcomes,
+) -> (Asked, Vec<Reassignment>) {
+    let (mut asked, mut changes) = (Asked::new(), Vec::new());
+    for ReassignableTopic { name, partitions, .. } in topics {
+        let topic = image.topic(&name);
+        for wanted in partitions {
+            let index = wanted.partition_index;
+            match topic.filter(|topic| (0..topic.partitions).contains(&index)) {
+                Some(topic) => {
+                    let partition = TopicPartition { topic_id: topic.id, partition: index };
+                    asked.push((name.clone(), index));
+                    changes.push(Reassignment { partition, replicas: wanted.replicas });
+                }
+                None => {
+                    let reason = "there is no such topic or partition";
+                    let refusal = Refusal::new(ErrorCode::UnknownTopicOrPartition, reason);
+                    outcomes.entry(name.clone()).or_default().push((index, Err(refusal)));
+                }
+            }
+        }
+    }
+    (asked, changes)
+}
+
+fn answer((name, partitions): (Str, Vec<Outcome>)) -> ReassignableTopicResponse {
+    let response = |(partition_index, outcome): Outcome| {
+        let (error_code, error_message) = told(outcome);
+        ReassignablePartitionResponse {
+            partition_index,
+            error_code,
+            error_message,
+            ..ReassignablePartitionResponse::default()
+        }
+    };
+    let partitions = partitions.into_iter().map(response).collect();
+    ReassignableTopicResponse { name, partitions, ..ReassignableTopicResponse::default() }
+}
+
+fn refused(refusal: Refusal) -> AlterPartitionReassignmentsResponse {
+    let (error_code, error_message) = told(Err(refusal));
+    AlterPartitionReassignmentsResponse { error_code, error_message, ..AlterPartitionReassignmentsResponse::default() }
+}
+
+pub(super) async fn list(
+    context: &RequestContext<'_>,
+    request: ListPartitionReassignmentsRequest,
+) -> ListPartitionReassignmentsResponse {
+    let image = context.broker.metadata.image();
+    let topics: Vec<OngoingTopicReassignment> = match request.topics {
+        None => image.topics().filter_map(|topic| moving(&image, topic, |_| true)).collect(),
+        Some(wanted) => wanted
+            .into_iter()
+            .filter_map(|wanted| {
+                let topic = image.topic(&wanted.name)?;
+                moving(&image, topic, |index| wanted.partition_indexes.contains(&index))
+            })
+            .collect(),
+    };
+    ListPartitionReassignmentsResponse { topics, ..ListPartitionReassignmentsResponse::default() }
+}
+
+/// The topic's partitions that move, if there are any.
+fn moving(image: &ClusterImage, topic: &Topic, is_wanted: impl Fn(i32) -> bool) -> Option<OngoingTopicReassignment> {
+    let ongoing = |(id, partition): (TopicPartition, &Partition)| OngoingPartitionReassignment {
+        partition_index: id.partition,
+        replicas: partition.replicas.clone(),
+        adding_replicas: partition.adding.clone(),
+        removing_replicas: partition.removing.clone(),
+        ..OngoingPartitionReassignment::default()
+    };
+    let partitions = image.partitions_of(topic.id);
+    let moving = partitions.filter(|(id, partition)| is_wanted(id.partition) && partition.is_reassigning());
+    let partitions: Vec<_> = moving.map(ongoing).collect();
+    let name = Str::from(topic.name.to_string());
+    let ongoing = OngoingTopicReassignment { name, partitions, ..OngoingTopicReassignment::default() };
+    (!ongoing.partitions.is_empty()).then_some(ongoing)
+}
