@@ -90,9 +90,31 @@ impl<'a> DefaultLayers<'a> {
             let layer = self.of_setting(spec, &nothing).into_iter().next()?;
             (layer.source != Source::Default).then(|| (spec.name.to_owned(), layer.value))
         };
-        let defaults = TOPIC_SETTINGS.iter().filter_map(strongest).collect();
-        // A default that came later can contradict a topic's own setting: then the topic's own count alone.
-        let resolved = TopicSettings::resolve(topic, &defaults).or_else(|_| TopicSettings::resolve(topic, &nothing));
+        let mut defaults: SettingsMap = TOPIC_SETTINGS.iter().filter_map(strongest).collect();
+        let resolved = TopicSettings::resolve(topic, &defaults).or_else(|_| {
+            // A default that came later can contradict a topic's own setting: then the topic's own retention counts alone.
+            defaults.retain(|name, _| !name.contains("retention"));
+            TopicSettings::resolve(topic, &defaults)
+        });
         Arc::new(resolved.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_that_contradicts_a_topics_retention_leaves_the_other_defaults() {
+        let given = |pairs: &[(&str, &str)]| -> SettingsMap {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let settings =
+            Settings::resolve(&given(&[("log.retention.ms", "1000"), ("min.insync.replicas", "2")])).unwrap();
+        let image = Cluster::new();
+        let layers = DefaultLayers::of(&settings, &image, 1);
+        let resolved = layers.resolve(&given(&[("local.retention.ms", "5000")]));
+        assert_eq!((resolved.retention_ms, resolved.local_retention_ms), (None, Some(5000)));
+        assert_eq!(resolved.min_insync_replicas, 2);
     }
 }

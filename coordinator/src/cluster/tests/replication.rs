@@ -78,6 +78,7 @@ struct World {
     id: TopicPartition,
     acknowledged: Vec<u32>,
     next: u32,
+    has_lost_disks: bool,
 }
 
 impl World {
@@ -90,7 +91,7 @@ impl World {
         }
         scene.create(assigned("t", &[&[1, 2, 3]])).unwrap();
         let id = scene.id("t", 0);
-        let mut world = World { scene, nodes, id, acknowledged: Vec::new(), next: 0 };
+        let mut world = World { scene, nodes, id, acknowledged: Vec::new(), next: 0, has_lost_disks: false };
         for broker in 1..=BROKERS {
             let epoch = world.scene.broker(broker).broker_epoch;
             let node = world.nodes.get_mut(&broker).unwrap();
@@ -134,6 +135,7 @@ impl World {
     fn start(&mut self, broker: NodeId, is_disk_lost: bool) {
         // The only replica goes on with what it finds: that is not what is asked here.
         let is_disk_lost = is_disk_lost && self.scene.partition("t", 0).replicas.len() > 1;
+        self.has_lost_disks |= is_disk_lost;
         let old = &self.nodes[&broker];
         let (disk, log) = if is_disk_lost { (old.disk + 1, Vec::new()) } else { (old.disk, old.log.clone()) };
         let process = old.process + 1;
@@ -143,6 +145,15 @@ impl World {
         };
         self.nodes.insert(broker, Node { log, disk, process, is_running: true, epoch, ..Node::default() });
         self.observe(broker);
+    }
+
+    /// All are started anew, whatever they were.
+    fn restart_all(&mut self) {
+        for broker in 1..=BROKERS {
+            self.run(Step::Kill(broker));
+            self.run(Step::Start { broker, is_disk_lost: false });
+            self.run(Step::Unfence(broker));
+        }
     }
 
     fn observe(&mut self, broker: NodeId) {
@@ -246,8 +257,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn whoever_leads_has_all_that_was_acknowledged(steps in prop::collection::vec(step(), 1..150)) {
+    fn whoever_leads_has_all_that_was_acknowledged_and_somebody_leads_when_all_are_back(steps in prop::collection::vec(step(), 1..150)) {
         let mut world = World::new();
         steps.into_iter().for_each(|step| world.run(step));
+        world.restart_all();
+        let partition = world.scene.partition("t", 0);
+        prop_assert!(partition.has_leader() || world.has_lost_disks, "all are back and nobody leads: {partition:?}");
     }
 }
