@@ -27,6 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 mod archive;
+mod closest;
 mod damage;
 mod follower;
 mod health;

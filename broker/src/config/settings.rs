@@ -5,6 +5,7 @@ use std::time::Duration;
 use coordinator::group::GroupSettings;
 use model::settings::{SettingSpec, SettingsMap, TOPIC_SETTINGS, TopicSettings, nearest};
 
+use super::table::RACK_AWARE;
 use super::{BROKER_SETTINGS, ConfigError};
 
 /// Where a setting's value comes from.
@@ -155,6 +156,7 @@ pub struct BrokerSettings {
     pub replica_fetch_min_bytes: usize,
     pub replica_fetch_response_max_bytes: usize,
     pub replica_fetch_wait_max: Duration,
+    pub closest_replica: bool,
     pub replica_socket_timeout: Duration,
     pub replica_lag_max: Duration,
     pub request_max_bytes: usize,
@@ -225,6 +227,7 @@ impl BrokerSettings {
             replica_fetch_min_bytes: size("replica.fetch.min.bytes"),
             replica_fetch_response_max_bytes: size("replica.fetch.response.max.bytes"),
             replica_fetch_wait_max: ms("replica.fetch.wait.max.ms"),
+            closest_replica: text("replica.selector.class") == RACK_AWARE,
             replica_socket_timeout: ms("replica.socket.timeout.ms"),
             replica_lag_max: ms("replica.lag.time.max.ms"),
             request_max_bytes: size("socket.request.max.bytes"),

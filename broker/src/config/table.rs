@@ -4,6 +4,9 @@
 
 use model::settings::{Kind, SettingSpec};
 
+/// The value of `replica.selector.class` that lets consumers read from the replica of their rack (KIP-392).
+pub const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
 const fn setting(name: &'static str, kind: Kind, default: &'static str, documentation: &'static str) -> SettingSpec {
     SettingSpec { name, kind, default, synonyms: &[], documentation }
 }
@@ -235,6 +238,12 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         Kind::long(1),
         "30000",
         "Milliseconds for which a follower may be behind its leader before it leaves the in-sync replicas.",
+    ),
+    setting(
+        "replica.selector.class",
+        Kind::Choice(&["", RACK_AWARE]),
+        "",
+        "Who serves a consumer that names its rack: the leader, or with Kafka's RackAwareReplicaSelector an in-sync replica of that rack.",
     ),
     setting(
         "replica.socket.timeout.ms",

@@ -49,6 +49,7 @@ pub(super) async fn start(context: &RequestContext<'_>, correlation_id: i32, req
 async fn handle(context: &RequestContext<'_>, request: FetchRequest) -> (FetchResponse, Option<Held>) {
     let refuse = |code: ErrorCode| (FetchResponse { error_code: code.code(), ..FetchResponse::default() }, None);
     let reader = Reader::of(&request);
+    let rack = consumer_rack(context, reader, &request);
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
     let deadline = Instant::now() + max_wait;
     let max_bytes =
@@ -62,8 +63,15 @@ async fn handle(context: &RequestContext<'_>, request: FetchRequest) -> (FetchRe
         Ok(session) => session,
         Err(code) => return refuse(code),
     };
-    let (outcomes, held) = long_poll(context, reader, &session, Limits { max_bytes, min_bytes, deadline }).await;
+    let (outcomes, held) =
+        long_poll(context, (reader, &rack), &session, Limits { max_bytes, min_bytes, deadline }).await;
     (respond(context, &session, outcomes), held)
+}
+
+/// The rack whose replicas a consumer should read from; empty when it has none, or the leader serves everybody.
+fn consumer_rack(context: &RequestContext<'_>, reader: Reader, request: &FetchRequest) -> Str {
+    let is_wanted = context.broker.config.settings.broker.closest_replica && reader == Reader::Consumer;
+    if is_wanted { request.rack_id.clone() } else { Str::default() }
 }
 
 /// Bounds of one fetch.
@@ -105,11 +113,18 @@ fn wanted_of(partition: &FetchPartition) -> Wanted {
 
 async fn long_poll(
     context: &RequestContext<'_>,
-    reader: Reader,
+    (reader, rack): (Reader, &str),
     session: &FetchContext,
     limits: Limits,
 ) -> (Vec<Outcome>, Option<Held>) {
-    let find = |(target, wanted): &(Target, Wanted)| reader.find(context, target, *wanted);
+    let image = (!rack.is_empty()).then(|| context.broker.metadata.image());
+    let find = |(target, wanted): &(Target, Wanted)| {
+        let mut found = reader.find(context, target, *wanted);
+        if let (Some(image), Ok(partition)) = (&image, &found.partition) {
+            found.preferred = partition.closest_replica(rack, wanted.fetch_offset, image);
+        }
+        found
+    };
     let targets: Vec<PartitionToRead> = session.partitions.iter().map(find).collect();
     // What replicas hold back is held back from everybody: consumers cannot take their memory.
     let memory = if reader.is_follower() { &context.broker.follower_memory } else { &context.broker.reply_memory };
@@ -127,6 +142,7 @@ async fn long_poll(
             || limits.min_bytes == 0
             || look.outcomes.iter().any(Outcome::is_urgent);
         if is_done || Instant::now() >= limits.deadline {
+            targets.iter().zip(&look.outcomes).for_each(|(target, outcome)| target.note_sent(outcome.size_bytes()));
             return (look.outcomes, Some(look.held));
         }
         // What waits holds no memory; it reads again.
@@ -179,7 +195,8 @@ fn respond(context: &RequestContext<'_>, session: &FetchContext, outcomes: Vec<O
     for ((target, _), outcome) in session.partitions.iter().zip(outcomes) {
         let has_records = outcome.size_bytes() > 0;
         let told = outcome.told();
-        if !session.note(target, told) && !has_records {
+        // Who waits for news is told them, also when nothing is new to the session.
+        if !session.note(target, told) && !has_records && !outcome.is_urgent() {
             continue;
         }
         let mut data = partition_data(target.partition, outcome, told);
@@ -225,6 +242,7 @@ fn partition_data(partition_index: i32, outcome: Outcome, told: Option<Told>) ->
             ..EpochEndOffset::default()
         }),
         aborted_transactions: None,
+        preferred_read_replica: outcome.preferred.unwrap_or(-1),
         records: Some(Records::from(outcome.into_records())),
         ..PartitionData::default()
     }

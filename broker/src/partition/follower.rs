@@ -116,10 +116,9 @@ impl Partition {
     fn give_up_from(&self, _same: &SameTerm<'_>, target: Offset) -> Result<bool, StorageError> {
         let (topic, partition) = (&self.topic, self.id.partition);
         let (log_end, latest, high_watermark) = (self.log.log_end(), self.log.latest_epoch(), self.high_watermark());
-        if target < high_watermark.max(self.archived_end()) {
-            let archived_end = self.archived_end();
+        if target < high_watermark {
             error!(
-                %topic, partition, target, high_watermark, archived_end,
+                %topic, partition, target, high_watermark,
                 "the leader does not have records that were committed: this replica gives them up too"
             );
         }

@@ -131,6 +131,11 @@ impl Leading {
         self.isr.len()
     }
 
+    /// The first offset that a follower has not flushed, once it has fetched in this epoch.
+    pub(super) fn follower_end(&self, id: NodeId) -> Option<Offset> {
+        self.followers.get(&id).and_then(|follower| follower.end)
+    }
+
     /// Replicas besides this one.
     pub(super) fn has_followers(&self) -> bool {
         !self.followers.is_empty()

@@ -145,7 +145,11 @@ impl Partition {
         if leadership.isr == [self.node_id] {
             return self.log.flushed_end();
         }
-        self.archived_end().max(self.log.local_start()).min(self.log.log_end())
+        if leadership.leader == self.node_id {
+            return self.archived_end().max(self.log.local_start()).min(self.log.log_end());
+        }
+        // A follower may have other records where the archive has those of the leader.
+        self.log.local_start()
     }
 
     fn publish_term(&self, term: LeaderEpoch, floor: Offset) {

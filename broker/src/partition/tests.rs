@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::*;
 
+mod closest;
 mod replication;
 mod terms;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 use hot_tier::{ReadError, StorageError};
-use model::{LeaderEpoch, Offset};
+use model::{LeaderEpoch, NodeId, Offset};
 use protocol::ErrorCode;
 use tokio::time::Instant;
 use tracing::warn;
@@ -13,6 +13,7 @@ use tracing::warn;
 use super::reader::Reader;
 use super::session::{Told, Wanted};
 use crate::partition::{NotAdmitted, Partition, PartitionRead, ReadFailure, ReadRequest, State};
+use crate::throttle::Throttles;
 
 /// A partition to read, or why it cannot be read.
 #[derive(Debug)]
@@ -20,9 +21,27 @@ pub(super) struct PartitionToRead {
     pub(super) partition: Result<Arc<Partition>, NotAdmitted>,
     pub(super) wanted: Wanted,
     pub(super) reader: Reader,
+    /// The replica that a consumer should ask instead.
+    pub(super) preferred: Option<NodeId>,
+    /// What a follower may be held back by.
+    pub(super) throttles: Option<Arc<Throttles>>,
 }
 
 impl PartitionToRead {
+    /// True while a follower is held back.
+    fn is_held_back(&self) -> bool {
+        self.throttles
+            .as_ref()
+            .is_some_and(|throttles| throttles.leader.closed_for(std::time::Instant::now()).is_some())
+    }
+
+    /// Takes note of what goes out.
+    pub(super) fn note_sent(&self, bytes: usize) {
+        if let Some(throttles) = &self.throttles {
+            throttles.leader.note(bytes, std::time::Instant::now());
+        }
+    }
+
     /// The outcome of not looking.
     pub(super) fn unread(&self) -> Outcome {
         match &self.partition {
@@ -40,6 +59,8 @@ pub(super) struct Outcome {
     pub(super) diverging: Option<(LeaderEpoch, Offset)>,
     /// The reader does not know yet how much is committed, and wants to.
     has_news: bool,
+    /// The replica to ask instead.
+    pub(super) preferred: Option<NodeId>,
     partition: Option<Arc<Partition>>,
     read: PartitionRead,
 }
@@ -62,7 +83,7 @@ impl Outcome {
 
     /// True when the client must hear of it at once.
     pub(super) fn is_urgent(&self) -> bool {
-        self.error.is_some() || self.diverging.is_some() || self.has_news
+        self.error.is_some() || self.diverging.is_some() || self.preferred.is_some() || self.has_news
     }
 
     /// Where the partition stands, when it can be read.
@@ -92,6 +113,10 @@ pub(super) async fn read_all(targets: &[PartitionToRead], max_bytes: usize, dead
                 continue;
             }
         };
+        if target.preferred.is_some() || target.is_held_back() {
+            outcomes[i] = Outcome { preferred: target.preferred, ..target.unread() };
+            continue;
+        }
         // Once the budget is spent, a partition is still looked at, for its errors and its watermarks.
         let max_bytes = target.wanted.max_bytes.min(left);
         let min_one = !has_records;

@@ -1,5 +1,7 @@
 //! Who fetches, a consumer or a follower, and what each waits for.
 
+use std::sync::Arc;
+
 use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset};
 use protocol::ErrorCode;
 use protocol::messages::FetchRequest;
@@ -60,7 +62,13 @@ impl Reader {
             }
             Ok(partition)
         });
-        PartitionToRead { partition, wanted, reader: self }
+        let throttles = match (self, &partition) {
+            (Reader::Follower { node_id, .. }, Ok(partition)) if partition.may_hold_back(node_id) => {
+                Some(Arc::clone(&context.broker.throttles))
+            }
+            _ => None,
+        };
+        PartitionToRead { partition, wanted, reader: self, preferred: None, throttles }
     }
 }
 

@@ -56,6 +56,7 @@ async fn a_new_leader_settles_in_when_its_followers_have_what_the_epoch_began_wi
     old.follow(1, 5, &[1, 2]);
     new.follow(1, 5, &[1, 2]);
     old.append(4);
+    old.flushed();
     new.copy_from(&old).unwrap();
     // The follower has not been told what is committed.
     assert_eq!((old.partition.high_watermark(), new.partition.high_watermark()), (4, 0));
