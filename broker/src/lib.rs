@@ -26,6 +26,7 @@ pub mod admin;
 mod archiver;
 mod crash_point;
 mod descriptors;
+mod disk_id;
 mod isr;
 mod telemetry;
 mod throttle;

@@ -7,10 +7,10 @@
 //!
 //! Rooms, from the command down: `proposer` (batches, tried until they are answered), `settling` (decided here, or by the node
 //! that leads the log), `entry` (what stands in the log), `machine` (applies it), `log` and `writer` (keep it), `disk` (the
-//! file's layout) on `backend` (a disk that may be full), `image` (what readers see), `quorum` (who leads and votes).
+//! file's layout) on `backend` (a disk that may be full), `image` (what readers see), `quorum` and `gauges` (who leads and votes).
 //! Other nodes: `peers` (where they are), `network` (asks them for Raft), `rpc` (answers them), `formation` (how a cluster
 //! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is
-//! alive), `leaving` (what comes before a stop), `balancing` (who should lead).
+//! alive), `leaving` (what comes before a stop), `balancing` (who should lead), `recovery` (when most voters are lost).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -36,6 +36,7 @@ mod entering;
 mod entry;
 mod error;
 mod formation;
+mod gauges;
 mod image;
 mod leaving;
 mod liveness;
@@ -45,6 +46,7 @@ mod network;
 mod peers;
 mod proposer;
 mod quorum;
+mod recovery;
 pub(crate) mod rpc;
 mod sessions;
 mod settling;
@@ -55,6 +57,7 @@ pub use error::{MetadataError, SubmitError};
 pub use image::ClusterImage;
 pub use quorum::{Quorum, QuorumMember};
 pub use voters::{VoterChange, VoterError};
+pub use recovery::{Recovery, examine, recover};
 
 use disk::RaftFile;
 use entry::Raft;
@@ -95,6 +98,8 @@ pub struct MetadataConfig {
     pub listeners: Vec<Listener>,
     /// Where this broker stands.
     pub rack: Option<String>,
+    /// Id of what this broker's disk holds; see `coordinator::cluster::Broker`.
+    pub disk_id: Option<Uuid>,
     /// The defaults for topic settings that this broker's configuration states.
     pub topic_defaults: SettingsMap,
     /// Log entries between two snapshots, at least 1; usually [`SNAPSHOT_EVERY`].
@@ -132,6 +137,7 @@ struct Inner {
     identity: Arc<Identity>,
     incarnation: Uuid,
     rack: Option<String>,
+    disk_id: Option<Uuid>,
     topic_defaults: SettingsMap,
     listeners: Vec<Listener>,
     place: Place,
@@ -140,8 +146,6 @@ struct Inner {
     last_at_start: Option<u64>,
     /// Raft's questions are answered.
     is_admitted: AtomicBool,
-    /// This node had a vote before it lost its disk.
-    wants_vote: AtomicBool,
     /// This broker serves, and may lead.
     is_serving: watch::Sender<bool>,
     closing: CancellationToken,
@@ -203,13 +207,13 @@ impl Metadata {
             identity,
             incarnation: Uuid::new_v4(),
             rack: config.rack,
+            disk_id: config.disk_id,
             topic_defaults: config.topic_defaults,
             listeners: config.listeners,
             place: config.place,
             cluster_id_if_new: config.cluster_id_if_new,
             last_at_start: last,
             is_admitted: AtomicBool::new(is_old),
-            wants_vote: AtomicBool::new(false),
             is_serving: watch::Sender::new(false),
             closing: CancellationToken::new(),
         };

@@ -34,7 +34,7 @@ use crate::producer_ids::ProducerIds;
 use crate::telemetry::Telemetry;
 use crate::throttle::Throttles;
 use crate::timing::Clock;
-use crate::{archiver, descriptors, isr, net, replication};
+use crate::{archiver, descriptors, disk_id, isr, net, replication};
 
 /// How long open requests may take to finish when the node stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,8 +50,8 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data folder cannot be made.
-    #[error("cannot create the data folder {path}: {source}")]
+    /// The data folder cannot be made or written.
+    #[error("cannot use the data folder {path}: {source}")]
     DataDir {
         /// Which folder.
         path: std::path::PathBuf,
@@ -218,7 +218,10 @@ async fn open(
 ) -> Result<Arc<Broker>, StartError> {
     let clock = Clock::default();
     let wall = clock.clone();
-    let metadata = Metadata::start(metadata_config(&config, addresses), Arc::new(move || wall.now_ms())).await?;
+    let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+    let disk_id = disk_id::of_folder(&config.data_dir).map_err(data_dir)?;
+    let metadata_config = MetadataConfig { disk_id: Some(disk_id), ..metadata_config(&config, addresses) };
+    let metadata = Metadata::start(metadata_config, Arc::new(move || wall.now_ms())).await?;
     internal.set_metadata(metadata.clone());
     let settings = &config.settings.broker;
     if let Some(interval) = settings.leader_balance_interval {
@@ -284,6 +287,7 @@ fn metadata_config(config: &Config, addresses: &Addresses) -> MetadataConfig {
         cluster_id_if_new: None,
         listeners: vec![Listener { name: LISTENER.to_owned(), host: advertise.host, port: advertise.port }],
         rack: config.rack.clone(),
+        disk_id: None,
         topic_defaults: config.settings.topic_defaults.clone(),
         snapshot_every: SNAPSHOT_EVERY,
         place: Place { internal: internal.to_string(), peers: config.peers.clone(), join: config.join.clone() },

@@ -10,6 +10,7 @@ mod decommission;
 mod elect;
 mod moving;
 mod reassign;
+mod recover;
 mod status;
 mod voters;
 
@@ -38,6 +39,8 @@ enum ClusterCommand {
     Voters(voters::VotersArgs),
     /// Forget a broker that will not come back.
     Unregister(voters::UnregisterArgs),
+    /// Make a stopped node the only voter on the metadata log, when most voters are lost for good.
+    RecoverMetadata(recover::RecoverArgs),
 }
 
 /// Runs the command.
@@ -51,6 +54,7 @@ pub(crate) async fn run(args: ClusterArgs) -> anyhow::Result<()> {
         ClusterCommand::Reassign(args) => reassign::run(args).await,
         ClusterCommand::Voters(args) => voters::run(args).await,
         ClusterCommand::Unregister(args) => voters::unregister(args).await,
+        ClusterCommand::RecoverMetadata(args) => recover::run(&args),
     }
 }
 

@@ -146,6 +146,7 @@ pub(crate) fn record_gauges(broker: &Broker) {
     metrics::gauge!("firn_under_replicated_partitions").set(count(|r| r.in_sync < r.replicas));
     metrics::gauge!("firn_at_min_isr_partitions").set(count(|r| r.in_sync == r.least));
     metrics::gauge!("firn_under_min_isr_partitions").set(count(|r| r.in_sync < r.least));
+    broker.metadata.record_gauges();
     metrics::gauge!("firn_group_partitions_loading").set(broker.groups.loading() as f64);
     metrics::gauge!("firn_fetch_sessions").set(broker.fetch_sessions.len() as f64);
 }

@@ -53,10 +53,10 @@ impl Metadata {
             listeners,
             internal: self.inner.place.internal.clone(),
             rack: self.inner.rack.clone(),
+            log_id: self.inner.disk_id,
             topic_defaults: self.inner.topic_defaults.clone(),
             // Others may lead what this one led, until it serves.
             is_fenced: self.image().brokers().any(|broker| broker.id != self.node_id()) || !self.is_alone(),
-            ..RegisterBroker::default()
         };
         let mut told = None;
         loop {

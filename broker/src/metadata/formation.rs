@@ -33,6 +33,8 @@ const HELLO_WITHIN: Duration = Duration::from_secs(1);
 const CHANGE_WITHIN: Duration = Duration::from_secs(10);
 /// Pause between two looks at the other nodes.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// A node that lacks no more entries has caught up.
+const NEARLY: u64 = 100;
 /// How often the log says what is waited for.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -117,13 +119,13 @@ impl Metadata {
     /// Asks at the addresses in turn until somebody lets this node in.
     async fn join(&self, addresses: &[HostPort]) -> Result<(), MetadataError> {
         let address = self.inner.place.internal.clone();
-        let asked = Join { node_id: self.node_id(), address, is_relayed: false };
+        let wants_vote = self.inner.place.peers.get(self.node_id()).is_some();
+        let asked = Join { node_id: self.node_id(), address, wants_vote, is_relayed: false };
         let mut told = None;
         for at in addresses.iter().cycle() {
             match self.inner.peers.call_address::<Joined>(at, rpc::JOIN, &asked, CHANGE_WITHIN).await {
                 Ok(joined) => {
-                    tracing::info!(cluster_id = joined.cluster_id, had_vote = joined.had_vote, "joined the cluster");
-                    self.inner.wants_vote.store(joined.had_vote, Ordering::Release);
+                    tracing::info!(cluster_id = joined.cluster_id, gets_vote = joined.gets_vote, "joined the cluster");
                     self.inner.is_admitted.store(true, Ordering::Release);
                     return Ok(());
                 }
@@ -161,8 +163,30 @@ impl Metadata {
             self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await?;
         }
         self.inner.peers.learn(asked.node_id, &asked.address);
-        self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, BasicNode { addr: asked.address })]))).await?;
-        Ok(Joined { cluster_id, had_vote })
+        self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, BasicNode { addr: asked.address.clone() })]))).await?;
+        let gets_vote = had_vote || asked.wants_vote;
+        if gets_vote {
+            tokio::spawn(self.clone().give_vote(id));
+        }
+        Ok(Joined { cluster_id, gets_vote })
+    }
+
+    /// Gives the node a vote as soon as it has caught up with the log. Ends without, when this node no longer leads.
+    async fn give_vote(self, id: u64) {
+        while self.leads() && !self.inner.closing.is_cancelled() {
+            let metrics = self.inner.raft.metrics().borrow().clone();
+            let membership = metrics.membership_config.membership();
+            if membership.get_node(&id).is_none() || membership.voter_ids().any(|voter| voter == id) {
+                return;
+            }
+            let matched = metrics.replication.and_then(|all| all.get(&id).copied().flatten()).map(|id| id.index);
+            let is_caught_up = matched.is_some_and(|matched| matched + NEARLY >= metrics.last_log_index.unwrap_or(0));
+            if is_caught_up && self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await.is_ok() {
+                tracing::info!(node = id, "a node has caught up with the metadata log and votes");
+                return;
+            }
+            sleep(LOOK_AGAIN_AFTER).await;
+        }
     }
 
     async fn relay(&self, leader: NodeId, asked: Join) -> Result<Joined, Refusal> {

@@ -68,6 +68,8 @@ pub(super) struct Join {
     pub(super) node_id: NodeId,
     /// Its internal listener.
     pub(super) address: String,
+    /// It is one of the first voters, by its configuration.
+    pub(super) wants_vote: bool,
     /// It was handed on once already.
     pub(super) is_relayed: bool,
 }
@@ -76,8 +78,8 @@ pub(super) struct Join {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Joined {
     pub(super) cluster_id: String,
-    /// It had a vote before it lost its disk, and may ask for it when it has caught up.
-    pub(super) had_vote: bool,
+    /// It votes as soon as it has caught up.
+    pub(super) gets_vote: bool,
 }
 
 /// The leader of the log is about to stop.

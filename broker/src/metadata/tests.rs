@@ -25,6 +25,7 @@ fn config(folder: &TempDir) -> MetadataConfig {
         cluster_id_if_new: None,
         listeners: vec![Listener { name: "PLAINTEXT".to_owned(), host: "localhost".to_owned(), port: 9092 }],
         rack: None,
+        disk_id: None,
         topic_defaults: SettingsMap::new(),
         snapshot_every: SNAPSHOT_EVERY,
         place: Place::default(),

@@ -15,6 +15,7 @@ mod failures;
 mod forming;
 mod forwarding;
 mod liveness;
+mod recovery;
 
 /// A silent node is fenced after that.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(3);

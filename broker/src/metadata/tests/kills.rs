@@ -24,6 +24,7 @@ fn victim() {
             cluster_id_if_new: None,
             listeners: vec![Listener { name: "PLAINTEXT".to_owned(), host: "localhost".to_owned(), port: 9092 }],
             rack: None,
+            disk_id: None,
             topic_defaults: SettingsMap::new(),
             snapshot_every: 10,
             place: Place::default(),

@@ -100,6 +100,8 @@ async fn a_voter_whose_disk_was_lost_does_not_vote_before_it_has_caught_up() {
     let second = scene.start(2).await;
     tokio::join!(first.enter(), second.enter(), third.enter());
     assert!(third.metadata.image().topic("orders").is_some());
+    let votes = || third.metadata.quorum().voters.iter().any(|voter| voter.node_id == 3);
+    until("it has its vote again", votes).await;
     for node in [first, second, third] {
         node.stop().await;
     }
@@ -145,6 +147,39 @@ async fn a_node_whose_log_lost_its_tail_does_not_vote_and_gets_the_log_from_the_
         until("all topics are there", || node.metadata.image().topic_count() == 20).await;
     }
     for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_grows_to_three_and_loses_nothing() {
+    let scene = Scene::new().await;
+    let alone = Place { peers: MemberList::default(), ..scene.config(1).place };
+    let first = start(MetadataConfig { place: alone, ..scene.config(1) }).await;
+    first.enter().await;
+    create(&first.metadata, "orders").await;
+    let join = |id| {
+        let place = Place { peers: MemberList::default(), join: scene.peers.get(1).cloned(), ..scene.config(id).place };
+        MetadataConfig { place, ..scene.config(id) }
+    };
+    let second = start(join(2)).await;
+    second.enter().await;
+    assert!(second.metadata.image().topic("orders").is_some());
+    assert_eq!(first.metadata.quorum().learners.len(), 1);
+    create(&second.metadata, "from-a-learner").await;
+    // One that its peers name as a voter becomes one.
+    let third = scene.enter(3).await;
+    until("it votes", || first.metadata.quorum().voters.len() == 2).await;
+    create(&third.metadata, "from-the-third").await;
+    first.stop().await;
+    let first = start(MetadataConfig {
+        place: Place { internal: scene.config(1).place.internal, ..Place::default() },
+        ..scene.config(1)
+    })
+    .await;
+    first.enter().await;
+    assert_eq!(first.metadata.image().topic_count(), 3);
+    for node in [first, second, third] {
         node.stop().await;
     }
 }
