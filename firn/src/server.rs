@@ -24,7 +24,7 @@ mod environment;
 const ENDED_BY_SIGNAL: i32 = 130;
 /// What is logged unless FIRN_LOG says otherwise; the Raft library reports every heartbeat's state at `info`, and every
 /// try to reach a node that is away as an error.
-const DEFAULT_FILTER: &str = "info,openraft=error,openraft::replication=off";
+const DEFAULT_FILTER: &str = "info,openraft=error,openraft::replication=off,openraft::raft=off";
 const FILTER_VARIABLE: &str = "FIRN_LOG";
 const FORMAT_VARIABLE: &str = "FIRN_LOG_FORMAT";
 

@@ -182,7 +182,10 @@ impl Metadata {
             };
             // All voters stand at once: that frees each of its word to the old leader, which would bind it for seconds.
             tracing::info!(leader = old, election = elections, "the metadata log needs another leader");
-            let _ = self.inner.raft.trigger().elect().await;
+            if self.inner.raft.trigger().elect().await.is_err() {
+                // The log has stopped, and this node with it.
+                return;
+            }
             elections += 1;
             self.wait_for_leader(self.head_start(old) * elections).await;
         }
