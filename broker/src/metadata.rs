@@ -56,8 +56,8 @@ mod writer;
 pub use error::{MetadataError, SubmitError};
 pub use image::ClusterImage;
 pub use quorum::{Quorum, QuorumMember};
-pub use voters::{VoterChange, VoterError};
 pub use recovery::{Recovery, examine, recover};
+pub use voters::{VoterChange, VoterError};
 
 use disk::RaftFile;
 use entry::Raft;
