@@ -6,4 +6,5 @@ mod tidy;
 
 mod archive_race;
 mod every_version;
+mod metadata_scale;
 mod node;
