@@ -43,14 +43,20 @@ impl Peers {
 
     /// Where the node should be.
     pub(crate) fn address(&self, node: NodeId) -> Option<HostPort> {
+        let mut known = self.addresses(node);
+        let misses = self.misses.lock().get(&node).copied().unwrap_or_default();
+        (!known.is_empty()).then(|| known.swap_remove(misses % known.len()))
+    }
+
+    /// Everywhere that the node may be.
+    pub(super) fn addresses(&self, node: NodeId) -> Vec<HostPort> {
         let image = self.images.current();
         let registered = image.broker(node).and_then(|broker| broker.internal.parse().ok());
         let learned = self.learned.lock().get(&node).cloned();
         let mut known: Vec<HostPort> =
             [registered, learned, self.given.get(node).cloned()].into_iter().flatten().collect();
         known.dedup();
-        let misses = self.misses.lock().get(&node).copied().unwrap_or_default();
-        (!known.is_empty()).then(|| known.swap_remove(misses % known.len()))
+        known
     }
 
     /// Asks a node, with a JSON body.

@@ -162,8 +162,10 @@ async fn submit(State(internal): Shared, Json(asked): Json<Forwarded>) -> Answer
     internal.metadata()?.settle_for_another(asked.submissions).await.map(Json)
 }
 
-async fn session(State(internal): Shared) -> Body {
-    beats(internal.stopped())
+async fn session(State(internal): Shared) -> Result<Body, Refusal> {
+    let metadata = internal.metadata()?;
+    metadata.health().map_err(|error| Refusal::later(error.to_string()))?;
+    Ok(beats(metadata.clone(), internal.stopped()))
 }
 
 async fn resign(State(internal): Shared, Json(asked): Json<Resignation>) -> Answer<()> {

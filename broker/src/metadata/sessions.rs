@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::Metadata;
 use super::peers::Peers;
 use super::rpc;
 use crate::internal::client::CallError;
@@ -29,8 +30,8 @@ const STALE_AFTER: Duration = Duration::from_millis(1_600);
 const RECONNECT_AFTER: Duration = Duration::from_millis(30);
 /// The same for a node that is known to be gone.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
-/// So often nobody must be there, one after the other, before a node counts as gone.
-const MISSES: u32 = 2;
+/// So often nobody must be there, one after the other, before a node counts as gone; at each of its addresses, if it has more.
+const MISSES: usize = 2;
 
 /// What is known of the other nodes. Share it.
 #[derive(Debug)]
@@ -109,7 +110,9 @@ impl Sessions {
             self.set_broken(node);
             misses = if matches!(ended, CallError::NobodyThere) { misses + 1 } else { 0 };
             let session = self.of(node);
-            if misses >= MISSES && session.is_some_and(|session| session.was_there && session.gone.is_none()) {
+            // Each miss leads to the next address: one that is out of date must not pass for a crash.
+            let enough = MISSES.max(peers.addresses(node).len());
+            if misses >= enough && session.is_some_and(|session| session.was_there && session.gone.is_none()) {
                 tracing::warn!(node, "the process of this node has ended");
                 self.set_gone(node, peers.broker_epoch(node));
             }
@@ -158,14 +161,16 @@ impl Sessions {
     }
 }
 
-/// The beats of this node, until it stops.
-pub(super) fn beats(stop: CancellationToken) -> Body {
-    let beats = stream::unfold((stop, true), |(stop, is_first)| async move {
+/// The beats of this node, until it stops or can follow the metadata log no longer: then others must take over.
+pub(super) fn beats(metadata: Metadata, stop: CancellationToken) -> Body {
+    let beats = stream::unfold((metadata, stop, true), |(metadata, stop, is_first)| async move {
         let pause = if is_first { Duration::ZERO } else { BEAT };
         tokio::select! {
-            () = stop.cancelled() => None,
-            () = sleep(pause) => Some((Ok::<_, Infallible>(Bytes::from_static(b"\n")), (stop, false))),
+            () = stop.cancelled() => return None,
+            () = sleep(pause) => {}
         }
+        metadata.health().ok()?;
+        Some((Ok::<_, Infallible>(Bytes::from_static(b"\n")), (metadata, stop, false)))
     });
     Body::from_stream(beats)
 }

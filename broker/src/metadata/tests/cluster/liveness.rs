@@ -142,3 +142,20 @@ async fn a_broker_that_stops_hands_its_partitions_over_first() {
         node.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_can_follow_the_metadata_log_no_longer_is_fenced() {
+    let scene = Scene::new().await;
+    let nodes = scene.cluster().await;
+    until_all_alive(&nodes).await;
+    let leader = leader_of(&nodes).await;
+    let (sick, well) = (&nodes[(leader + 1) % 3], &nodes[leader]);
+    sick.metadata.inner.writer.stop();
+    create(&well.metadata, "orders").await;
+    until("its log has stopped", || sick.metadata.health().is_err()).await;
+    until("it is fenced", || !well.metadata.image().is_alive(sick.id())).await;
+    create(&well.metadata, "more").await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
