@@ -53,13 +53,13 @@ pub(crate) struct ServerArgs {
     /// --listen; FIRN_INTERNAL].
     #[arg(long, value_name = "HOST:PORT")]
     internal: Option<HostPort>,
-    /// Where this node stands; replicas are spread over racks [FIRN_RACK].
+    /// Where this node stands; replicas are spread over racks [default: none, FIRN_RACK].
     #[arg(long, value_name = "NAME")]
     rack: Option<String>,
-    /// The first voters of a new cluster by their internal listeners, the same list on each of them [FIRN_PEERS].
+    /// The first voters of a new cluster by their internal listeners, the same list on each of them [default: none, FIRN_PEERS].
     #[arg(long, value_name = "ID@HOST:PORT,…")]
     peers: Option<MemberList>,
-    /// Joins the cluster of which this is the internal listener of any node [FIRN_JOIN].
+    /// Joins the cluster of which this is the internal listener of any node [default: none, FIRN_JOIN].
     #[arg(long, value_name = "HOST:PORT")]
     join: Option<HostPort>,
     /// Where the archive lies: a path, file://, s3://, gs:// or az:// [default: DATA_DIR/archive, FIRN_OBJECT_STORE].
