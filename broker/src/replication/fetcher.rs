@@ -44,6 +44,7 @@ struct Follower {
     aligns: bool,
     /// What it rests for, as it was last told to people.
     told: Option<String>,
+    lag: metrics::Gauge,
 }
 
 /// The task for one leader.
@@ -123,15 +124,14 @@ impl Fetcher {
             let same = before.remove(&partition.id).filter(|follower| {
                 follower.leader_epoch == *leader_epoch && Arc::ptr_eq(&follower.partition, partition)
             });
-            let follower = same.unwrap_or_else(|| Follower {
-                partition: Arc::clone(partition),
-                leader_epoch: *leader_epoch,
-                pause: Pause::default(),
-                aligns: false,
-                told: None,
-            });
+            let follower = same.unwrap_or_else(|| Follower::new(partition, *leader_epoch));
             self.followers.insert(partition.id, follower);
         }
+        // Whoever follows or leads it now tells of it.
+        before
+            .values()
+            .filter(|gone| !self.followers.contains_key(&gone.partition.id))
+            .for_each(|gone| gone.lag.set(0.0));
         self.assignment = newest;
     }
 
@@ -315,9 +315,8 @@ impl Fetcher {
                     self.shared.throttles.follower.note(bytes, Instant::now());
                 }
                 metrics::counter!("firn_replication_bytes_total").increment(bytes as u64);
-                let labels = [("topic", follower.partition.topic.to_string()), ("partition", id.partition.to_string())];
                 #[allow(clippy::cast_precision_loss, reason = "a gauge")]
-                metrics::gauge!("firn_replication_lag_offsets", &labels).set(lag as f64);
+                follower.lag.set(lag as f64);
             }
             Applied::Over => {}
             Applied::OutOfRange => self.align(id),
@@ -363,6 +362,18 @@ impl Fetcher {
 }
 
 impl Follower {
+    fn new(partition: &Arc<Partition>, leader_epoch: LeaderEpoch) -> Self {
+        let labels = [("topic", partition.topic.to_string()), ("partition", partition.id.partition.to_string())];
+        Follower {
+            partition: Arc::clone(partition),
+            leader_epoch,
+            pause: Pause::default(),
+            aligns: false,
+            told: None,
+            lag: metrics::gauge!("firn_replication_lag_offsets", &labels),
+        }
+    }
+
     /// What to ask for; nothing once the epoch is over: then the log may hold what this leader never had.
     fn asks(&self, max_bytes: i32) -> Option<Wanted> {
         let log = &self.partition.log;
