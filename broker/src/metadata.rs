@@ -146,6 +146,8 @@ struct Inner {
     last_at_start: Option<u64>,
     /// Raft's questions are answered.
     is_admitted: AtomicBool,
+    /// A file that is there after a recovery, until the numbers of what was lost are passed over.
+    recovery_mark: PathBuf,
     /// This broker serves, and may lead.
     is_serving: watch::Sender<bool>,
     closing: CancellationToken,
@@ -214,6 +216,7 @@ impl Metadata {
             cluster_id_if_new: config.cluster_id_if_new,
             last_at_start: last,
             is_admitted: AtomicBool::new(is_old),
+            recovery_mark: recovery::mark(&folder),
             is_serving: watch::Sender::new(false),
             closing: CancellationToken::new(),
         };

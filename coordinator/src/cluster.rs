@@ -39,6 +39,7 @@ mod on_request;
 mod placement;
 mod reassignment;
 mod record;
+mod recovered;
 mod registration;
 mod reply;
 mod shared_map;

@@ -34,6 +34,7 @@ impl Metadata {
         if self.is_alone() {
             self.lead_alone().await?;
             self.create_cluster().await?;
+            self.pass_over_lost_numbers().await?;
         } else {
             self.wait_for_cluster().await?;
         }

@@ -3,16 +3,25 @@
 //! Offline, on the data folder of the node whose log goes furthest. An entry behind its log makes this node the only voter,
 //! under a term that no other node has seen. Entries that this copy lacks are lost; a voter of the old quorum must not come
 //! back with its old metadata, since two of them would make a majority of their own.
+//!
+//! The lost entries may have given out leader epochs, broker epochs and producer ids. A mark beside the file has the next start
+//! pass over so many of them that none is given out twice.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use coordinator::cluster::Command;
 use model::NodeId;
 use openraft::{CommittedLeaderId, EntryPayload, Membership};
 
 use super::disk::{Change, Contents, RaftFile};
 use super::entry::{Entry, LogId, Vote};
-use super::{MetadataError, node_id, raft_id};
+use super::{Metadata, MetadataError, SubmitError, node_id, raft_id};
+
+/// The metadata's folder in a data folder.
+const FOLDER: &str = "metadata";
 
 /// A node's copy of the metadata, and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,18 +59,48 @@ pub fn recover(data_dir: &Path, node: NodeId) -> Result<Recovery, MetadataError>
     let alone = Membership::new(vec![BTreeSet::from([own])], BTreeMap::from([(own, address)]));
     let log_id = LogId::new(CommittedLeaderId::new(term, own), last.index + 1);
     let entry = Entry { log_id, payload: EntryPayload::Membership(alone) };
+    // First, so that a crash in between leaves too much rather than too little.
+    let io = |doing| move |source| MetadataError::Io { doing, path: data_dir.to_owned(), source };
+    make_mark(&data_dir.join(FOLDER)).map_err(io("mark the recovery in"))?;
     let changes =
         [Change::Append(vec![entry]), Change::Vote(Vote::new_committed(term, own)), Change::Committed(Some(log_id))];
     file.commit(changes.iter()).map_err(|error| MetadataError::Io {
         doing: "write",
         path: file.path().to_owned(),
-        source: std::io::Error::other(error),
+        source: io::Error::other(error),
     })?;
     Ok(Recovery { is_done: true, ..found })
 }
 
+/// The file in the metadata's folder that says: recovered, and numbers of what was lost are not passed over yet.
+pub(super) fn mark(folder: &Path) -> PathBuf {
+    folder.join("recovered")
+}
+
+fn make_mark(folder: &Path) -> io::Result<()> {
+    File::create(mark(folder))?.sync_all()?;
+    File::open(folder)?.sync_all()
+}
+
+impl Metadata {
+    /// After a recovery: what was lost may have given out epochs and ids, which must not be given out again. A crash in
+    /// between passes over more of them.
+    pub(super) async fn pass_over_lost_numbers(&self) -> Result<(), MetadataError> {
+        let mark = &self.inner.recovery_mark;
+        let io = |source| MetadataError::Io { doing: "remove", path: mark.clone(), source };
+        if !mark.try_exists().map_err(io)? {
+            return Ok(());
+        }
+        match self.submit(Command::PassOverLostNumbers).await {
+            Ok(_) => std::fs::remove_file(mark).map_err(io),
+            Err(SubmitError::Refused(error)) => Err(MetadataError::Refused(error)),
+            Err(error) => Err(MetadataError::Stopped(error.to_string())),
+        }
+    }
+}
+
 fn opened(data_dir: &Path, node: NodeId) -> Result<(RaftFile, Contents), MetadataError> {
-    let folder = data_dir.join("metadata");
+    let folder = data_dir.join(FOLDER);
     if !folder.join("raft.redb").exists() {
         return Err(MetadataError::Invalid(format!("{} holds no metadata", folder.display())));
     }

@@ -68,6 +68,9 @@ pub enum Command {
         /// Which.
         broker_id: NodeId,
     },
+    /// The metadata are a copy that may lack the newest changes: epochs and ids that these may have given out are passed
+    /// over. To be said once, before anything else, after a recovery from the loss of the quorum.
+    PassOverLostNumbers,
     /// Creates topics, each for itself.
     CreateTopics {
         /// The topics.

@@ -6,7 +6,7 @@
 use model::{TimestampMs, TopicPartition};
 
 use super::{Cluster, ClusterError, Command, CommandId, Decision, METADATA_VERSION, PRODUCER_ID_BLOCK, Partition};
-use super::{Record, Reply, archive, configs, isr, on_request, reassignment, registration, topics};
+use super::{Record, Reply, archive, configs, isr, on_request, reassignment, recovered, registration, topics};
 
 /// See the module's page.
 pub(super) struct Draft {
@@ -60,6 +60,7 @@ impl Draft {
             Command::UnfenceBroker(broker) => registration::unfence(self, *broker),
             Command::ShutDownBroker(broker) => registration::shut_down(self, *broker),
             Command::UnregisterBroker { broker_id } => registration::unregister(self, *broker_id),
+            Command::PassOverLostNumbers => recovered::pass_over(self),
             Command::CreateTopics { topics, validate_only } => {
                 self.try_only(*validate_only);
                 Ok(Reply::TopicsCreated(topics::create_all(self, topics)?))

@@ -43,6 +43,11 @@ pub enum Record {
         /// Which.
         broker_id: NodeId,
     },
+    /// Broker epochs below this may have been given out.
+    BrokerEpochsRaised {
+        /// The first free one.
+        next: i64,
+    },
     /// A topic exists, without partitions yet.
     TopicCreated(Topic),
     /// A partition exists, or has changed. New ones come in the order of their indexes.

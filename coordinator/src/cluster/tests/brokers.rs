@@ -199,6 +199,26 @@ fn a_registration_says_how_nodes_reach_it_what_its_disk_holds_and_its_defaults()
 }
 
 #[test]
+fn after_a_recovery_no_number_is_given_out_that_the_lost_changes_may_have_given_out() {
+    let mut scene = Scene::with_brokers(2);
+    scene.create(assigned("a", &[&[1, 2], &[2, 1]])).unwrap();
+    let copy = scene.state.clone();
+    // What the copy lacks.
+    scene.fence(1);
+    scene.register(1, 2);
+    let broker = scene.broker(1);
+    scene.run(Command::AllocateProducerIds(broker));
+    let lost = std::mem::replace(&mut scene, Scene { state: copy.clone(), replayed: copy });
+    assert_eq!(scene.run(Command::PassOverLostNumbers), Reply::Done);
+    for (id, partition) in scene.state.partitions() {
+        let old = lost.state.partition(id).unwrap();
+        assert!(partition.leader_epoch > old.leader_epoch && partition.partition_epoch > old.partition_epoch);
+    }
+    assert!(scene.state.next_producer_id() > lost.state.next_producer_id());
+    assert!(scene.register(1, 3) > broker.broker_epoch);
+}
+
+#[test]
 fn producer_ids_are_handed_out_once() {
     let mut scene = Scene::with_brokers(2);
     let (one, two) = (scene.broker(1), scene.broker(2));

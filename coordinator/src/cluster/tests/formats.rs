@@ -169,6 +169,7 @@ fn several() -> Vec<Submission> {
         Command::ShutDownBroker(broker(1, 0)),
         Command::ElectLeaders { kind: ElectionKind::Unclean, partitions: None },
         Command::BalanceLeaders { at_most: 100 },
+        Command::PassOverLostNumbers,
         Command::AlterReassignments { changes: vec![onto(Some(vec![2, 3]))], keep_replication_factor: true },
         Command::AlterReassignments { changes: vec![onto(None)], keep_replication_factor: false },
         Command::AlterReassignments { changes: vec![onto(Some(vec![3, 1]))], keep_replication_factor: false },

@@ -27,6 +27,7 @@ enum Step {
     Alter { name: u8, isr: Vec<i32>, is_stale: bool },
     Commit { name: u8, version_error: i8, is_stale: bool, log_start: i64, archived_end: i64 },
     Purge { id: u8 },
+    PassOver,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -72,6 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
             }
         ),
         (0..20_u8).prop_map(|id| Step::Purge { id }),
+        Just(Step::PassOver),
     ]
 }
 
@@ -143,6 +145,7 @@ fn submission(state: &Cluster, step: Step) -> Submission {
             let pointer = ManifestPointer { leader_epoch, ..pointer(replaces + 1, log_start, archived_end) };
             Command::ArchiveCommit(ArchiveCommit { partition: id, leader_epoch, replaces, pointer })
         }
+        Step::PassOver => Command::PassOverLostNumbers,
         Step::Purge { id: i } => Command::ArchivePurged { topic_id: id(i) },
     };
     command.into()

@@ -11,6 +11,7 @@ async fn one_copy_of_the_metadata_becomes_the_cluster_when_the_others_are_lost()
     }
     let cluster_id = nodes[0].metadata.image().cluster_id().to_owned();
     until("node 2 has all", || nodes[1].metadata.image().topic_count() == 30).await;
+    let before = nodes[1].metadata.image();
     let in_use = examine(&scene.data_dir(2), 2);
     assert!(matches!(in_use, Err(MetadataError::InUse { .. })), "{in_use:?}");
     for node in nodes {
@@ -25,6 +26,16 @@ async fn one_copy_of_the_metadata_becomes_the_cluster_when_the_others_are_lost()
     let second = scene.enter(2).await;
     assert_eq!(second.metadata.image().cluster_id(), cluster_id);
     assert_eq!(second.metadata.image().topic_count(), 30);
+    let after = second.metadata.image();
+    // What the lost nodes may have given out since is not given out again.
+    for (id, partition) in after.partitions() {
+        assert!(partition.leader_epoch > before.partition(id).unwrap().leader_epoch + 1000, "{id}");
+    }
+    assert!(second.metadata.broker().broker_epoch > before.brokers().map(|broker| broker.epoch).max().unwrap() + 1000);
+    assert!(after.next_producer_id() > before.next_producer_id() + 1000);
+    second.stop().await;
+    let second = scene.enter(2).await;
+    assert_eq!(second.metadata.image().next_producer_id(), after.next_producer_id(), "once is enough");
     create(&second.metadata, "more").await;
     // The others come back empty and follow.
     let third = scene.enter(3).await;
