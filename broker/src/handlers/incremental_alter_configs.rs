@@ -10,7 +10,7 @@ use protocol::{ErrorCode, Str};
 use super::RequestContext;
 use super::describe_configs::{BROKER, TOPIC};
 use super::errors::{Refusal, told, unexpected_reply};
-use crate::config::DYNAMIC_SETTINGS;
+use crate::config::{BROKER_SETTINGS, DYNAMIC_SETTINGS};
 
 pub(super) async fn handle(
     context: &RequestContext<'_>,
@@ -105,13 +105,20 @@ pub(super) async fn alter(
     outcomes
 }
 
+/// Taking back a setting that no broker here has, as `kafka-reassign-partitions` does with all throttles that Kafka knows.
+fn takes_nothing(op: &ConfigOp) -> bool {
+    op.kind == ConfigOpKind::Delete && !BROKER_SETTINGS.iter().any(|spec| spec.name == op.name)
+}
+
 /// Brokers can be told topic defaults while they run, and the few dynamic settings that are theirs.
 fn check_broker_settings(change: ConfigChange) -> Result<ConfigChange, Refusal> {
     if matches!(change.resource, ConfigResource::Topic(_)) {
         return Ok(change);
     }
     let settings: Vec<(&str, Option<&str>)> = match &change.edit {
-        ConfigEdit::Incremental(ops) => ops.iter().map(|op| (op.name.as_str(), op.value.as_deref())).collect(),
+        ConfigEdit::Incremental(ops) => {
+            ops.iter().filter(|op| !takes_nothing(op)).map(|op| (op.name.as_str(), op.value.as_deref())).collect()
+        }
         ConfigEdit::Replace(all) => all.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect(),
     };
     for (name, value) in settings {
