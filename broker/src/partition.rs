@@ -107,6 +107,8 @@ pub(crate) struct Ends {
     pub(crate) log_end: Offset,
     /// First offset that is not durable here.
     pub(crate) flushed_end: Offset,
+    /// First offset that some in-sync replica still shows to readers, as far as they have told.
+    pub(crate) low_watermark: Offset,
     /// As in [`Progress`].
     pub(crate) term: LeaderEpoch,
     /// As in [`Progress`].
@@ -167,7 +169,8 @@ impl Partition {
         isr_bell: Arc<Notify>,
     ) -> Self {
         let (high_watermark, term, state) = (log.local_start(), NO_LEADER_EPOCH, State::Open);
-        let ends = Ends { log_end: log.log_end(), flushed_end: log.flushed_end(), term, state };
+        let (log_end, flushed_end, low_watermark) = (log.log_end(), log.flushed_end(), Offset::MIN);
+        let ends = Ends { log_end, flushed_end, low_watermark, term, state };
         Partition {
             id: log.id(),
             topic: log.topic().clone(),

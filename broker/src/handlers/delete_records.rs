@@ -1,7 +1,7 @@
 //! DeleteRecords (KIP-107): moves a partition's log start, in both tiers.
 //!
-//! The move is durable on this node before the reply leaves; the archiver then writes it to the manifest, and the sweep
-//! removes the objects that nobody can read any more.
+//! The move is durable on every in-sync replica before the reply leaves, so that no later leader shows the records again;
+//! the archiver then writes it to the manifest, and the sweep removes the objects that nobody can read any more.
 
 use protocol::ErrorCode;
 use protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
@@ -53,5 +53,6 @@ async fn delete(
         tracing::warn!(%topic, partition = partition.id.partition, offset, %error, "cannot delete records");
         super::errors::delete_error(&error)
     })?;
+    partition.gone_everywhere(offset, deadline).await.map_err(super::errors::not_committed)?;
     Ok(partition.log_start())
 }

@@ -106,6 +106,7 @@ fn wanted_of(partition: &FetchPartition) -> Wanted {
         current_leader_epoch: partition.current_leader_epoch,
         fetch_offset: partition.fetch_offset,
         last_fetched_epoch: partition.last_fetched_epoch,
+        log_start: partition.log_start_offset,
         high_watermark: partition.high_watermark,
         max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
     }

@@ -24,6 +24,8 @@ pub(crate) struct FollowerFetch {
     pub(crate) broker_epoch: i64,
     /// The first offset that it has not flushed.
     pub(crate) offset: Offset,
+    /// The first offset that it would show to readers.
+    pub(crate) log_start: Offset,
 }
 
 /// How far a follower is.
@@ -32,6 +34,8 @@ struct Follower {
     broker_epoch: i64,
     /// The first offset that it has not flushed; none before its first fetch of this epoch.
     end: Option<Offset>,
+    /// The first offset that it would show to readers; the lowest number before its first fetch of this epoch.
+    log_start: Offset,
     /// The last time at which it had everything that the leader had.
     caught_up_at: Instant,
     /// When it fetched last, and where the leader's log ended then.
@@ -115,6 +119,7 @@ impl Leading {
             self.followers.entry(*id).or_insert(Follower {
                 broker_epoch: -1,
                 end: None,
+                log_start: Offset::MIN,
                 caught_up_at: now,
                 fetched: (now, self.epoch_start),
             });
@@ -157,6 +162,7 @@ impl Leading {
         }
         follower.broker_epoch = fetch.broker_epoch;
         follower.end = Some(fetch.offset);
+        follower.log_start = fetch.log_start;
         follower.fetched = (now, log_end);
     }
 
@@ -172,13 +178,24 @@ impl Leading {
         if self.is_under_min_isr(min_in_sync) {
             return current;
         }
-        let counts = |id: &NodeId| {
-            self.isr.contains(id) || self.pending.as_ref().is_some_and(|pending| pending.wanted.isr.contains(id))
-        };
         // Whoever has not fetched in this epoch may be anywhere: nothing new is committed without it.
-        let ends =
-            self.followers.iter().filter(|(id, _)| counts(id)).map(|(_, follower)| follower.end.unwrap_or(current));
+        let ends = self
+            .followers
+            .iter()
+            .filter(|(id, _)| self.counts(**id))
+            .map(|(_, follower)| follower.end.unwrap_or(current));
         replication::high_watermark(current, flushed_end, ends)
+    }
+
+    /// The lowest log start of the in-sync replicas, of which this node's is `own`.
+    pub(super) fn low_watermark(&self, own: Offset) -> Offset {
+        let starts = self.followers.iter().filter(|(id, _)| self.counts(**id)).map(|(_, follower)| follower.log_start);
+        starts.fold(own, Offset::min)
+    }
+
+    /// True for a member of the ISR, and for one that may be a member.
+    fn counts(&self, id: NodeId) -> bool {
+        self.isr.contains(&id) || self.pending.as_ref().is_some_and(|pending| pending.wanted.isr.contains(&id))
     }
 
     /// True when too few replicas are in sync to commit anything. A topic never wants more of them than it has replicas.

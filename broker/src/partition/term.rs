@@ -158,7 +158,9 @@ impl Partition {
             progress.high_watermark = progress.high_watermark.max(floor);
         });
         let (log_end, flushed_end) = (self.log.log_end(), self.log.flushed_end());
-        self.ends.send_modify(|ends| *ends = Ends { log_end, flushed_end, term, ..*ends });
+        self.ends.send_modify(|ends| {
+            *ends = Ends { log_end, flushed_end, low_watermark: Offset::MIN, term, ..*ends };
+        });
     }
 
     /// A line in the log where several nodes keep the partition: one node alone leads all of it after every start.
@@ -260,14 +262,14 @@ impl Partition {
         let Some(role) = self.role.try_read() else { return };
         match &*role {
             Role::Leader(leading) => self.advance_in(leading),
-            Role::Follower => self.publish_ends(),
+            Role::Follower => self.publish_ends(Offset::MIN),
         }
     }
 
     pub(super) fn advance_in(&self, leading: &Mutex<Leading>) {
         let leading = leading.lock();
         if leading.has_followers() {
-            self.publish_ends();
+            self.publish_ends(leading.low_watermark(self.log_start()));
         }
         let (flushed_end, min) = (self.log.flushed_end(), self.log.settings().min_insync_replicas);
         let high_watermark = leading.high_watermark(self.high_watermark(), flushed_end, min);
@@ -283,12 +285,11 @@ impl Partition {
         });
     }
 
-    fn publish_ends(&self) {
+    fn publish_ends(&self, low_watermark: Offset) {
         self.ends.send_if_modified(|ends| {
             let (log_end, flushed_end) = (self.log.log_end(), self.log.flushed_end());
-            let moves = (ends.log_end, ends.flushed_end) != (log_end, flushed_end);
-            (ends.log_end, ends.flushed_end) = (log_end, flushed_end);
-            moves
+            let now = Ends { log_end, flushed_end, low_watermark, ..*ends };
+            std::mem::replace(ends, now) != now
         });
     }
 
@@ -331,6 +332,31 @@ impl Partition {
         let Ok(arrived) = tokio::time::timeout_at(deadline, arrived).await else { return Err(NotCommitted::TimedOut) };
         match arrived.map(|e| *e) {
             Ok(e) if e.term == term && e.flushed_end >= end => Ok(()),
+            Ok(e) => Err(over(e.state)),
+            Err(_) => Err(NotCommitted::Deleted),
+        }
+    }
+
+    /// Waits until no in-sync replica shows records below `offset` to readers any more: whoever leads next, they are gone.
+    ///
+    /// # Errors
+    /// As [`Partition::committed`].
+    pub(crate) async fn gone_everywhere(
+        &self,
+        offset: Offset,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), NotCommitted> {
+        let Some(term) = self.term() else { return Err(NotCommitted::NotLeader) };
+        if self.leadership.load().replicas.len() < 2 {
+            return Ok(());
+        }
+        let mut ends = self.watch_ends();
+        self.advance();
+        let is_over = |e: &Ends| e.term != term || e.state != State::Open;
+        let arrived = ends.wait_for(|e| e.low_watermark >= offset || is_over(e));
+        let Ok(arrived) = tokio::time::timeout_at(deadline, arrived).await else { return Err(NotCommitted::TimedOut) };
+        match arrived.map(|e| *e) {
+            Ok(e) if e.term == term && e.low_watermark >= offset => Ok(()),
             Ok(e) => Err(over(e.state)),
             Err(_) => Err(NotCommitted::Deleted),
         }

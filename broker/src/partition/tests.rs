@@ -79,7 +79,7 @@ impl Replica {
     fn fetch_from(&self, leader: &Replica) -> Result<(), NotAdmitted> {
         let node_id = self.partition.node_id;
         let log = &self.partition.log;
-        let fetch = FollowerFetch { node_id, broker_epoch: 1, offset: log.flushed_end() };
+        let fetch = FollowerFetch { node_id, broker_epoch: 1, offset: log.flushed_end(), log_start: log.log_start() };
         leader.partition.admit(fetch, leader.partition.leadership().leader_epoch, log.latest_epoch())
     }
 

@@ -57,7 +57,8 @@ impl Reader {
         let partition = partition.map_err(NotAdmitted::Refused).and_then(|partition| {
             if let Reader::Follower { node_id, broker_epoch } = self {
                 check_process(context, node_id, broker_epoch)?;
-                let fetch = FollowerFetch { node_id, broker_epoch, offset: wanted.fetch_offset };
+                let (offset, log_start) = (wanted.fetch_offset, wanted.log_start);
+                let fetch = FollowerFetch { node_id, broker_epoch, offset, log_start };
                 partition.admit(fetch, wanted.current_leader_epoch, wanted.last_fetched_epoch)?;
             }
             Ok(partition)

@@ -40,6 +40,8 @@ pub(crate) struct Wanted {
     pub(crate) fetch_offset: Offset,
     /// Epoch of the record before `fetch_offset`, or −1 (KIP-595: divergence is found by it).
     pub(crate) last_fetched_epoch: LeaderEpoch,
+    /// First offset that the follower would show to readers.
+    pub(crate) log_start: Offset,
     /// What the follower knows to be committed (KIP-1166); the largest number when it does not want to be told at once.
     pub(crate) high_watermark: Offset,
     /// Most bytes for this partition.
@@ -196,6 +198,7 @@ mod tests {
             current_leader_epoch: -1,
             fetch_offset,
             last_fetched_epoch: -1,
+            log_start: -1,
             high_watermark: Offset::MAX,
             max_bytes: 1,
         }

@@ -13,7 +13,7 @@ fn leading(isr: &[NodeId], epoch_start: Offset, now: Instant) -> Leading {
 }
 
 fn fetch(node_id: NodeId, offset: Offset) -> FollowerFetch {
-    FollowerFetch { node_id, broker_epoch: 10 + i64::from(node_id), offset }
+    FollowerFetch { node_id, broker_epoch: 10 + i64::from(node_id), offset, log_start: 0 }
 }
 
 fn everybody(_: NodeId, _: Option<i64>) -> bool {

@@ -58,7 +58,7 @@ async fn a_fetch_that_does_not_fit_is_refused_with_kafkas_codes() {
     leader.follow(1, 5, &[1, 2]);
     leader.append(10);
     let admit = |node_id, offset, believed, last| {
-        leader.partition.admit(FollowerFetch { node_id, broker_epoch: 1, offset }, believed, last)
+        leader.partition.admit(FollowerFetch { node_id, broker_epoch: 1, offset, log_start: 0 }, believed, last)
     };
     let code = |code| Err(NotAdmitted::Refused(code));
     assert_eq!(admit(2, 0, 4, -1), code(ErrorCode::FencedLeaderEpoch));
@@ -72,7 +72,7 @@ async fn a_fetch_that_does_not_fit_is_refused_with_kafkas_codes() {
     assert_eq!(admit(2, 3, 5, -1), code(ErrorCode::OffsetOutOfRange));
     let unled = replica(3, 1).await;
     unled.follow(1, 5, &[1, 2]);
-    let fetch = FollowerFetch { node_id: 2, broker_epoch: 1, offset: 0 };
+    let fetch = FollowerFetch { node_id: 2, broker_epoch: 1, offset: 0, log_start: 0 };
     assert_eq!(unled.partition.admit(fetch, 5, -1), code(ErrorCode::NotLeaderOrFollower));
 }
 
@@ -82,7 +82,7 @@ async fn a_refused_fetch_says_nothing_of_how_far_the_follower_is() {
     leader.follow(1, 5, &[1, 2]);
     leader.append(10);
     leader.flushed();
-    let fetch = FollowerFetch { node_id: 2, broker_epoch: 1, offset: 10 };
+    let fetch = FollowerFetch { node_id: 2, broker_epoch: 1, offset: 10, log_start: 0 };
     assert!(leader.partition.admit(fetch, 5, 6).is_err(), "its last record is of an epoch that this leader never saw");
     assert_eq!(leader.partition.high_watermark(), 0);
 }
@@ -94,4 +94,22 @@ async fn the_isr_bell_rings_when_a_follower_has_caught_up() {
     follower.follow(1, 5, &[1, 2]);
     follower.copy_from(&leader).unwrap();
     tokio::time::timeout(Duration::from_secs(20), leader.partition.isr_bell.notified()).await.unwrap();
+}
+
+#[tokio::test]
+async fn records_are_gone_when_every_in_sync_replica_has_dropped_them() {
+    let (leader, follower) = (replica(1, 1).await, replica(2, 1).await);
+    leader.follow(1, 5, &[1, 2]);
+    follower.follow(1, 5, &[1, 2]);
+    leader.append(10);
+    follower.copy_from(&leader).unwrap();
+    leader.partition.delete_below(6, far()).await.unwrap();
+    assert_eq!(leader.partition.gone_everywhere(6, soon()).await, Err(NotCommitted::TimedOut));
+    follower.partition.log.advance_log_start(6).unwrap();
+    follower.fetch_from(&leader).unwrap();
+    leader.partition.gone_everywhere(6, far()).await.unwrap();
+    leader.append(1);
+    leader.partition.delete_below(8, far()).await.unwrap();
+    leader.follow(1, 5, &[1]);
+    leader.partition.gone_everywhere(8, far()).await.unwrap();
 }
