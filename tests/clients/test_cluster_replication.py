@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from harness import requests
 from harness.batches import batch
@@ -112,3 +113,19 @@ def test_only_the_leader_takes_writes(cluster: Cluster[Any]) -> None:
             assert write(node, topic, acks)[0] == requests.NOT_LEADER_OR_FOLLOWER
     assert write(leader, topic, acks=-1) == (requests.NONE, 0)
     assert cluster.end_offset(topic) == 1
+
+
+@pytest.mark.timeout(120)
+def test_deleted_records_stay_deleted_under_the_next_leader(cluster: Cluster[Any]) -> None:
+    topic = cluster.create_topic("deleted")
+    produce(cluster.bootstrap, topic, generated(100, seed=5))
+    leader = cluster.leader(topic)
+    admin, part = cluster.admin(), TopicPartition(topic, 0, 60)
+    assert admin.delete_records([part])[part].result(20).low_watermark == 60
+    leader.kill()
+    successor = cluster.leader(topic, unlike=leader)
+    with Wire(successor.host, successor.port) as wire:
+        answer = requests.list_offset(wire, topic, requests.EARLIEST)
+    cluster.start([leader])
+    cluster.await_isr(topic, 3)
+    assert (answer.error_code, answer.offset) == (requests.NONE, 60)

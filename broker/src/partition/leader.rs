@@ -224,13 +224,14 @@ impl Leading {
             let again = !std::mem::replace(&mut pending.is_asked, true);
             return again.then(|| pending.wanted.clone());
         }
-        let stays = |id: &NodeId| {
-            let in_time = |f: &Follower| now.saturating_duration_since(f.caught_up_at) <= max_lag;
-            *id == self.node_id || (is_alive(*id, None) && self.followers.get(id).is_some_and(in_time))
-        };
+        let in_time = |f: &Follower| now.saturating_duration_since(f.caught_up_at) <= max_lag;
+        let stays =
+            |id: &NodeId| *id == self.node_id || (is_alive(*id, None) && self.followers.get(id).is_some_and(in_time));
         let mut isr: Vec<NodeId> = self.isr.iter().copied().filter(stays).collect();
         let joins = |(id, follower): (&NodeId, &Follower)| {
-            let joins = self.could_join(*id, high_watermark) && is_alive(*id, Some(follower.broker_epoch));
+            // Who stands still with all that it needs would leave again at once.
+            let joins =
+                self.could_join(*id, high_watermark) && in_time(follower) && is_alive(*id, Some(follower.broker_epoch));
             joins.then_some(*id)
         };
         isr.extend(self.followers.iter().filter_map(joins));

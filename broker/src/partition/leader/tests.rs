@@ -130,6 +130,18 @@ fn a_follower_that_is_always_a_little_behind_stays() {
 }
 
 #[test]
+fn a_follower_that_stands_still_does_not_come_back_while_nothing_is_written() {
+    let (start, late) = (Instant::now(), Instant::now() + 2 * LAG);
+    let mut leading = leading(&[1, 2], 100, start);
+    leading.note_fetch(fetch(2, 100), 100, start);
+    leading.follow(&leadership(&[1], 8), late);
+    assert!(leading.could_join(2, 100));
+    assert_eq!(leading.want_isr(100, LAG, late, everybody), None);
+    leading.note_fetch(fetch(2, 100), 100, late);
+    assert_eq!(leading.want_isr(100, LAG, late, everybody).unwrap().isr, [1, 2]);
+}
+
+#[test]
 fn an_older_process_and_a_stranger_are_not_admitted() {
     let now = Instant::now();
     let mut leading = leading(&[1, 2], 0, now);
