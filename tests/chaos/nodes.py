@@ -12,6 +12,7 @@ from chaos.server import SETTINGS, Note, hit, panics_of, start_beside
 from chaos.store import ChaosStore
 from chaos.topics import TOPICS, TopicPlan
 from harness.cluster import Cluster, FirnNode, firn_cluster
+from harness.cluster_requests import await_voters
 from harness.cluster_tiers import settle
 from harness.namespaces import Network, why_not
 from harness.process import wait_until
@@ -105,9 +106,10 @@ class ChaosCluster:
         note("links are whole", "")
 
     def _await_whole(self) -> None:
-        """Waits until every partition has all its replicas in sync."""
+        """Waits until every partition has all its replicas in sync, and every node its vote."""
         for topic in (*(plan.name for plan in TOPICS), "__consumer_offsets"):
             self.cluster.await_isr(topic, min(3, len(self.cluster.nodes)), timeout_s=WHOLE_S)
+        await_voters(self.cluster, WHOLE_S)
 
     def terminate(self) -> None:
         """SIGTERM for all, at the same time."""

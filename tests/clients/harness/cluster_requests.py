@@ -6,6 +6,7 @@ from typing import Any
 from kafka.protocol.admin import (
     AlterPartitionReassignmentsRequest,
     DescribeClusterRequest,
+    DescribeQuorumRequest,
     ElectLeadersRequest,
     IncrementalAlterConfigsRequest,
     ListPartitionReassignmentsRequest,
@@ -13,6 +14,8 @@ from kafka.protocol.admin import (
 
 from harness import requests
 from harness.broker import Broker
+from harness.cluster import Cluster
+from harness.process import wait_until
 from harness.wire import Wire
 
 PREFERRED, UNCLEAN = 0, 1
@@ -29,6 +32,22 @@ def describe_cluster(node: Broker) -> Any:
     answer = _ask(node, DescribeClusterRequest[1](include_cluster_authorized_operations=False, endpoint_type=1))
     assert answer.error_code == requests.NONE, answer
     return answer
+
+
+def voters(node: Broker) -> set[int]:
+    """DescribeQuorum: who votes on the metadata."""
+    kind = DescribeQuorumRequest.TopicData
+    log = kind(topic_name="__cluster_metadata", partitions=[kind.PartitionData(partition_index=0)])
+    answer = _ask(node, DescribeQuorumRequest[1](topics=[log]))
+    assert answer.error_code == requests.NONE, answer
+    part = answer.topics[0].partitions[0]
+    assert part.error_code == requests.NONE, answer
+    return {voter.replica_id for voter in part.current_voters}
+
+
+def await_voters(cluster: Cluster[Any], timeout_s: float = 60) -> None:
+    """Waits until every node has its vote; one that has lost its disk gets it back when it has caught up."""
+    wait_until("every node to vote", lambda: voters(cluster.living[0]) == set(cluster.nodes), timeout_s)
 
 
 def set_topic(node: Broker, topic: str, **config: str) -> None:
