@@ -9,8 +9,8 @@
 //! POST /v1/raft/append, vote, snapshot  the metadata log
 //! POST /v1/session                    a beat twice a second, for as long as the node lives
 //! POST /v1/submit                     commands for the cluster, to the leader of the metadata log
+//! POST /v1/quorum, /v1/voters         how its quorum stands, who gets or loses a vote: to the same
 //! POST /v1/replica-state              where a partition's log lies, asked by a follower of its leader
-//! POST /v1/quorum, /v1/voters         how its quorum stands; who gets or loses a vote: the same
 //! ```
 //!
 //! Rooms: `client` (the asking side). The routes of the metadata log are in `metadata/rpc`, that of the logs in
