@@ -19,7 +19,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-COMMANDS = ("ip", "nft")
+COMMANDS = ("ip", "nft", "nsenter")
 _PREFIX = "fn"
 _count = itertools.count()
 
@@ -114,8 +114,11 @@ class Network:
         return f"{self._name}-{node}"
 
     def launcher(self, node: int) -> tuple[str, ...]:
-        """The command that becomes a process in the node's namespace."""
-        return ("ip", "netns", "exec", self.namespace(node))
+        """The command that becomes a process in the node's namespace.
+
+        Not `ip netns exec`: that one copies the mounts as well, and a disk that another test unmounts lives on there.
+        """
+        return ("nsenter", f"--net=/run/netns/{self.namespace(node)}")
 
     def cut(self, sender: int, receiver: int) -> None:
         """Nothing that `sender` sends reaches `receiver` any more."""
