@@ -78,13 +78,20 @@ pub(crate) async fn retain(broker: Arc<Broker>, stop: CancellationToken) {
 
 /// Removes objects that no manifest names and the archives of deleted topics, until `stop`.
 pub(crate) async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
+    let mut has_told = false;
     while pause(&stop, broker.config.settings.broker.sweep_interval).await {
+        let image = broker.metadata.image();
+        if image.was_recovered() && !std::mem::replace(&mut has_told, true) {
+            warn!(
+                "the metadata were recovered from a copy that may lack changes: objects that no manifest names are kept"
+            );
+        }
         for partition in broker.partitions.led() {
-            if partition.is_unswept.load(Ordering::Acquire) && !stop.is_cancelled() {
+            let is_due = partition.is_unswept.load(Ordering::Acquire) && !image.was_recovered();
+            if is_due && !stop.is_cancelled() {
                 sweep_partition(&broker, &partition).await;
             }
         }
-        let image = broker.metadata.image();
         // One node is enough.
         let purger = image.brokers().find(|broker| !broker.is_fenced).map(|broker| broker.id);
         for topic in image.deleted_topics().filter(|_| purger == Some(broker.config.node_id)) {

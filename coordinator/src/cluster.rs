@@ -82,6 +82,8 @@ pub struct Cluster {
     archive: SharedMap<TopicPartition, Arc<ManifestPointer>>,
     deleted_topics: SharedMap<TopicId, Arc<DeletedTopic>>,
     answers: SharedMap<CommandId, Arc<Reply>>,
+    #[serde(skip_serializing_if = "is_false")]
+    was_recovered: bool,
     /// Follows from `topics`.
     #[serde(skip)]
     names: SharedMap<TopicName, TopicId>,
@@ -271,6 +273,13 @@ impl Cluster {
         self.next_producer_id
     }
 
+    /// True when these metadata once were a copy that may have lacked changes: the bucket may hold objects that the ledger
+    /// would name if nothing had been lost.
+    #[must_use]
+    pub fn was_recovered(&self) -> bool {
+        self.was_recovered
+    }
+
     /// Must be called on a value that serde made: it fills in what follows from the rest.
     #[must_use]
     pub fn restored(mut self) -> Self {
@@ -282,6 +291,10 @@ impl Cluster {
         }
         self
     }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The range of a topic's partitions.

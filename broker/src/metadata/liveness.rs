@@ -54,16 +54,20 @@ impl Metadata {
     }
 
     /// Waits until the cluster has decided what becomes of the brokers whose connections have just broken: a client that asks
-    /// for leaders at that moment would be told those of before, and look again only a second later. Returns at once when
-    /// there are none, and in any case within a second.
+    /// for leaders at that moment would be told those of before, and look again only a second later. The same at a start, as
+    /// long as no broker may lead: some clients never ask again for brokers that were not in the first answer. Returns at once
+    /// when there is nothing to wait for, and in any case within a second.
     pub(crate) async fn wait_for_verdicts(&self) {
-        loop {
-            let broken = self.inner.sessions.broken_within(VERDICT_WITHIN);
-            if broken.is_empty() || !broken.iter().any(|node| self.image().is_alive(*node)) {
-                return;
-            }
+        let asked = Instant::now();
+        while asked.elapsed() < VERDICT_WITHIN && self.is_undecided() {
             sleep(VERDICT_PAUSE).await;
         }
+    }
+
+    fn is_undecided(&self) -> bool {
+        let broken = self.inner.sessions.broken_within(VERDICT_WITHIN);
+        let image = self.image();
+        broken.iter().any(|node| image.is_alive(*node)) || image.brokers().all(|broker| broker.is_fenced)
     }
 
     /// This broker serves: it may lead from now on.

@@ -23,7 +23,10 @@ impl Cluster {
             Record::BrokerUnregistered { broker_id } => {
                 self.brokers.remove(&broker_id);
             }
-            Record::BrokerEpochsRaised { next } => self.next_broker_epoch = self.next_broker_epoch.max(next),
+            Record::BrokerEpochsRaised { next } => {
+                self.next_broker_epoch = self.next_broker_epoch.max(next);
+                self.was_recovered = true;
+            }
             Record::TopicCreated(topic) => self.put_topic(topic),
             Record::PartitionSet { id, partition } => self.put_partition(id, partition),
             Record::TopicConfigsSet { topic_id, configs } => {

@@ -216,6 +216,7 @@ fn after_a_recovery_no_number_is_given_out_that_the_lost_changes_may_have_given_
     }
     assert!(scene.state.next_producer_id() > lost.state.next_producer_id());
     assert!(scene.register(1, 3) > broker.broker_epoch);
+    assert!(scene.state.was_recovered() && !lost.state.was_recovered());
 }
 
 #[test]
