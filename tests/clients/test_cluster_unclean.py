@@ -1,4 +1,4 @@
-"""Replicas that lost what they had: power cuts of all nodes at once, and leaders that were not in sync."""
+"""Replicas that lost what they had: power cuts with and without flushes, and leaders that were not in sync."""
 
 import random
 from collections.abc import Iterator
@@ -39,6 +39,37 @@ def disks(tmp_path: Path) -> Iterator[tuple[Cluster[FirnNode], dict[int, LoopDis
         cluster.close()
         for disk in made.values():
             disk.close()
+
+
+@needs_disks
+@pytest.mark.timeout(180)
+def test_a_leader_that_loses_its_page_cache_takes_nothing_acknowledged_with_it(
+    disks: tuple[Cluster[FirnNode], dict[int, LoopDisk]],
+) -> None:
+    """Without flushes a record is safe because others have it: who comes back with less must follow them, not lead."""
+    cluster, own = disks
+    topic = cluster.create_topic("unflushed", partitions=PARTITIONS, config={"firn.flush": "replicated", **TINY})
+    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=3000)
+    try:
+        for turn in range(3):
+            load.await_progress()
+            leader = cluster.leader(topic, turn % PARTITIONS)
+            own[leader.node_id].cut_power(flush_log=False)
+            leader.kill()
+            own[leader.node_id].remount()
+            # Back before anybody may have noticed: its old place at the head must not be waiting for it.
+            cluster.start([leader])
+            load.await_progress()
+            try:
+                cluster.await_isr(topic, 3)
+            except TimeoutError as error:
+                raise TimeoutError(f"{error}\n{cluster.tail()}") from error
+        load.finish()
+        read = consume(cluster.bootstrap, topic, partitions=PARTITIONS)
+        expect_all(load, read)
+        expect_replicas(cluster, topic, read, partitions=PARTITIONS)
+    finally:
+        load.abandon()
 
 
 @needs_disks

@@ -157,3 +157,26 @@ fn an_epoch_without_a_record_gives_way_to_the_leaders() {
         assert_eq!(shape(&contents(&log)), [(0, 0), (1, 0), (2, 4)]);
     }
 }
+
+#[test]
+fn what_a_power_cut_took_takes_the_epochs_behind_it_along() {
+    let mut has_lost = false;
+    for seed in 0..20 {
+        let fixture = Fixture::new();
+        let log = fixture.log_with(1, replicated());
+        append(&log, 3);
+        log.begin_epoch(1).unwrap();
+        fixture.tier.wait_flushed().unwrap();
+        let disk = fixture.disk.clone();
+        drop((log, fixture));
+        let fixture = Fixture::on(disk.power_cut(&mut rand::rngs::StdRng::seed_from_u64(seed))).unwrap();
+        let log = fixture.log_with(1, replicated());
+        let end = log.log_end();
+        assert!(epochs(&log).iter().all(|(_, start)| *start <= end), "seed {seed}: {:?} at {end}", epochs(&log));
+        if end < 3 {
+            has_lost = true;
+            log.append_follower(&Make::default().at(end, 0)).unwrap();
+        }
+    }
+    assert!(has_lost, "no power cut took anything");
+}
