@@ -28,13 +28,18 @@ pub(crate) fn of_folder(data_dir: &Path) -> io::Result<Uuid> {
 
 fn draw(data_dir: &Path, path: &Path) -> io::Result<Uuid> {
     let id = Uuid::new_v4();
+    write_line(data_dir, path, &id.to_string())?;
+    Ok(id)
+}
+
+/// Makes or replaces a file of one line in the data folder, durably: it is whole or as it was. Blocks.
+pub(crate) fn write_line(data_dir: &Path, path: &Path, line: &str) -> io::Result<()> {
     let draft = path.with_extension("new");
     let mut file = File::create(&draft)?;
-    writeln!(file, "{id}")?;
+    writeln!(file, "{line}")?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
-    File::open(data_dir)?.sync_all()?;
-    Ok(id)
+    File::open(data_dir)?.sync_all()
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod crash_point;
 mod descriptors;
 mod disk_id;
 mod isr;
+mod known_store;
 mod telemetry;
 mod throttle;
 pub mod timing;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cold_tier::ColdTier;
 use coordinator::cluster::Listener;
 use hot_tier::HotTier;
 use parking_lot::Mutex;
@@ -34,7 +33,7 @@ use crate::producer_ids::ProducerIds;
 use crate::telemetry::Telemetry;
 use crate::throttle::Throttles;
 use crate::timing::Clock;
-use crate::{archiver, descriptors, disk_id, isr, net, replication};
+use crate::{archiver, descriptors, disk_id, isr, known_store, net, replication};
 
 /// How long open requests may take to finish when the node stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -229,7 +228,7 @@ async fn open(
     }
     tokio::spawn(metadata.clone().watch_over(settings.broker_session_timeout, watching));
     metadata.enter().await?;
-    let cold = ColdTier::open(cold_tier::Config {
+    let cold_config = cold_tier::Config {
         url: config.object_store_url(),
         cluster_id: metadata.image().cluster_id().to_owned(),
         cache_bytes: settings.cold_cache_bytes,
@@ -239,8 +238,8 @@ async fn open(
         sweep_grace: settings.sweep_grace,
         upload_part_bytes: settings.archive_part_bytes,
         ..cold_tier::Config::default()
-    })
-    .await?;
+    };
+    let cold = known_store::open(cold_config, &config.data_dir).await?;
     let partitions = Arc::new(Partitions::new());
     let flushed = Arc::clone(&partitions);
     let hot_config = hot_tier::Config {

@@ -66,16 +66,26 @@ pub struct CacheStats {
 }
 
 impl ColdTier {
-    /// Opens the store that `config` names, probes it, and leaves the cluster's marker in it.
+    /// An archive in the store that `config` names: [`Self::connect`], then [`Self::welcome`].
     ///
     /// # Errors
     /// [`OpenError`]; a store that breaks a promise is refused by name and reason.
     pub async fn open(config: Config) -> Result<ColdTier, OpenError> {
+        let tier = ColdTier::connect(config).await?;
+        tier.welcome().await?;
+        Ok(tier)
+    }
+
+    /// An archive in the store that `config` names, which is not asked anything yet.
+    ///
+    /// # Errors
+    /// [`OpenError`], but [`OpenError::Unfit`] and [`OpenError::Unreachable`].
+    pub async fn connect(config: Config) -> Result<ColdTier, OpenError> {
         // A bad id must not cost a call to the store.
         Names::new(&config.cluster_id).ok_or_else(|| OpenError::ClusterId(config.cluster_id.clone()))?;
         let opened = open_store(&config).await?;
         let root = local_root(&config.url);
-        ColdTier::build(config, opened, root)?.welcome().await
+        ColdTier::build(config, opened, root)
     }
 
     /// As [`Self::open`], over a store that is there already; `config.url` only names it in errors.
@@ -83,16 +93,20 @@ impl ColdTier {
     /// # Errors
     /// As [`Self::open`].
     pub async fn open_with(config: Config, store: Arc<dyn ObjectStore>) -> Result<ColdTier, OpenError> {
-        ColdTier::with_store(config, store)?.welcome().await
+        let tier = ColdTier::with_store(config, store)?;
+        tier.welcome().await?;
+        Ok(tier)
     }
 
     /// Probes the store and leaves the cluster's marker in it.
-    async fn welcome(self) -> Result<ColdTier, OpenError> {
+    ///
+    /// # Errors
+    /// [`OpenError::Unfit`] for a store that breaks a promise, [`OpenError::Unreachable`] for one that does not answer.
+    pub async fn welcome(&self) -> Result<(), OpenError> {
         let url = &self.inner.config.url;
         probe(&self.inner.store, url, Uuid::new_v4()).await?;
         let unreachable = |source| OpenError::Unreachable { url: redacted(url), source };
-        self.leave_marker().await.map_err(unreachable)?;
-        Ok(self)
+        self.leave_marker().await.map_err(unreachable)
     }
 
     /// An archive over `store`, unprobed.

@@ -198,6 +198,25 @@ def test_archiving_resumes_by_itself_after_a_long_outage(
     await_health(proxied, topic)
 
 
+def test_a_restart_needs_no_store_that_was_used_before(proxied: FirnServer, versitygw: VersityGw) -> None:
+    """A broker that fell during an outage of the store serves what is on its disk, and archives when the store is back."""
+    topic = proxied.create_topic("restarted", tier="cold")
+    written = produce(proxied.bootstrap, topic, generated(200, seed=16), **SMALL)
+    proxied.settle(topic)
+    versitygw.stop()
+    written += produce(proxied.bootstrap, topic, generated(200, seed=17), **SMALL)
+    proxied.kill()
+    proxied.start()
+    hot_record_is_readable(proxied, topic, written[-1])
+    written += produce(proxied.bootstrap, topic, generated(200, seed=18), **SMALL)
+    hot_record_is_readable(proxied, topic, written[-1])
+    await_trouble(proxied, topic, ("put",))
+    versitygw.start()
+    proxied.settle(topic)
+    expect_same(written, consume(proxied.bootstrap, topic))
+    await_health(proxied, topic)
+
+
 def hot_record_is_readable(server: FirnServer, topic: str, row: Row) -> None:
     """What was just written comes back from the local disk at once."""
     with Wire(server.host, server.port) as wire:
