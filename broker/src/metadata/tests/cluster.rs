@@ -32,6 +32,7 @@ struct Scene {
     folder: TempDir,
     peers: MemberList,
     snapshot_every: u64,
+    session_timeout: Duration,
 }
 
 impl Scene {
@@ -41,7 +42,12 @@ impl Scene {
         for id in 1..=3 {
             peers.push((id, free_address().await));
         }
-        Scene { folder: TempDir::new().unwrap(), peers: peers.into_iter().collect(), snapshot_every: SNAPSHOT_EVERY }
+        Scene {
+            folder: TempDir::new().unwrap(),
+            peers: peers.into_iter().collect(),
+            snapshot_every: SNAPSHOT_EVERY,
+            session_timeout: SESSION_TIMEOUT,
+        }
     }
 
     fn data_dir(&self, id: NodeId) -> PathBuf {
@@ -61,7 +67,7 @@ impl Scene {
 
     /// Starts a node without waiting for the others.
     async fn start(&self, id: NodeId) -> Node {
-        start(self.config(id)).await
+        start_with(self.config(id), self.session_timeout).await
     }
 
     /// Starts a node and waits until it is registered.
@@ -78,6 +84,10 @@ impl Scene {
 }
 
 async fn start(config: MetadataConfig) -> Node {
+    start_with(config, SESSION_TIMEOUT).await
+}
+
+async fn start_with(config: MetadataConfig, session_timeout: Duration) -> Node {
     let address: HostPort = config.place.internal.parse().unwrap();
     let listener = bind(&address).await;
     let stop = CancellationToken::new();
@@ -86,7 +96,7 @@ async fn start(config: MetadataConfig) -> Node {
     std::fs::create_dir_all(&config.data_dir).unwrap();
     let metadata = Metadata::start(config, now()).await.unwrap();
     internal.set_metadata(metadata.clone());
-    tokio::spawn(metadata.clone().watch_over(SESSION_TIMEOUT, stop.clone()));
+    tokio::spawn(metadata.clone().watch_over(session_timeout, stop.clone()));
     Node { metadata, stop, serving }
 }
 

@@ -1,11 +1,9 @@
 //! Nodes that are lost are noticed, and those that are back are let in again.
 
-use std::time::Instant;
-
 use super::*;
 
-/// Far less than the timers of Raft and of sessions.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// With that, no broker is fenced because it is silent.
+const NEVER: Duration = Duration::from_secs(3_600);
 
 async fn until_all_alive(nodes: &[Node]) {
     for node in nodes {
@@ -31,18 +29,15 @@ async fn brokers_register_fenced_and_may_lead_once_they_serve() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_whose_process_ended_is_fenced_at_once() {
-    let scene = Scene::new().await;
+async fn a_broker_whose_process_ended_is_fenced_before_its_session_ends() {
+    let scene = Scene { session_timeout: NEVER, ..Scene::new().await };
     let mut nodes = scene.cluster().await;
     until_all_alive(&nodes).await;
     let leader = leader_of(&nodes).await;
     let gone = nodes.remove((leader + 1) % 3);
     let id = gone.id();
     gone.stop().await;
-    let stopped = Instant::now();
     until("it is fenced", || nodes.iter().all(|node| !node.metadata.image().is_alive(id))).await;
-    println!("fenced after {:?}", stopped.elapsed());
-    assert!(stopped.elapsed() < AT_ONCE, "{:?}", stopped.elapsed());
     nodes.push(scene.enter(id).await);
     until_all_alive(&nodes).await;
     for node in nodes {
@@ -68,25 +63,20 @@ async fn who_asks_while_a_broker_is_lost_waits_for_the_verdict_but_not_for_ever(
     // Nobody is left to fence the second one.
     let last = nodes.remove(0);
     nodes.remove(0).stop().await;
-    let started = Instant::now();
-    last.metadata.wait_for_verdicts().await;
-    assert!(started.elapsed() < SESSION_TIMEOUT, "{:?}", started.elapsed());
+    tokio::time::timeout(Duration::from_secs(30), last.metadata.wait_for_verdicts()).await.unwrap();
     last.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_of_the_log_whose_process_ended_is_replaced_and_fenced_at_once() {
-    let scene = Scene::new().await;
+async fn a_leader_of_the_log_whose_process_ended_is_replaced_and_fenced() {
+    let scene = Scene { session_timeout: NEVER, ..Scene::new().await };
     let mut nodes = scene.cluster().await;
     for _ in 0..3 {
         until_all_alive(&nodes).await;
         let gone = nodes.remove(leader_of(&nodes).await);
         let id = gone.id();
         gone.stop().await;
-        let stopped = Instant::now();
         until("it is fenced", || nodes.iter().all(|node| !node.metadata.image().is_alive(id))).await;
-        println!("replaced and fenced after {:?}", stopped.elapsed());
-        assert!(stopped.elapsed() < AT_ONCE, "{:?}", stopped.elapsed());
         nodes.push(scene.enter(id).await);
     }
     for node in nodes {
@@ -112,12 +102,11 @@ async fn a_broker_that_was_fenced_while_it_was_alive_comes_back_by_itself() {
 async fn a_leader_of_the_log_that_stops_in_good_order_is_replaced_before_it_is_gone() {
     let scene = Scene::new().await;
     let nodes = scene.cluster().await;
+    until_all_alive(&nodes).await;
     let leader = leader_of(&nodes).await;
-    let started = Instant::now();
     nodes[leader].metadata.hand_over(Duration::from_secs(5)).await;
     nodes[leader].metadata.resign().await;
-    println!("replaced after {:?}", started.elapsed());
-    assert!(!nodes[leader].leads() && started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+    assert!(!nodes[leader].leads());
     assert_ne!(leader_of(&nodes).await, leader);
     create(&nodes[leader].metadata, "orders").await;
     for node in nodes {
