@@ -8,7 +8,7 @@
 //!
 //! Where the high watermark comes from: a leader computes it, a follower is told. Neither remembers it over a restart. Until
 //! it is known anew, what the archive holds and what lies before the local start is certainly committed; all that is
-//! flushed is, when no other replica is in sync.
+//! flushed is, when no other replica is in sync and one is enough to commit.
 
 use std::time::Instant;
 
@@ -142,7 +142,9 @@ impl Partition {
 
     /// What is committed whatever else is true, when nothing was remembered.
     fn certainly_committed(&self, leadership: &Leadership) -> Offset {
-        if leadership.isr == [self.node_id] {
+        let least = self.log.settings().min_insync_replicas.min(u32::try_from(leadership.replicas.len()).unwrap_or(1));
+        // Where it takes others to commit anything, one who is alone may have more than was ever committed (KIP-966).
+        if leadership.isr == [self.node_id] && least <= 1 {
             return self.log.flushed_end();
         }
         if leadership.leader == self.node_id {

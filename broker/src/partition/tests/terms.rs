@@ -107,6 +107,8 @@ async fn after_a_restart_only_a_replica_alone_in_sync_takes_its_log_for_committe
     };
     assert_eq!(opened_anew(&[1]), 4);
     assert_eq!(opened_anew(&[1, 2]), 0);
+    replica.partition.log.update_settings(settings(2)).unwrap();
+    assert_eq!(opened_anew(&[1]), 0, "it takes two to commit: the others may be asked to lead without these records");
 }
 
 #[tokio::test]
