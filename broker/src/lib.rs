@@ -24,6 +24,7 @@ mod replication;
 
 pub mod admin;
 mod archiver;
+mod blocking;
 mod crash_point;
 mod descriptors;
 mod disk_id;

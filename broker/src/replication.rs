@@ -19,10 +19,11 @@ use std::time::Duration;
 use hot_tier::HotTier;
 use model::{LeaderEpoch, NodeId};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::blocking;
 use crate::broker::{Broker, LISTENER};
 use crate::config::{BrokerSettings, HostPort};
 use crate::internal::client::Client;
@@ -132,14 +133,15 @@ pub(crate) async fn upkeep(broker: Arc<Broker>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
         }
-        let now = broker.clock.settled_ms();
-        for (partition, _) in broker.partitions.followed() {
-            let kept = Arc::clone(&partition);
-            let done = unwound(tokio::task::spawn_blocking(move || kept.keep_as_follower(now)).await);
-            if let Err(error) = done {
-                warn!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot tidy the local log of a follower");
+        let (now, followed) = (broker.clock.settled_ms(), broker.partitions.followed());
+        blocking::run(move || {
+            for (partition, _) in followed {
+                if let Err(error) = partition.keep_as_follower(now) {
+                    warn!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot tidy the local log of a follower");
+                }
             }
-        }
+        })
+        .await;
     }
 }
 
@@ -192,14 +194,6 @@ impl Assignment {
         (&self.address, &self.internal, self.broker_epoch) == (&other.address, &other.internal, other.broker_epoch)
             && self.followed.len() == other.followed.len()
             && self.followed.iter().zip(&other.followed).all(same)
-    }
-}
-
-/// The result of a thread's work; its panic goes on here.
-fn unwound<T>(done: Result<T, JoinError>) -> T {
-    match done {
-        Ok(value) => value,
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
 }
 

@@ -19,9 +19,10 @@ use axum::http::StatusCode;
 use futures::future::join_all;
 use model::NodeId;
 use openraft::{BasicNode, ChangeMembers};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::rpc::{self, Bootstrap, Hello, Join, Joined, Present};
+use super::voters::{CHANGE_WITHIN, VoterChange, VoterError};
 use super::{Metadata, MetadataError, node_id, raft_id};
 use crate::config::HostPort;
 use crate::internal::Refusal;
@@ -29,12 +30,8 @@ use crate::internal::client::CallError;
 
 /// How long another node may take to say who it is.
 const HELLO_WITHIN: Duration = Duration::from_secs(1);
-/// How long a change of the membership may take.
-const CHANGE_WITHIN: Duration = Duration::from_secs(10);
 /// Pause between two looks at the other nodes.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// A node that lacks no more entries has caught up.
-const NEARLY: u64 = 100;
 /// How often the log says what is waited for.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -158,34 +155,35 @@ impl Metadata {
         let had_vote = membership.voter_ids().any(|voter| voter == id);
         if had_vote {
             // What it promised is lost with its disk: it must not count until it has caught up.
-            self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id]))).await?;
+            self.change_members(ChangeMembers::RemoveVoters(BTreeSet::from([id])), false)
+                .await
+                .map_err(Refusal::later)?;
         } else if membership.get_node(&id).is_some() {
-            self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await?;
+            self.change_members(ChangeMembers::RemoveNodes(BTreeSet::from([id])), false)
+                .await
+                .map_err(Refusal::later)?;
         }
         self.inner.peers.learn(asked.node_id, &asked.address);
-        self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, BasicNode { addr: asked.address.clone() })]))).await?;
+        let follows = BTreeMap::from([(id, BasicNode { addr: asked.address })]);
+        self.change_members(ChangeMembers::AddNodes(follows), false).await.map_err(Refusal::later)?;
         let gets_vote = had_vote || asked.wants_vote;
         if gets_vote {
-            tokio::spawn(self.clone().give_vote(id));
+            tokio::spawn(self.clone().give_vote(asked.node_id));
         }
         Ok(Joined { cluster_id, gets_vote })
     }
 
     /// Gives the node a vote as soon as it has caught up with the log. Ends without, when this node no longer leads.
-    async fn give_vote(self, id: u64) {
+    async fn give_vote(self, node: NodeId) {
         while self.leads() && !self.inner.closing.is_cancelled() {
-            let metrics = self.inner.raft.metrics().borrow().clone();
-            let membership = metrics.membership_config.membership();
-            if membership.get_node(&id).is_none() || membership.voter_ids().any(|voter| voter == id) {
-                return;
+            match self.change_voters_here(VoterChange::Add(node)).await {
+                Ok(()) => {
+                    tracing::info!(node, "a node has caught up with the metadata log and votes");
+                    return;
+                }
+                Err(VoterError::VotesAlready(_) | VoterError::Unknown(_)) => return,
+                Err(_) => sleep(LOOK_AGAIN_AFTER).await,
             }
-            let matched = metrics.replication.and_then(|all| all.get(&id).copied().flatten()).map(|id| id.index);
-            let is_caught_up = matched.is_some_and(|matched| matched + NEARLY >= metrics.last_log_index.unwrap_or(0));
-            if is_caught_up && self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await.is_ok() {
-                tracing::info!(node = id, "a node has caught up with the metadata log and votes");
-                return;
-            }
-            sleep(LOOK_AGAIN_AFTER).await;
         }
     }
 
@@ -212,17 +210,6 @@ impl Metadata {
         match self.inner.peers.call_address::<Present>(&known, rpc::HELLO, &Hello {}, HELLO_WITHIN).await {
             Ok(there) if there.node_id == asked.node_id && !there.is_new => taken(&known.to_string()),
             _ => Ok(()),
-        }
-    }
-
-    /// Changes the membership of the log, as its leader.
-    pub(super) async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), Refusal> {
-        let keeps_removed_voters = false;
-        let changing = Box::pin(self.inner.raft.change_membership(change, keeps_removed_voters));
-        match timeout(CHANGE_WITHIN, changing).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Refusal::later(error.to_string())),
-            Err(_) => Err(Refusal::later("the change of the membership takes long: most voters do not answer")),
         }
     }
 }

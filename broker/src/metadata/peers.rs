@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::image::Images;
+use super::image::{ClusterImage, Images};
 use crate::config::{HostPort, MemberList};
 use crate::internal::client::{Addressee, CallError, Client};
 
@@ -26,6 +26,19 @@ pub(crate) struct Peers {
     learned: Mutex<BTreeMap<NodeId, HostPort>>,
     /// How often an address of a node was wrong.
     misses: Mutex<BTreeMap<NodeId, usize>>,
+}
+
+/// Where a call goes, and in whose name.
+struct Way {
+    node: NodeId,
+    address: HostPort,
+    image: Arc<ClusterImage>,
+}
+
+impl Way {
+    fn to(&self) -> Addressee<'_> {
+        Addressee { address: &self.address, node: Some(self.node), cluster: self.image.cluster_id() }
+    }
 }
 
 impl Peers {
@@ -79,16 +92,8 @@ impl Peers {
         body: Bytes,
         deadline: Duration,
     ) -> Result<A, CallError> {
-        let Some(address) = self.address(node) else {
-            return Err(CallError::Broken(format!("the internal listener of node {node} is not known")));
-        };
-        let image = self.images.current();
-        let to = Addressee { address: &address, node: Some(node), cluster: image.cluster_id() };
-        let answer = self.client.send(to, path, body, deadline).await;
-        if answer.as_ref().is_err_and(CallError::is_wrong_address) {
-            *self.misses.lock().entry(node).or_default() += 1;
-        }
-        answer
+        let way = self.way(node)?;
+        self.noted(node, self.client.send(way.to(), path, body, deadline).await)
     }
 
     /// Opens a stream of what the node has to say. `within`: how long it may take to begin.
@@ -98,12 +103,18 @@ impl Peers {
         path: &str,
         within: Duration,
     ) -> Result<reqwest::Response, CallError> {
-        let Some(address) = self.address(node) else {
-            return Err(CallError::Broken(format!("the internal listener of node {node} is not known")));
-        };
-        let image = self.images.current();
-        let to = Addressee { address: &address, node: Some(node), cluster: image.cluster_id() };
-        let answer = self.client.listen(to, path, within).await;
+        let way = self.way(node)?;
+        self.noted(node, self.client.listen(way.to(), path, within).await)
+    }
+
+    fn way(&self, node: NodeId) -> Result<Way, CallError> {
+        let unknown = || CallError::Broken(format!("the internal listener of node {node} is not known"));
+        let address = self.address(node).ok_or_else(unknown)?;
+        Ok(Way { node, address, image: self.images.current() })
+    }
+
+    /// After a miss, the next call tries the next address.
+    fn noted<A>(&self, node: NodeId, answer: Result<A, CallError>) -> Result<A, CallError> {
         if answer.as_ref().is_err_and(CallError::is_wrong_address) {
             *self.misses.lock().entry(node).or_default() += 1;
         }

@@ -8,17 +8,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::NodeId;
-use openraft::{ChangeMembers, RaftMetrics};
+use openraft::{BasicNode, ChangeMembers, RaftMetrics};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::quorum::Quorum;
 use super::{Metadata, node_id, raft_id, rpc};
 
+/// A change of the membership as openraft knows it.
+pub(super) type Members = ChangeMembers<u64, BasicNode>;
+
 /// How long the leader may take to say how the quorum stands.
 const QUORUM_WITHIN: Duration = Duration::from_secs(2);
 /// How long a change may take.
-const CHANGE_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const CHANGE_WITHIN: Duration = Duration::from_secs(10);
 /// A node that is further behind, in entries, gets no vote: a majority that waits for it would commit nothing.
 const NEARLY_CAUGHT_UP: u64 = 1_000;
 
@@ -110,21 +113,26 @@ impl Metadata {
     pub(super) async fn change_voters_here(&self, change: VoterChange) -> Result<(), VoterError> {
         let metrics = self.inner.raft.metrics().borrow().clone();
         let members = allowed(&metrics, change)?;
-        let keeps_removed_voters = true;
-        let changing = Box::pin(self.inner.raft.change_membership(members, keeps_removed_voters));
+        // One that loses its vote goes on following.
+        self.change_members(members, true).await.map_err(VoterError::Later)
+    }
+
+    /// Changes the membership of the log, as its leader. `keeps_removed`: voters that lose their vote go on following.
+    ///
+    /// # Errors
+    /// Why it has not happened, or not yet.
+    pub(super) async fn change_members(&self, change: Members, keeps_removed: bool) -> Result<(), String> {
+        let changing = Box::pin(self.inner.raft.change_membership(change, keeps_removed));
         match timeout(CHANGE_WITHIN, changing).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(VoterError::Later(error.to_string())),
-            Err(_) => Err(VoterError::Later("most voters do not answer: the change waits for them".to_owned())),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("most voters do not answer: the change waits for them".to_owned()),
         }
     }
 }
 
 /// The change as openraft knows it, if it makes sense.
-fn allowed(
-    metrics: &RaftMetrics<u64, openraft::BasicNode>,
-    change: VoterChange,
-) -> Result<ChangeMembers<u64, openraft::BasicNode>, VoterError> {
+fn allowed(metrics: &RaftMetrics<u64, BasicNode>, change: VoterChange) -> Result<Members, VoterError> {
     let membership = metrics.membership_config.membership();
     let voters: BTreeSet<NodeId> = membership.voter_ids().map(node_id).collect();
     let follows = |node: NodeId| membership.get_node(&raft_id(node)).is_some();

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::damage::ADVICE;
 use super::health::{Activity, Trouble};
 use super::{NotCommitted, Partition};
+use crate::blocking;
 use crate::crash_point::crash_point;
 use crate::metadata::{Metadata, SubmitError};
 
@@ -318,10 +319,7 @@ impl Partition {
     /// The move waits for a flush: it is made on a thread that may wait.
     async fn move_log_start(&self, offset: Offset) -> Result<(), hot_tier::ReadError> {
         let log = Arc::clone(&self.log);
-        match tokio::task::spawn_blocking(move || log.advance_log_start(offset)).await {
-            Ok(moved) => moved,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        }
+        blocking::run(move || log.advance_log_start(offset)).await
     }
 
     /// The archived objects, oldest first.

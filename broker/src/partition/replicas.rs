@@ -45,19 +45,15 @@ impl Partition {
     ) -> Result<(), NotAdmitted> {
         let Role::Leader(leading) = &*self.role.read() else { return Err(ErrorCode::NotLeaderOrFollower.into()) };
         self.leadership.load().check_epoch(believed)?;
-        let leading_now = leading.lock();
-        if !leading_now.admits(fetch.node_id, fetch.broker_epoch) {
+        if !leading.lock().admits(fetch.node_id, fetch.broker_epoch) {
             // With the right epoch, but not a replica as far as this leader knows: one of both has yet to hear the news.
             let is_replica = self.leadership.load().replicas.contains(&fetch.node_id);
             let knows_epoch = believed != NO_LEADER_EPOCH && !is_replica;
             let code = if knows_epoch { ErrorCode::UnknownLeaderEpoch } else { ErrorCode::NotLeaderOrFollower };
             return Err(code.into());
         }
-        drop(leading_now);
         self.check_common(fetch.offset, last_epoch)?;
-        let mut leading_now = leading.lock();
-        leading_now.note_fetch(fetch, self.log.log_end(), Instant::now());
-        drop(leading_now);
+        leading.lock().note_fetch(fetch, self.log.log_end(), Instant::now());
         self.advance_in(leading);
         if leading.lock().could_join(fetch.node_id, self.high_watermark()) {
             self.isr_bell.notify_one();

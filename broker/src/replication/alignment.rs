@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::apply::Trouble;
+use crate::blocking;
 use crate::config::HostPort;
 use crate::internal::client::Addressee;
 use crate::internal::{Internal, Refusal};
@@ -83,7 +84,7 @@ pub(super) async fn align(
         let Some(same) = partition.following(leader_epoch) else { return Err(Trouble::waiting()) };
         partition.align(&same, &state).map_err(Trouble::broken)
     };
-    match super::unwound(tokio::task::spawn_blocking(aligning).await)? {
+    match blocking::run(aligning).await? {
         Aligned::Truncated | Aligned::BeganAnew => Ok(()),
         // By now the leader has it; should it say again that it has not, this must not go round in circles.
         Aligned::Fits => Err(Trouble::waiting()),
@@ -106,7 +107,7 @@ async fn answer(
     if led.term() != Some(leader_epoch) {
         return Err(Refusal::later(format!("this node does not lead in epoch {leader_epoch}")));
     }
-    let read = super::unwound(tokio::task::spawn_blocking(move || led.leader_state()).await);
+    let read = blocking::run(move || led.leader_state()).await;
     read.map(|state| Json(Answer::from(state))).map_err(|error| Refusal::later(error.to_string()))
 }
 

@@ -22,7 +22,8 @@ use super::apply::{Answer, Applied, Trouble, apply_all};
 use super::connection::{CallError, Connection};
 use super::pause::{Pause, WAITING};
 use super::session::{Session, Wanted};
-use super::{Assignment, Shared, unwound};
+use super::{Assignment, Shared};
+use crate::blocking::{self, unwound};
 use crate::partition::Partition;
 
 /// The version of our fetches: topic ids, the replica's epoch, and the high watermark that it knows.
@@ -61,6 +62,17 @@ pub(super) struct Fetcher {
     aligning: JoinSet<(TopicPartition, LeaderEpoch, Result<(), Trouble>)>,
 }
 
+/// What the partitions that are followed need.
+#[derive(Debug, Default)]
+struct Look {
+    /// What to ask now.
+    wanted: BTreeMap<TopicPartition, Wanted>,
+    /// When the first of those that rest may be asked for.
+    rests_until: Option<Instant>,
+    /// True when something is not flushed here, and cannot be followed before it is.
+    is_unflushed: bool,
+}
+
 /// How a fetch ended.
 enum Fetched {
     Answered(Box<FetchResponse>),
@@ -90,20 +102,13 @@ impl Fetcher {
         loop {
             self.take_assignment();
             let now = Instant::now();
-            if self.has_unflushed() {
+            let link_rests = self.link.rests_until(now);
+            let Look { wanted, rests_until, is_unflushed } = self.look(now);
+            if link_rests.is_none() && is_unflushed {
                 self.flush_own().await;
-                continue;
-            }
-            let (wanted, rests_until) = self.wanted(now);
-            let rests_until = match self.link.rests_until(now) {
-                Some(until) => Some(until),
-                None if wanted.is_empty() || self.assignment.address.is_none() => rests_until,
-                None => {
-                    self.round(wanted, rests_until).await;
-                    continue;
-                }
-            };
-            if !self.rest(rests_until).await {
+            } else if link_rests.is_none() && !wanted.is_empty() && self.assignment.address.is_some() {
+                self.round(wanted, rests_until).await;
+            } else if !self.rest(link_rests.or(rests_until)).await {
                 return;
             }
         }
@@ -144,47 +149,39 @@ impl Fetcher {
     }
 
     /// What this node wrote as a leader a moment ago may not be durable yet.
-    fn has_unflushed(&self) -> bool {
-        self.link.rests_until(Instant::now()).is_none()
-            && self.followers.values().any(|follower| follower.is_current() && !follower.is_flushed())
-    }
-
     async fn flush_own(&mut self) {
         let hot = self.shared.hot.clone();
-        if let Err(error) = unwound(tokio::task::spawn_blocking(move || hot.wait_flushed()).await) {
+        if let Err(error) = blocking::run(move || hot.wait_flushed()).await {
             // Told where the tier failed.
             let pause = self.link.failed(super::pause::BROKEN, Instant::now());
             warn!(leader = self.leader, %error, ?pause, "cannot follow: the local log does not flush");
         }
     }
 
-    /// What to ask now, and when the first of those that rest may be asked for.
-    fn wanted(&self, now: Instant) -> (BTreeMap<TopicPartition, Wanted>, Option<Instant>) {
-        let mut wanted = BTreeMap::new();
-        let mut first: Option<Instant> = None;
+    /// Looks at all partitions that are followed.
+    fn look(&self, now: Instant) -> Look {
+        let mut look = Look::default();
         let closed = self.shared.throttles.follower.closed_for(now);
+        // A closed throttle is looked at now and then: the rate may be changed.
+        let opens = closed.map(|closed| now + closed.min(THROTTLE_LOOK));
         for (id, follower) in &self.followers {
+            look.is_unflushed |= !follower.is_flushed() && follower.is_current();
             if follower.aligns {
                 continue;
             }
-            if let Some(until) = follower.pause.rests_until(now) {
-                first = Some(first.map_or(until, |first| first.min(until)));
-                continue;
+            let throttled = || opens.filter(|_| follower.is_throttled(self.shared.node_id));
+            if let Some(until) = follower.pause.rests_until(now).or_else(throttled) {
+                look.rests_until = Some(look.rests_until.map_or(until, |first| first.min(until)));
+            } else {
+                look.wanted.extend(follower.asks(self.shared.limits.max_bytes).map(|asked| (*id, asked)));
             }
-            if let Some(closed) = closed.filter(|_| follower.is_throttled(self.shared.node_id)) {
-                // Looked at now and then: the rate may be changed.
-                let until = now + closed.min(THROTTLE_LOOK);
-                first = Some(first.map_or(until, |first| first.min(until)));
-                continue;
-            }
-            wanted.extend(follower.asks(self.shared.limits.max_bytes).map(|asked| (*id, asked)));
         }
-        (wanted, first)
+        look
     }
 
     /// One request and what follows from its answer.
     async fn round(&mut self, wanted: BTreeMap<TopicPartition, Wanted>, rests_until: Option<Instant>) {
-        match self.fetch(wanted.clone(), rests_until).await {
+        match self.fetch(wanted, rests_until).await {
             Fetched::Interrupted => self.hang_up(),
             Fetched::Failed(error) => {
                 self.hang_up();
@@ -195,7 +192,7 @@ impl Fetcher {
                     info!(leader = self.leader, %error, ?pause, "cannot fetch from the leader, it is tried again");
                 }
             }
-            Fetched::Answered(response) => self.take(*response, &wanted).await,
+            Fetched::Answered(response) => self.take(*response).await,
         }
     }
 
@@ -261,7 +258,7 @@ impl Fetcher {
         self.session.start_over();
     }
 
-    async fn take(&mut self, response: FetchResponse, wanted: &BTreeMap<TopicPartition, Wanted>) {
+    async fn take(&mut self, response: FetchResponse) {
         match ErrorCode::from_code(response.error_code) {
             Some(ErrorCode::None) => {}
             Some(ErrorCode::FetchSessionIdNotFound | ErrorCode::InvalidFetchSessionEpoch) => {
@@ -282,25 +279,27 @@ impl Fetcher {
         }
         self.link.succeeded();
         self.session.succeeded(response.session_id);
-        let answers = self.answers(response, wanted);
+        let answers = self.answers(response);
         if answers.is_empty() {
             return;
         }
         let ids: Vec<TopicPartition> = answers.iter().map(|answer| answer.partition.id).collect();
         let hot = self.shared.hot.clone();
-        let applied = unwound(tokio::task::spawn_blocking(move || apply_all(&hot, answers)).await);
+        let applied = blocking::run(move || apply_all(&hot, answers)).await;
         for (id, applied) in ids.into_iter().zip(applied) {
             self.note(id, applied);
         }
     }
 
-    fn answers(&self, response: FetchResponse, wanted: &BTreeMap<TopicPartition, Wanted>) -> Vec<Answer> {
+    fn answers(&self, response: FetchResponse) -> Vec<Answer> {
         let mut answers = Vec::new();
         for topic in response.responses {
             for data in topic.partitions {
                 let id = TopicPartition { topic_id: TopicId(topic.topic_id), partition: data.partition_index };
-                let (Some(wanted), Some(follower)) = (wanted.get(&id), self.followers.get(&id)) else { continue };
-                answers.push(Answer { partition: Arc::clone(&follower.partition), wanted: *wanted, data });
+                let (Some(wanted), Some(follower)) = (self.session.asked(id), self.followers.get(&id)) else {
+                    continue;
+                };
+                answers.push(Answer { partition: Arc::clone(&follower.partition), wanted, data });
             }
         }
         answers
@@ -386,7 +385,7 @@ impl Follower {
             max_bytes,
         };
         // Looked at last: a new epoch is known before anything of it is in the log.
-        (self.is_flushed() && self.is_current()).then_some(asked)
+        (asked.fetch_offset <= log.flushed_end() && self.is_current()).then_some(asked)
     }
 
     fn is_flushed(&self) -> bool {

@@ -63,6 +63,11 @@ impl Session {
         self.sent = wanted;
     }
 
+    /// What the last request asked of the partition, whether it named it or the leader remembered it.
+    pub(super) fn asked(&self, id: TopicPartition) -> Option<Wanted> {
+        self.sent.get(&id).copied()
+    }
+
     /// The leader has answered; `id` is that of the session which it keeps, 0 for none.
     pub(super) fn succeeded(&mut self, id: i32) {
         self.id = id;
