@@ -30,10 +30,14 @@ fn coordinator(log: &Arc<MemoryLog>) -> Arc<GroupCoordinator> {
 
 async fn loaded(log: &Arc<MemoryLog>) -> Arc<GroupCoordinator> {
     let groups = coordinator(log);
+    until_loaded(&groups).await;
+    groups
+}
+
+async fn until_loaded(groups: &GroupCoordinator) {
     while groups.loading() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    groups
 }
 
 fn join(member: &str, new_id: &str) -> JoinGroup {
@@ -102,10 +106,8 @@ async fn a_reply_waits_until_what_it_promises_is_durable() {
     let groups = loaded(&log).await;
     log.hold(true);
     let mut committing = Box::pin(groups.commit(commit(7)));
-    let mut reading = Box::pin(async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        groups.offsets("g").await
-    });
+    // Polled second: it queues up behind the commit.
+    let mut reading = Box::pin(groups.offsets("g"));
     let both = async { tokio::join!(&mut committing, &mut reading) };
     assert!(tokio::time::timeout(Duration::from_millis(100), both).await.is_err(), "neither may be answered");
     log.hold(false);
@@ -127,7 +129,7 @@ async fn a_failed_append_sends_everyone_away_and_changes_nothing() {
     assert_eq!(groups.commit(commit(8)).await, Err(GroupError::NotCoordinator));
     assert_eq!(parked.await.unwrap().unwrap_err().error, GroupError::NotCoordinator);
     assert_eq!(groups.commit(commit(9)).await, Err(GroupError::CoordinatorLoadInProgress));
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    until_loaded(&groups).await;
     assert_eq!(groups.offsets("g").await.unwrap()["t"][&0].offset, 7);
     assert_eq!(groups.commit(commit(10)).await, Ok(vec![Ok(())]));
 }
@@ -161,8 +163,9 @@ async fn time_alone_expires_a_silent_member_and_writes_it_down() {
     assert_eq!(joined.generation, 1);
     sync(&groups, "a", &["a"]).await.unwrap();
     let before = log.batches().len();
-    tokio::time::sleep(Duration::from_millis(250)).await;
-    assert_eq!(groups.describe("g").await.unwrap().unwrap().state, GroupState::Empty);
+    while groups.describe("g").await.unwrap().unwrap().state != GroupState::Empty {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     assert_eq!(log.batches().len(), before + 1);
 }
 
@@ -177,7 +180,10 @@ async fn commits_that_queue_up_share_an_append() {
             tokio::spawn(async move { groups.commit(commit(offset)).await })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Every commit is queued, or under way, once each task has had its turn.
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+    }
     log.hold(false);
     for task in tasks {
         assert_eq!(task.await.unwrap(), Ok(vec![Ok(())]));
