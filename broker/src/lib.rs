@@ -33,6 +33,7 @@ mod known_store;
 mod telemetry;
 mod throttle;
 pub mod timing;
+pub mod wire;
 
 pub use config::{Config, ConfigError, HostPort, Overrides};
 pub use server::{Server, StartError};

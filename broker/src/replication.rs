@@ -9,7 +9,7 @@
 //! The offset of a fetch is what is flushed here: the leader counts it for the high watermark. What a leader says counts
 //! only in its epoch. A partition that cannot be followed rests by itself, for longer each time.
 //!
-//! Rooms: `fetcher` (the task for one leader), `session` (what the leader remembers of it), `connection`, `apply` (answers
+//! Rooms: `fetcher` (the task for one leader), `session` (what the leader remembers of it), `apply` (answers
 //! into logs), `alignment` (where to go on when the leader has nothing there), `pause`.
 
 use std::collections::BTreeMap;
@@ -33,7 +33,6 @@ use crate::throttle::Throttles;
 
 pub(crate) mod alignment;
 mod apply;
-mod connection;
 mod fetcher;
 mod pause;
 mod session;

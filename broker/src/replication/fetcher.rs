@@ -19,15 +19,17 @@ use tracing::{info, warn};
 
 use super::alignment::{self, Leader};
 use super::apply::{Answer, Applied, Trouble, apply_all};
-use super::connection::{CallError, Connection};
 use super::pause::{Pause, WAITING};
 use super::session::{Session, Wanted};
 use super::{Assignment, Shared};
 use crate::blocking::{self, unwound};
 use crate::partition::Partition;
+use crate::wire::{CallError, Connection};
 
 /// The version of our fetches: topic ids, the replica's epoch, and the high watermark that it knows.
 const FETCH_VERSION: i16 = 18;
+/// How long a leader may take to accept a connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long partitions that have aligned with the leader wait for others that do.
 const GATHERING: Duration = Duration::from_millis(20);
 /// Pause between two looks at a throttle that is closed.
@@ -213,7 +215,8 @@ impl Fetcher {
         request.replica_state.replica_id = self.shared.node_id;
         request.replica_state.replica_epoch = self.assignment.broker_epoch;
         self.session.fill(&mut request, wanted);
-        let mut call = Box::pin(connection.call(&request, FETCH_VERSION, max_wait + limits.patience));
+        let deadline = tokio::time::Instant::now() + max_wait + limits.patience;
+        let mut call = Box::pin(connection.call(&request, FETCH_VERSION, deadline));
         let mut gathered = None;
         let answered = loop {
             tokio::select! {
@@ -250,7 +253,8 @@ impl Fetcher {
             return Err(std::io::Error::other("the leader's address is not known").into());
         };
         let client_id = Str::from(format!("broker-{}-fetcher-{}", self.shared.node_id, self.leader).as_str());
-        Connection::open(address, client_id, self.shared.limits.frame_max_bytes).await
+        let at = (address.host.as_str(), address.port);
+        Ok(Connection::open(at, CONNECT_WITHIN, client_id, self.shared.limits.frame_max_bytes).await?)
     }
 
     fn hang_up(&mut self) {

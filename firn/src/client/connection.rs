@@ -1,18 +1,14 @@
-//! One connection to one broker: a request, then its answer, never two at a time.
+//! One connection to one broker, and the versions that both sides speak.
 //!
 //! After any error but a refusal the stream's state is unknown: drop the connection.
 
-use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use protocol::frame::{self, FrameSplitter};
+use broker::wire;
 use protocol::messages::api_versions_response::ApiVersion;
 use protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use protocol::{ApiKey, ErrorCode, Message, Reader, Request, Str};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{ClientError, Endpoint};
 
@@ -27,24 +23,18 @@ const API_VERSIONS_VERSION: i16 = 3;
 #[derive(Debug)]
 pub(crate) struct Connection {
     endpoint: Endpoint,
-    stream: TcpStream,
-    buffer: BytesMut,
+    wire: wire::Connection,
     versions: Vec<ApiVersion>,
-    correlation_id: i32,
 }
 
 impl Connection {
     /// Connects and asks for the versions that the broker speaks.
     pub(crate) async fn open(endpoint: &Endpoint, deadline: Instant) -> Result<Self, ClientError> {
-        let failed = |source| ClientError::Connect { endpoint: endpoint.clone(), source };
-        let until = deadline.min(Instant::now() + CONNECT_TIMEOUT);
-        let connecting = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
-        let slow = || failed(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
-        let stream = timeout_at(until, connecting).await.map_err(|_| slow())?.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        let endpoint = endpoint.clone();
-        let mut connection =
-            Connection { endpoint, stream, buffer: BytesMut::new(), versions: Vec::new(), correlation_id: 0 };
+        let (address, client_id) = ((endpoint.host.as_str(), endpoint.port), Str::from_static("firn"));
+        let within = CONNECT_TIMEOUT.min(deadline.saturating_duration_since(Instant::now()));
+        let wire = wire::Connection::open(address, within, client_id, MAX_RESPONSE_BYTES).await;
+        let wire = wire.map_err(|source| ClientError::Connect { endpoint: endpoint.clone(), source })?;
+        let mut connection = Connection { endpoint: endpoint.clone(), wire, versions: Vec::new() };
         connection.negotiate(deadline).await?;
         Ok(connection)
     }
@@ -91,46 +81,9 @@ impl Connection {
     }
 
     async fn exchange<R: Request>(&mut self, body: &R, version: i16, deadline: Instant) -> Result<Reader, ClientError> {
-        self.correlation_id = self.correlation_id.wrapping_add(1);
-        let request = frame::request(body, version, self.correlation_id, Some(Str::from_static("firn")))?;
-        let send_and_receive = async {
-            for segment in &request.segments {
-                self.stream.write_all(segment).await.map_err(|e| broken(&self.endpoint, R::KEY, e))?;
-            }
-            self.receive(R::KEY).await
-        };
-        let received = timeout_at(deadline, send_and_receive).await;
-        let timed_out = || ClientError::TimedOut { endpoint: self.endpoint.clone(), api: R::KEY };
-        let bytes = received.map_err(|_| timed_out())??;
-        let (correlation_id, reader) = frame::open_response(R::KEY, version, bytes)
-            .map_err(|e| ClientError::decode(&self.endpoint, R::KEY, &e))?;
-        if correlation_id == self.correlation_id {
-            return Ok(reader);
-        }
-        let reason = format!("it belongs to request {correlation_id}, not to {}", self.correlation_id);
-        Err(ClientError::Decode { endpoint: self.endpoint.clone(), api: R::KEY, reason })
+        let answer = self.wire.exchange(body, version, deadline).await;
+        answer.map_err(|error| ClientError::call(&self.endpoint, R::KEY, error))
     }
-
-    async fn receive(&mut self, api: ApiKey) -> Result<bytes::Bytes, ClientError> {
-        let splitter = FrameSplitter::new(MAX_RESPONSE_BYTES);
-        let not_kafka = |endpoint: &Endpoint, source| ClientError::Frame { endpoint: endpoint.clone(), source };
-        loop {
-            if let Some(frame) = splitter.next_frame(&mut self.buffer).map_err(|e| not_kafka(&self.endpoint, e))? {
-                return Ok(frame);
-            }
-            let missing = splitter.missing_bytes(&self.buffer).map_err(|e| not_kafka(&self.endpoint, e))?;
-            self.buffer.reserve(missing.max(8 << 10));
-            let read = self.stream.read_buf(&mut self.buffer).await.map_err(|e| broken(&self.endpoint, api, e))?;
-            if read == 0 {
-                let closed = io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed it");
-                return Err(broken(&self.endpoint, api, closed));
-            }
-        }
-    }
-}
-
-fn broken(endpoint: &Endpoint, api: ApiKey, source: io::Error) -> ClientError {
-    ClientError::Broken { endpoint: endpoint.clone(), api, source }
 }
 
 /// The last version that we use: later ones name topics by id only, or are not final.

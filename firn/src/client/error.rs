@@ -2,6 +2,7 @@
 
 use std::io;
 
+use broker::wire::CallError;
 use protocol::frame::FrameError;
 use protocol::{ApiKey, DecodeError, EncodeError, ErrorCode};
 
@@ -117,6 +118,19 @@ fn broker_words(code: i16, message: Option<&str>) -> String {
 }
 
 impl ClientError {
+    /// A request that was not answered.
+    pub(super) fn call(endpoint: &Endpoint, api: ApiKey, error: CallError) -> Self {
+        let endpoint = endpoint.clone();
+        match error {
+            CallError::Io(source) => ClientError::Broken { endpoint, api, source },
+            CallError::TimedOut { .. } => ClientError::TimedOut { endpoint, api },
+            CallError::Frame(source) => ClientError::Frame { endpoint, source },
+            CallError::Encode(source) => ClientError::Encode(source),
+            CallError::Decode(source) => ClientError::decode(&endpoint, api, &source),
+            CallError::OutOfStep { .. } => ClientError::Decode { endpoint, api, reason: error.to_string() },
+        }
+    }
+
     /// Fails when `code` is an error.
     ///
     /// # Errors

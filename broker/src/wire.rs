@@ -1,36 +1,30 @@
-//! A connection to the leader's Kafka listener: a request, then its answer, never two at a time.
+//! The asking side of a Kafka listener: a request, then its answer, never two at a time. Followers ask their leaders so, and
+//! the command line its brokers.
 //!
-//! Brokers of one cluster speak the same versions: there is no negotiation. After any error the stream's state is unknown,
-//! and whoever drops a call midway has to drop the connection too.
+//! Which version both sides speak is the caller's to know. After any error the stream's state is unknown, and whoever drops
+//! a call midway has to drop the connection too.
 
 use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::frame::{self, FrameError, FrameSplitter};
-use protocol::{ApiKey, DecodeError, EncodeError, Message, Request, Str};
+use protocol::{ApiKey, DecodeError, EncodeError, Message, Reader, Request, Str};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
-
-use crate::config::HostPort;
-
-/// How long one address may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub enum CallError {
     /// No connection came about, or it broke.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// Nothing came in time.
-    #[error("no answer to {api} within {waited:?}")]
+    #[error("no answer to {api} in time")]
     TimedOut {
         /// To which request.
         api: ApiKey,
-        /// How long it had.
-        waited: Duration,
     },
     /// Not Kafka's protocol, or more than we take.
     #[error("{0}")]
@@ -42,7 +36,7 @@ pub(super) enum CallError {
     #[error("a request that cannot be written: {0}")]
     Encode(#[from] EncodeError),
     /// The answer belongs to another request.
-    #[error("an answer to request {answered} where {asked} was asked")]
+    #[error("it belongs to request {answered}, not to {asked}")]
     OutOfStep {
         /// What we sent.
         asked: i32,
@@ -53,7 +47,7 @@ pub(super) enum CallError {
 
 /// An open connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub struct Connection {
     stream: TcpStream,
     buffer: BytesMut,
     splitter: FrameSplitter,
@@ -62,29 +56,47 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects; answers of more than `max_frame_bytes` break the connection.
+    /// Connects, `within` that time; answers of more than `max_frame_bytes` break the connection.
     ///
     /// # Errors
     /// Those of connecting.
-    pub(super) async fn open(address: &HostPort, client_id: Str, max_frame_bytes: usize) -> Result<Self, CallError> {
-        let connecting = TcpStream::connect((address.host.as_str(), address.port));
+    pub async fn open(
+        address: (&str, u16),
+        within: Duration,
+        client_id: Str,
+        max_frame_bytes: usize,
+    ) -> io::Result<Self> {
         let slow = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-        let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| slow())??;
+        let stream = timeout(within, TcpStream::connect(address)).await.map_err(|_| slow())??;
         stream.set_nodelay(true)?;
         let splitter = FrameSplitter::new(max_frame_bytes);
         Ok(Connection { stream, buffer: BytesMut::new(), splitter, client_id, correlation_id: 0 })
     }
 
-    /// Sends a request and reads its answer, within `patience`.
+    /// Sends a request and reads its answer, until `deadline`.
     ///
     /// # Errors
     /// [`CallError`]: drop the connection then.
-    pub(super) async fn call<R: Request>(
+    pub async fn call<R: Request>(
         &mut self,
         request: &R,
         version: i16,
-        patience: Duration,
+        deadline: Instant,
     ) -> Result<R::Response, CallError> {
+        let mut body = self.exchange(request, version, deadline).await?;
+        Ok(R::Response::decode(&mut body, version)?)
+    }
+
+    /// As [`Connection::call`], with the answer's body as it came.
+    ///
+    /// # Errors
+    /// As [`Connection::call`].
+    pub async fn exchange<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+        deadline: Instant,
+    ) -> Result<Reader, CallError> {
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let (asked, client_id) = (self.correlation_id, Some(self.client_id.clone()));
         let outgoing = frame::request(request, version, asked, client_id)?;
@@ -94,13 +106,9 @@ impl Connection {
             }
             self.receive().await
         };
-        let received = timeout(patience, exchange).await;
-        let answer = received.map_err(|_| CallError::TimedOut { api: R::KEY, waited: patience })??;
-        let (answered, mut body) = frame::open_response(R::KEY, version, answer)?;
-        if answered != asked {
-            return Err(CallError::OutOfStep { asked, answered });
-        }
-        Ok(R::Response::decode(&mut body, version)?)
+        let answer = timeout_at(deadline, exchange).await.map_err(|_| CallError::TimedOut { api: R::KEY })??;
+        let (answered, body) = frame::open_response(R::KEY, version, answer)?;
+        if answered == asked { Ok(body) } else { Err(CallError::OutOfStep { asked, answered }) }
     }
 
     async fn receive(&mut self) -> Result<Bytes, CallError> {
@@ -111,7 +119,7 @@ impl Connection {
             let missing = self.splitter.missing_bytes(&self.buffer)?;
             self.buffer.reserve(missing.max(8 << 10));
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the leader closed the connection").into());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed the connection").into());
             }
         }
     }
