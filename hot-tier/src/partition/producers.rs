@@ -9,7 +9,7 @@ use model::Offset;
 use super::PartitionLog;
 use crate::core::Core;
 use crate::disk::{Durability, read_file, replace_file};
-use crate::error::StorageError;
+use crate::error::{StorageError, lacks_descriptor};
 use crate::layout::{FileKind, file_name};
 use crate::producer_state::ProducerStates;
 use crate::segment::Segment;
@@ -39,14 +39,25 @@ pub(crate) fn keep_snapshot(core: &Core, dir: &Path, offset: Offset, state: &[u8
 }
 
 /// The snapshot of producer state right before `offset`, when there is an intact one.
-pub(crate) fn stored_snapshot(core: &Core, dir: &Path, offset: Offset) -> Option<ProducerStates> {
+///
+/// # Errors
+/// [`StorageError::NoDescriptor`]: nobody knows whether there is one.
+pub(crate) fn stored_snapshot(
+    core: &Core,
+    dir: &Path,
+    offset: Offset,
+) -> Result<Option<ProducerStates>, StorageError> {
     let path = snapshot_path(dir, offset);
-    let bytes = read_file(core.disk(), &path, SNAPSHOT_BYTES_MAX).ok()?;
+    let bytes = match read_file(core.disk(), &path, SNAPSHOT_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(e) if lacks_descriptor(&e) => return Err(StorageError::io("open", &path, e)),
+        Err(_) => return Ok(None),
+    };
     let states = ProducerStates::decode(&bytes);
     if states.is_none() {
         tracing::warn!(file = %path.display(), "a snapshot of producer state is damaged: reading the log instead");
     }
-    states
+    Ok(states)
 }
 
 /// The producers' state right before `offset`, in a log of `segments`: the newest intact snapshot at or below it, then
@@ -61,7 +72,7 @@ pub(crate) fn producers_at(
     let mut states = ProducerStates::default();
     let mut from = 0;
     for (i, segment) in segments[..below].iter().enumerate().rev() {
-        if let Some(stored) = stored_snapshot(core, dir, segment.base()) {
+        if let Some(stored) = stored_snapshot(core, dir, segment.base())? {
             (states, from) = (stored, i);
             break;
         }

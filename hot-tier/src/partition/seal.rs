@@ -87,7 +87,7 @@ impl PartitionLog {
         let sealed_epochs = epochs.below(next);
         let leader_epoch = epochs.at(next - 1);
         drop(epochs);
-        let producers = match stored_snapshot(&self.core, &self.dir, next) {
+        let producers = match stored_snapshot(&self.core, &self.dir, next)? {
             Some(states) => states,
             None => self.producers_at(next)?,
         };

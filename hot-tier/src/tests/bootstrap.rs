@@ -7,7 +7,7 @@ use model::segment::EpochStart;
 use rand::SeedableRng;
 
 use super::fixture::{Fixture, Make, NOW, append, contents, replicated, settings, shape};
-use crate::{AppendError, Bootstrap, BootstrapError, PartitionLog};
+use crate::{AppendError, Bootstrap, BootstrapError, PartitionLog, StorageError};
 
 const PRODUCER: i64 = 9;
 
@@ -65,6 +65,20 @@ fn an_empty_replica_goes_on_where_the_leader_begins() {
         assert!(matches!(produce(&replica, 9, 4), Err(AppendError::OutOfOrderSequence { .. })));
         assert!(!produce(&replica, next, 4).unwrap().duplicate);
     }
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_opened_is_not_taken_for_none() {
+    let fixture = Fixture::new();
+    let (_, state) = leader(&fixture);
+    let replica = fixture.log(2);
+    replica.reset_to_bootstrap(&state).unwrap();
+    produce(&replica, 4, 3).unwrap();
+    fixture.faults.set_descriptors(0);
+    let refused = replica.bootstrap().unwrap_err();
+    assert!(matches!(refused, StorageError::NoDescriptor { .. }), "{refused}");
+    fixture.faults.set_descriptors(u64::MAX);
+    assert_eq!(replica.bootstrap().unwrap(), state);
 }
 
 #[test]
