@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use model::{Offset, TimestampMs, TopicPartition};
 use parking_lot::{Condvar, Mutex};
@@ -14,6 +15,9 @@ use crate::flush_queue::{FlushQueue, Pending};
 use crate::journal::Journal;
 use crate::journal::entry::Event;
 use crate::open_files::OpenFiles;
+
+/// Pause before something is tried again for which too many files were open.
+pub(crate) const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
 
 /// Told of a partition's flushed end by the flusher thread, outside of all locks. Calls for one partition come in order,
 /// but the log may have been truncated since: read [`crate::PartitionLog::flushed_end`] for what holds now.
@@ -124,6 +128,21 @@ impl Core {
             self.files.relieve();
         }
         lacks
+    }
+
+    /// Carries out a step of what the journal tells of already. There is no way back from it: where too many files are open,
+    /// it is tried again until some are closed.
+    ///
+    /// # Errors
+    /// Those of `step`, other than [`StorageError::NoDescriptor`]; the tier's failure while it is waited.
+    pub(crate) fn carry_out<T>(&self, step: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        loop {
+            match step() {
+                Err(e) if self.lacks_descriptor(&e) => std::thread::sleep(DESCRIPTOR_PAUSE),
+                done => return done,
+            }
+            self.check()?;
+        }
     }
 
     /// From now on nothing is acknowledged.

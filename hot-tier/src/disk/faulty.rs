@@ -25,6 +25,8 @@ pub(crate) struct Faults {
     /// Files that are open, and how many may be.
     open: AtomicU64,
     descriptors: AtomicU64,
+    /// How often there was no descriptor.
+    refused: AtomicU64,
 }
 
 impl Default for Faults {
@@ -37,6 +39,7 @@ impl Default for Faults {
             no_write: AtomicBool::new(false),
             open: AtomicU64::new(0),
             descriptors: AtomicU64::new(u64::MAX),
+            refused: AtomicU64::new(0),
         }
     }
 }
@@ -70,7 +73,16 @@ impl Faults {
 
     fn descriptor(&self) -> io::Result<()> {
         let has_one = self.open.load(Ordering::SeqCst) < self.descriptors.load(Ordering::SeqCst);
-        if has_one { Ok(()) } else { Err(Errno::MFILE.into()) }
+        if has_one {
+            return Ok(());
+        }
+        self.refused.fetch_add(1, Ordering::SeqCst);
+        Err(Errno::MFILE.into())
+    }
+
+    /// How often there was no descriptor.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::SeqCst)
     }
 
     fn count(&self) -> io::Result<()> {

@@ -42,11 +42,7 @@ pub(crate) fn keep_snapshot(core: &Core, dir: &Path, offset: Offset, state: &[u8
 ///
 /// # Errors
 /// [`StorageError::NoDescriptor`]: nobody knows whether there is one.
-pub(crate) fn stored_snapshot(
-    core: &Core,
-    dir: &Path,
-    offset: Offset,
-) -> Result<Option<ProducerStates>, StorageError> {
+pub(crate) fn stored_snapshot(core: &Core, dir: &Path, offset: Offset) -> Result<Option<ProducerStates>, StorageError> {
     let path = snapshot_path(dir, offset);
     let bytes = match read_file(core.disk(), &path, SNAPSHOT_BYTES_MAX) {
         Ok(bytes) => bytes,

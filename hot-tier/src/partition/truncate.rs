@@ -97,15 +97,15 @@ impl PartitionLog {
         for segment in &old[keep + 1..] {
             self.retire(segment)?;
         }
+        let mode = writer.mode;
         let mut segments = old[..keep].to_vec();
-        segments.push(Arc::new(self.shortened(&old[keep], point, writer.mode)?));
+        segments.push(Arc::new(self.core.carry_out(|| self.shortened(&old[keep], point, mode))?));
         self.segments.store(Arc::new(segments));
         self.epochs.write().truncate_to(point.offset);
-        writer.producers = self.producers_at(point.offset)?;
+        writer.producers = self.core.carry_out(|| self.producers_at(point.offset))?;
         writer.history_stale = true;
         self.mark_dirty();
-        self.sync_retired(writer.mode)?;
-        Ok(())
+        self.sync_retired(mode)
     }
 
     /// The same segment up to `point`, with its file cut there.
@@ -159,7 +159,8 @@ impl PartitionLog {
             }
             Beginning::Inherited { state, epochs, producers } => {
                 // A later truncation finds the producers here: no batch of the local log tells of them.
-                keep_snapshot(&self.core, &self.dir, state.local_start, &state.producers)?;
+                let keep = || keep_snapshot(&self.core, &self.dir, state.local_start, &state.producers);
+                self.core.carry_out(keep)?;
                 *self.epochs.write() = epochs;
                 writer.producers = producers;
                 (state.log_start, state.local_start)
@@ -179,7 +180,8 @@ impl PartitionLog {
         if mode == FlushMode::Durable {
             return Ok(());
         }
-        self.core.disk().sync_dir(&self.dir).map_err(|e| StorageError::io("flush", &self.dir, e))
+        let sync = || self.core.disk().sync_dir(&self.dir).map_err(|e| StorageError::io("flush", &self.dir, e));
+        self.core.carry_out(sync)
     }
 
     /// Readers that start or end while the guard lives look again.

@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::fixture::{Fixture, Make, NOW, append, batch, config, contents, id, settings, shape, topic};
+use super::fixture::{Fixture, Make, NOW, append, batch, config, contents, id, replicated, settings, shape, topic};
 use crate::core::Drive;
 use crate::disk::faulty::FaultyDisk;
 use crate::disk::memory::MemoryDisk;
 use crate::recovery::Setting;
-use crate::{AppendError, HotTier, ReadError, ReadLimits, StorageError};
+use crate::{AppendError, Bootstrap, HotTier, ReadError, ReadLimits, StorageError};
 
 const LIMITS: ReadLimits = ReadLimits { max_bytes: 1 << 20, upper: i64::MAX, at_least_one: true };
 
@@ -126,6 +126,58 @@ fn a_checkpoint_without_a_descriptor_is_tried_again_with_all_that_it_must_sync()
         let found = Fixture::on(fixture.disk.power_cut(&mut StdRng::seed_from_u64(seed))).unwrap();
         assert_eq!(found.tier.recovery_report().damage, [""; 0], "seed {seed}");
         assert_eq!(contents(&found.log(1)), contents(&log), "seed {seed}");
+    }
+}
+
+/// Runs `change`, which finds no descriptor for a while.
+fn starved<T: Send>(fixture: &Fixture, change: impl FnOnce() -> T + Send) -> T {
+    let faults = &fixture.faults;
+    let before = faults.refused();
+    faults.set_descriptors(0);
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(change);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // One open is refused twice, with idle files closed in between.
+        while faults.refused() < before + 5 && !changing.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let is_waiting = !changing.is_finished();
+        faults.set_descriptors(u64::MAX);
+        let changed = changing.join().unwrap();
+        assert!(is_waiting, "it did not wait");
+        changed
+    })
+}
+
+#[test]
+fn a_truncation_that_has_begun_waits_for_a_descriptor() {
+    for mode in [settings(), replicated()] {
+        let fixture = Fixture::new();
+        let log = fixture.log_with(1, mode.clone());
+        append(&log, 6);
+        fixture.flush();
+        assert_eq!(starved(&fixture, || log.truncate_to(4)).unwrap(), 4);
+        assert_eq!(fixture.tier.failure(), None);
+        append(&log, 1);
+        let wanted = shape(&contents(&log));
+        assert_eq!(wanted.len(), 5);
+        drop(log);
+        assert_eq!(shape(&contents(&fixture.killed().log_with(1, mode))), wanted);
+    }
+}
+
+#[test]
+fn a_log_that_begins_anew_waits_for_a_descriptor() {
+    for mode in [settings(), replicated()] {
+        let fixture = Fixture::new();
+        let state = fixture.log(1).bootstrap().unwrap();
+        let state = Bootstrap { local_start: 7, ..state };
+        let log = fixture.log_with(2, mode);
+        append(&log, 3);
+        fixture.flush();
+        starved(&fixture, || log.reset_to_bootstrap(&state)).unwrap();
+        assert_eq!((log.local_start(), log.log_end(), fixture.tier.failure()), (7, 7, None));
+        assert_eq!(log.bootstrap().unwrap(), state);
     }
 }
 

@@ -5,13 +5,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Shared;
+use crate::core::DESCRIPTOR_PAUSE;
 use crate::error::OpenError;
 
 /// Shortest time between two checkpoints that evictions ask for.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
-
-/// Pause before a flush is tried again for which too many files were open.
-const FLUSH_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, OpenError> {
     Ok(vec![
@@ -30,7 +28,7 @@ fn flush(shared: &Shared) {
     while shared.core.flush.sleep() {
         // A failure is noted where it is found, and ends the queue.
         if shared.core.flush_round().is_err() && shared.core.failure().is_none() {
-            std::thread::sleep(FLUSH_PAUSE);
+            std::thread::sleep(DESCRIPTOR_PAUSE);
         }
     }
 }
