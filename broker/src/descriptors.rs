@@ -9,7 +9,7 @@ pub(crate) const ADVICE: &str = "raise the limit of open files (LimitNOFILE= of 
 /// Files besides connections and the local log's: the metadata, the journal, calls to the object store.
 const OTHERS: u64 = 256;
 
-/// Raises the soft limit of open files to the hard one, and warns when `connections` may need more.
+/// Raises the soft limit of open files to the hard one, and says so when `connections` may need more.
 pub(crate) fn raise_limit(connections: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {

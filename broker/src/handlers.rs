@@ -39,6 +39,7 @@ mod leader_hints;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
+mod partition_outcomes;
 mod produce;
 mod raft_voters;
 mod reassignments;

@@ -368,7 +368,7 @@ impl Signal {
     }
 
     /// Waits for the signal, for at most `patience`; false once stopped.
-    pub(crate) fn wait(&self, patience: std::time::Duration) -> bool {
+    pub(crate) fn wait(&self, patience: Duration) -> bool {
         let mut state = self.state.lock();
         if !state.raised && !state.stopped {
             self.raised.wait_for(&mut state, patience);

@@ -2,8 +2,8 @@
 //!
 //! A fetch reads all its partitions against one byte budget: hot ones in order, cold ones side by side, the first
 //! partition that has anything answers at least one batch (KIP-74). When less than `min_bytes` came together, it waits
-//! for the partitions to move, at most `max_wait_ms`. Followers fetch as consumers do, see more, and tell how far they are. The reply holds its part of the memory for replies until it is
-//! written (see [`memory`]).
+//! for the partitions to move, at most `max_wait_ms`. The reply holds its part of the memory for replies until it is
+//! written (see [`memory`]). Followers fetch as consumers do, see more, and tell how far they are.
 
 use std::time::Duration;
 
@@ -119,8 +119,9 @@ async fn long_poll(
     limits: Limits,
 ) -> (Vec<Outcome>, Option<Held>) {
     let image = (!rack.is_empty()).then(|| context.broker.metadata.image());
+    let process = reader.check_process(context);
     let find = |(target, wanted): &(Target, Wanted)| {
-        let mut found = reader.find(context, target, *wanted);
+        let mut found = reader.find(context, process, target, *wanted);
         if let (Some(image), Ok(partition)) = (&image, &found.partition) {
             found.preferred = partition.closest_replica(rack, wanted.fetch_offset, image);
         }

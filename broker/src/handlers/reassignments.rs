@@ -1,9 +1,8 @@
 //! AlterPartitionReassignments and ListPartitionReassignments (KIP-455): partitions move to other brokers.
 
-use std::collections::BTreeMap;
-
 use coordinator::cluster::{Command, Partition, Reassignment, Reply, Topic};
 use model::TopicPartition;
+use protocol::Str;
 use protocol::messages::alter_partition_reassignments_request::ReassignableTopic;
 use protocol::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
@@ -15,17 +14,11 @@ use protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ListPartitionReassignmentsRequest,
     ListPartitionReassignmentsResponse,
 };
-use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
 use super::errors::{Refusal, told, unexpected_reply};
+use super::partition_outcomes::{Outcome, Outcomes};
 use crate::metadata::ClusterImage;
-
-/// What became of a partition.
-type Outcome = (i32, Result<(), Refusal>);
-
-/// The same, by topic.
-type Outcomes = BTreeMap<Str, Vec<Outcome>>;
 
 /// Names of the partitions of a command, in its order.
 type Asked = Vec<(Str, i32)>;
@@ -35,7 +28,7 @@ pub(super) async fn alter(
     request: AlterPartitionReassignmentsRequest,
 ) -> AlterPartitionReassignmentsResponse {
     let allow_replication_factor_change = request.allow_replication_factor_change;
-    let mut outcomes = Outcomes::new();
+    let mut outcomes = Outcomes::default();
     let image = context.broker.metadata.image();
     let (asked, changes) = resolve(&image, request.topics, &mut outcomes);
     if !changes.is_empty() {
@@ -45,7 +38,7 @@ pub(super) async fn alter(
             Ok(Reply::ReassignmentsAltered(altered)) => {
                 context.broker.follow_metadata();
                 for ((topic, index), outcome) in asked.into_iter().zip(altered) {
-                    outcomes.entry(topic).or_default().push((index, outcome.map_err(Refusal::from)));
+                    outcomes.note(topic, index, outcome);
                 }
             }
             Ok(reply) => return refused(unexpected_reply(&reply)),
@@ -67,20 +60,11 @@ fn resolve(
 ) -> (Asked, Vec<Reassignment>) {
     let (mut asked, mut changes) = (Asked::new(), Vec::new());
     for ReassignableTopic { name, partitions, .. } in topics {
-        let topic = image.topic(&name);
         for wanted in partitions {
             let index = wanted.partition_index;
-            match topic.filter(|topic| (0..topic.partitions).contains(&index)) {
-                Some(topic) => {
-                    let partition = TopicPartition { topic_id: topic.id, partition: index };
-                    asked.push((name.clone(), index));
-                    changes.push(Reassignment { partition, replicas: wanted.replicas });
-                }
-                None => {
-                    let reason = "there is no such topic or partition";
-                    let refusal = Refusal::new(ErrorCode::UnknownTopicOrPartition, reason);
-                    outcomes.entry(name.clone()).or_default().push((index, Err(refusal)));
-                }
+            if let Some(partition) = outcomes.find(image, &name, index) {
+                asked.push((name.clone(), index));
+                changes.push(Reassignment { partition, replicas: wanted.replicas });
             }
         }
     }

@@ -45,8 +45,22 @@ impl Reader {
         self != Reader::Consumer
     }
 
-    /// Finds what is to be read. A follower's place is noted, once per fetch.
-    pub(super) fn find(self, context: &RequestContext<'_>, target: &Target, wanted: Wanted) -> PartitionToRead {
+    /// What an older process of a broker had flushed says nothing of the one that runs now (KIP-903).
+    pub(super) fn check_process(self, context: &RequestContext<'_>) -> Result<(), ErrorCode> {
+        let Reader::Follower { node_id, broker_epoch } = self else { return Ok(()) };
+        let image = context.broker.metadata.image();
+        let is_stale = image.broker(node_id).is_some_and(|broker| broker_epoch != -1 && broker_epoch < broker.epoch);
+        if is_stale { Err(ErrorCode::NotLeaderOrFollower) } else { Ok(()) }
+    }
+
+    /// Finds what is to be read by a `process` that was checked. A follower's place is noted, once per fetch.
+    pub(super) fn find(
+        self,
+        context: &RequestContext<'_>,
+        process: Result<(), ErrorCode>,
+        target: &Target,
+        wanted: Wanted,
+    ) -> PartitionToRead {
         let (partitions, index) = (&context.broker.partitions, target.partition);
         let partition = match (self, context.version) {
             (Reader::Follower { .. }, TOPIC_IDS..) => partitions.leader_by_id(target.topic_id, index),
@@ -56,7 +70,7 @@ impl Reader {
         };
         let partition = partition.map_err(NotAdmitted::Refused).and_then(|partition| {
             if let Reader::Follower { node_id, broker_epoch } = self {
-                check_process(context, node_id, broker_epoch)?;
+                process?;
                 let (offset, log_start) = (wanted.fetch_offset, wanted.log_start);
                 let fetch = FollowerFetch { node_id, broker_epoch, offset, log_start };
                 partition.admit(fetch, wanted.current_leader_epoch, wanted.last_fetched_epoch)?;
@@ -71,13 +85,6 @@ impl Reader {
         };
         PartitionToRead { partition, wanted, reader: self, preferred: None, throttles }
     }
-}
-
-/// What an older process of a broker had flushed says nothing of the one that runs now (KIP-903).
-fn check_process(context: &RequestContext<'_>, node_id: NodeId, broker_epoch: i64) -> Result<(), ErrorCode> {
-    let image = context.broker.metadata.image();
-    let is_stale = image.broker(node_id).is_some_and(|broker| broker_epoch != -1 && broker_epoch < broker.epoch);
-    if is_stale { Err(ErrorCode::NotLeaderOrFollower) } else { Ok(()) }
 }
 
 /// What a waiting fetch waits for in one partition.
