@@ -1,18 +1,16 @@
 """Starts Firn brokers for the demos on the default ports, or the next free ones, in folders of their own."""
 
 import json
-import os
 import shutil
-import signal
-import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from process import await_start, end, free_port, launch, lives
 
 KAFKA_PORT, ADMIN_PORT = 9092, 9644
 READY_S = 60
@@ -55,12 +53,7 @@ class Broker:
 
     def stop(self) -> None:
         """SIGTERM; kills it if that does not help."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process, 20)
 
     def log_tail(self) -> str:
         """The end of its log."""
@@ -71,25 +64,11 @@ def fresh_folder(parent: Path, name: str = "demo") -> Path:
     """`parent`/`name`, emptied; the next number when a broker of an earlier run still lives there."""
     for number in range(1, 100):
         folder = parent / (name if number == 1 else f"{name}-{number}")
-        if not any(_lives(pid_file) for pid_file in folder.glob("**/*.pid")):
+        if not any(lives(pid_file) for pid_file in folder.glob("**/*.pid")):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             return folder
     raise SystemExit("too many demo brokers are running")
-
-
-def _lives(pid_file: Path) -> bool:
-    command = Path(f"/proc/{pid_file.read_text().strip()}/cmdline")
-    return command.exists() and str(pid_file.parent).encode() in command.read_bytes()
-
-
-def free_port(wanted: int, taken: Sequence[int] = ()) -> int:
-    """The wanted port or the next one that nobody listens on, and that is not taken."""
-    for port in range(wanted, wanted + 200):
-        with socket.socket() as probe:
-            if port not in taken and probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    raise SystemExit(f"no free port from {wanted} on")
 
 
 def start(firn: Path, folder: Path, settings: Mapping[str, str]) -> Broker:
@@ -117,24 +96,13 @@ def spawn(
         str(firn), "server", "--data-dir", str(folder / "data"), "--listen", f"127.0.0.1:{port}",
         "--admin", f"127.0.0.1:{admin_port}", *more,
     ]  # fmt: skip
-    with (folder / "broker.log").open("ab") as log:
-        # A session of its own: Ctrl-C in the demo's terminal leaves the broker alone.
-        process = subprocess.Popen(
-            args, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "NO_COLOR": "1", **(env or {})},
-        )  # fmt: skip
-    (folder / "broker.pid").write_text(str(process.pid))
+    process = launch(args, folder, "broker", {"NO_COLOR": "1", **(env or {})})
     return Broker(firn, folder, port, admin_port, process)
 
 
 def await_ready(broker: Broker) -> None:
     """Waits until the broker serves clients."""
-    deadline = time.monotonic() + READY_S
-    while not _ready(broker):
-        if broker.process.poll() is not None or time.monotonic() > deadline:
-            broker.process.kill()
-            raise SystemExit(f"the broker did not start:\n{broker.log_tail()}")
-        time.sleep(0.05)
+    await_start(broker.process, lambda: _ready(broker), READY_S, lambda: f"the broker did not start:\n{broker.log_tail()}")
 
 
 def _ready(broker: Broker) -> bool:

@@ -1,13 +1,10 @@
 """An S3 server on this machine for the demo: VersityGW over a folder."""
 
-import signal
-import socket
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker import free_port
+from process import await_start, end, free_port, launch, listens
 
 PORT = 7070
 BUCKET = "firn"
@@ -43,12 +40,7 @@ class Bucket:
 
     def stop(self) -> None:
         """Ends it."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process, 10)
 
 
 def start(versitygw: Path, folder: Path) -> Bucket:
@@ -60,21 +52,7 @@ def start(versitygw: Path, folder: Path) -> Bucket:
         str(versitygw), "--port", f"127.0.0.1:{port}", "--access", _ACCESS, "--secret", _SECRET,
         "--iam-dir", str(folder / "users"), "--keep-alive", "posix", str(folder / "buckets"),
     ]  # fmt: skip
-    with (folder / "versitygw.log").open("ab") as log:
-        process = subprocess.Popen(
-            args, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    (folder / "versitygw.pid").write_text(str(process.pid))
-    bucket = Bucket(folder, port, process)
-    deadline = time.monotonic() + READY_S
-    while not _listens(port):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise SystemExit(f"the S3 server did not start, see {folder / 'versitygw.log'}")
-        time.sleep(0.05)
-    return bucket
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    process = launch(args, folder, "versitygw")
+    log = folder / "versitygw.log"
+    await_start(process, lambda: listens(port), READY_S, lambda: f"the S3 server did not start, see {log}")
+    return Bucket(folder, port, process)

@@ -18,8 +18,9 @@ from confluent_kafka.admin import AdminClient, NewTopic, PartitionMetadata
 import broker as brokers
 import bucket as buckets
 import screen
-from departures import PARTITIONS, REPO, SETTINGS, TOPIC, TOPIC_CONFIG, Ledger, check, fingerprint, replay, shown
+from departures import PARTITIONS, REPO, SETTINGS, TOPIC, TOPIC_CONFIG, Ledger, check, replay, send, shown
 from flights import COUNT, Departure, departures
+from process import free_port
 
 NODES = (1, 2, 3)
 PER_SECOND = 20_000
@@ -83,7 +84,7 @@ def new_cluster(firn: Path, versitygw: Path, folder: Path) -> Cluster:
     for node in NODES:
         chosen = []
         for first in (brokers.KAFKA_PORT, brokers.KAFKA_PORT + 1000, brokers.ADMIN_PORT):
-            chosen.append(brokers.free_port(first, taken))
+            chosen.append(free_port(first, taken))
             taken.append(chosen[-1])
         ports[node] = (chosen[0], chosen[1], chosen[2])
     (folder / "s3").mkdir()
@@ -139,21 +140,11 @@ class Writing:
 
     def _send(self, record: Departure) -> None:
         def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is not None:
-                self.ledger.errors.append(str(error))
-                return
-            self.silence.acknowledged(message.partition())
-            print_of = fingerprint(record.key, record.value, record.timestamp_ms)
-            self.ledger.seen[message.partition()][message.offset()] = print_of
+            self.ledger.note(record, error, message)
+            if error is None:
+                self.silence.acknowledged(message.partition())
 
-        while True:
-            try:
-                self.producer.produce(
-                    TOPIC, value=record.value, key=record.key, timestamp=record.timestamp_ms, on_delivery=delivered
-                )
-                return
-            except BufferError:
-                self.producer.poll(0.1)
+        send(self.producer, record, delivered)
 
     def _kill(self) -> None:
         partitions = self.cluster.partitions(self.admin)
@@ -205,14 +196,15 @@ def next_commands(cluster: Cluster) -> None:
     first = cluster.nodes[NODES[0]]
     pids = " ".join(str(broker.process.pid) for broker in cluster.nodes.values())
     screen.step("The brokers are still running.", f"logs {shown(cluster.folder)}/node*/broker.log")
-    for command, about in [
-        (f"{firn} consume {TOPIC} --max 3 --bootstrap {first.bootstrap}", "any of the three will do"),
-        (f"kcat -b {cluster.bootstrap} -L -t {TOPIC}", "who leads, who is in sync"),
-        (f"{firn} archive status --admin {first.admin}", "how far each partition has settled"),
-        (f"kill -9 {cluster.nodes[NODES[1]].process.pid}", "break it yourself"),
-        (f"kill {pids} {cluster.bucket.process.pid}", "ends the brokers and the S3 server"),
-    ]:
-        screen.line(f"{command}  {screen.dim('# ' + about)}")
+    screen.commands(
+        [
+            (f"{firn} consume {TOPIC} --max 3 --bootstrap {first.bootstrap}", "any of the three will do"),
+            (f"kcat -b {cluster.bootstrap} -L -t {TOPIC}", "who leads, who is in sync"),
+            (f"{firn} archive status --admin {first.admin}", "how far each partition has settled"),
+            (f"kill -9 {cluster.nodes[NODES[1]].process.pid}", "break it yourself"),
+            (f"kill {pids} {cluster.bucket.process.pid}", "ends the brokers and the S3 server"),
+        ]
+    )
 
 
 def run(firn: Path, versitygw: Path, flights: Path, folder: Path, *, once: bool) -> int:

@@ -4,9 +4,11 @@ Status 0 only if every record came back exactly as it was written.
 """
 
 import argparse
+import functools
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,10 +40,28 @@ class Ledger:
         """Records acknowledged so far."""
         return sum(len(offsets) for offsets in self.seen)
 
+    def note(self, record: Departure, error: KafkaError | None, message: Message) -> None:
+        """What the producer was told of a record."""
+        if error is not None:
+            self.errors.append(str(error))
+        else:
+            print_of = fingerprint(record.key, record.value, record.timestamp_ms)
+            self.seen[message.partition()][message.offset()] = print_of
+
 
 def fingerprint(key: bytes | None, value: bytes | None, timestamp_ms: int) -> int:
     """Equal for equal records, within one run."""
     return hash((key, value, timestamp_ms))
+
+
+def send(producer: Producer, record: Departure, delivered: Callable[[KafkaError | None, Message], None]) -> None:
+    """Hands a record to the producer, as soon as there is room in its queue."""
+    while True:
+        try:
+            producer.produce(TOPIC, value=record.value, key=record.key, timestamp=record.timestamp_ms, on_delivery=delivered)
+            return
+        except BufferError:
+            producer.poll(0.1)
 
 
 def write(bootstrap: str, records: list[Departure]) -> Ledger:
@@ -54,22 +74,7 @@ def write(bootstrap: str, records: list[Departure]) -> Ledger:
     progress = screen.Progress(COUNT, "records")
     size = sum(len(record.value) + len(record.key) for record in records)
     for record in records:
-
-        def delivered(error: KafkaError | None, message: Message, record: Departure = record) -> None:
-            if error is not None:
-                ledger.errors.append(str(error))
-            else:
-                print_of = fingerprint(record.key, record.value, record.timestamp_ms)
-                ledger.seen[message.partition()][message.offset()] = print_of
-
-        while True:
-            try:
-                producer.produce(
-                    TOPIC, value=record.value, key=record.key, timestamp=record.timestamp_ms, on_delivery=delivered
-                )
-                break
-            except BufferError:
-                producer.poll(0.1)
+        send(producer, record, functools.partial(ledger.note, record))
         producer.poll(0)
         progress.show(ledger.count)
     while producer.flush(0.2) and not ledger.errors:
@@ -166,15 +171,16 @@ def next_commands(broker: brokers.Broker) -> None:
     python = shown(Path(sys.prefix) / "bin" / "python")
     query = f"SELECT count(*) FROM read_parquet('{shown(broker.archive)}/**/*.parquet')"
     screen.step("The broker is still running.", f"pid {broker.process.pid}, log {shown(broker.folder / 'broker.log')}")
-    for command, about in [
-        (f"{firn} consume {TOPIC} --from-time 2013-07-04T12:00:00Z --max 3{at}", "from a moment in time"),
-        (f"kcat -b {broker.bootstrap} -C -t {TOPIC} -p 0 -o 0 -c 3", "any Kafka client will do"),
-        (f"{firn} archive status{admin}", "how far each partition has settled"),
-        (f"{firn} archive list {TOPIC}{admin}", "the Parquet objects"),
-        (f'{python} -c "import duckdb; duckdb.sql(\\"{query}\\").show()"', "the same objects, with SQL"),
-        (f"kill {broker.process.pid}", "ends the broker"),
-    ]:
-        screen.line(f"{command}  {screen.dim('# ' + about)}")
+    screen.commands(
+        [
+            (f"{firn} consume {TOPIC} --from-time 2013-07-04T12:00:00Z --max 3{at}", "from a moment in time"),
+            (f"kcat -b {broker.bootstrap} -C -t {TOPIC} -p 0 -o 0 -c 3", "any Kafka client will do"),
+            (f"{firn} archive status{admin}", "how far each partition has settled"),
+            (f"{firn} archive list {TOPIC}{admin}", "the Parquet objects"),
+            (f'{python} -c "import duckdb; duckdb.sql(\\"{query}\\").show()"', "the same objects, with SQL"),
+            (f"kill {broker.process.pid}", "ends the broker"),
+        ]
+    )
 
 
 def shown(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 
 _TTY = sys.stdout.isatty()
 
@@ -41,6 +42,12 @@ def line(text: str = "") -> None:
 
 
 _ERASE = "\r\x1b[K"
+
+
+def commands(told: Sequence[tuple[str, str]]) -> None:
+    """Commands to type, each with what it is for."""
+    for command, about in told:
+        line(f"{command}  {dim('# ' + about)}")
 
 
 class Progress:
