@@ -97,10 +97,7 @@ class ChaosCluster:
         elif step.fault == "cut both ways":
             self.network.cut_both(node, other)
         else:
-            for one in self.network.nodes:
-                for two in self.network.nodes:
-                    if one != two:
-                        self.network.lose(one, two, 15)
+            self.network.leak(15)
         time.sleep(step.lasts_s)
         self.network.heal()
         note("links are whole", "")

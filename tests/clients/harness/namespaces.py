@@ -82,11 +82,17 @@ class Network:
     def _make_bridge(self) -> str:
         _run("ip", "link", "add", self._name, "type", "bridge")
         _run("ip", "link", "set", self._name, "up")
+        rng = random.SystemRandom()
         for _ in range(50):
-            rng = random.SystemRandom()
             subnet = f"198.{rng.choice((18, 19))}.{rng.randrange(256)}"
-            if subnet not in _run("ip", "-o", "-4", "addr", "show"):
-                _run("ip", "addr", "add", f"{subnet}.1/24", "dev", self._name)
+            try:
+                # The kernel refuses a second route to the same subnet: of runs side by side, one gets it.
+                _run("ip", "route", "add", f"{subnet}.0/24", "dev", self._name)
+            except RuntimeError as error:
+                if "File exists" not in str(error):
+                    raise
+            else:
+                _run("ip", "addr", "add", f"{subnet}.1/24", "dev", self._name, "noprefixroute")
                 return subnet
         raise RuntimeError("no free subnet found")
 
@@ -139,6 +145,11 @@ class Network:
         """So many of a hundred packets from `sender` never reach `receiver`."""
         self._loss[sender, receiver] = percent
         self._apply(receiver)
+
+    def leak(self, percent: int) -> None:
+        """So many of a hundred packets between any two nodes get lost."""
+        for sender, receiver in itertools.permutations(self.nodes, 2):
+            self.lose(sender, receiver, percent)
 
     def heal(self) -> None:
         """Every packet arrives again."""
