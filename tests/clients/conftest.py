@@ -131,11 +131,10 @@ def cluster(work_dir: Path, request: pytest.FixtureRequest) -> Iterator[Cluster[
     yield instance
     died = [node for node in instance.nodes.values() if not node.alive()]
     tails = "\n".join(node.tail() for node in died)
-    logs = instance.tail(100_000)
     instance.close()
     _clusters.remove(instance)
     assert not died, f"nodes died during these tests\n{tails}"
-    assert "panicked" not in logs
+    instance.expect_healthy_logs()
 
 
 @pytest.fixture
@@ -157,10 +156,9 @@ def start_cluster(tmp_path: Path) -> Iterator[StartCluster]:
 
     yield start
     for instance in made:
-        logs = instance.tail(100_000)
         instance.close()
         _clusters.remove(instance)
-        assert "panicked" not in logs
+        instance.expect_healthy_logs()
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,13 @@
 """Other clients than librdkafka's Python face against three nodes: kcat and kafka-python, across a failover."""
 
-import subprocess
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from harness.cluster import Cluster
+from harness.kcat import kcat
 from harness.records import consume, generated, produce
-
-
-def kcat(cluster: Cluster[Any], *args: str, stdin: str | None = None) -> str:
-    """Runs kcat; its errors fail the test."""
-    run = subprocess.run(  # noqa: S603 - the client under test
-        ["kcat", "-b", cluster.bootstrap, "-m", "20", *args],  # noqa: S607
-        input=None if stdin is None else stdin.encode(), capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, f"kcat {args}: status {run.returncode}\n{run.stderr.decode()}"
-    return run.stdout.decode()
 
 
 @pytest.mark.timeout(120)
@@ -26,11 +16,21 @@ def test_kcat_writes_and_reads_with_and_without_a_node(cluster: Cluster[Any]) ->
     written = []
     for turn in range(2):
         lines = [f"{turn}-{number}" for number in range(500)]
-        kcat(cluster, "-P", "-t", topic, "-X", "acks=all", "-X", "enable.idempotence=true", stdin="\n".join(lines) + "\n")
+        kcat(
+            cluster.bootstrap,
+            "-P",
+            "-t",
+            topic,
+            "-X",
+            "acks=all",
+            "-X",
+            "enable.idempotence=true",
+            stdin="\n".join(lines) + "\n",
+        )
         written += lines
-        read = kcat(cluster, "-C", "-t", topic, "-o", "beginning", "-e", "-q").splitlines()
+        read = kcat(cluster.bootstrap, "-C", "-t", topic, "-o", "beginning", "-e", "-q").splitlines()
         assert sorted(read) == sorted(written)
-        listed = kcat(cluster, "-L", "-t", topic)
+        listed = kcat(cluster.bootstrap, "-L", "-t", topic)
         assert listed.count("\n  broker ") == len(cluster.living) and listed.count("\n    partition ") == 3
         if turn == 0:
             gone = cluster.leader(topic)

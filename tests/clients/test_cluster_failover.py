@@ -27,8 +27,7 @@ def finish(cluster: Cluster[Any], load: Load) -> None:
 @pytest.mark.timeout(240)
 def test_a_killed_leader_loses_doubles_and_reorders_nothing(cluster: Cluster[Any]) -> None:
     topic = cluster.create_topic("killed", partitions=PARTITIONS)
-    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=PER_SECOND)
-    try:
+    with Load(cluster.bootstrap, topic, PARTITIONS, per_second=PER_SECOND) as load:
         for turn in range(3):
             load.await_progress()
             load.longest_pause_s = 0
@@ -39,15 +38,12 @@ def test_a_killed_leader_loses_doubles_and_reorders_nothing(cluster: Cluster[Any
             cluster.start([leader])
             cluster.await_isr(topic, 3)
         finish(cluster, load)
-    finally:
-        load.abandon()
 
 
 @pytest.mark.timeout(120)
 def test_a_producer_resumes_soon_after_its_leader_was_killed(cluster: Cluster[Any]) -> None:
     topic = cluster.create_topic("resumes")
-    load = Load(cluster.bootstrap, topic, 1, per_second=1000)
-    try:
+    with Load(cluster.bootstrap, topic, 1, per_second=1000) as load:
         load.await_progress()
         load.longest_pause_s = 0
         leader = cluster.leader(topic)
@@ -57,8 +53,6 @@ def test_a_producer_resumes_soon_after_its_leader_was_killed(cluster: Cluster[An
         print(f"{pause_s * 1000:.0f} ms without an acknowledgement after SIGKILL")
         cluster.start([leader])
         finish(cluster, load)
-    finally:
-        load.abandon()
     # The goal is a second on a quiet machine; this only tells a broken connection from a timeout.
     assert pause_s < 5, f"no acknowledgement for {pause_s:.1f} s"
 
@@ -67,8 +61,7 @@ def test_a_producer_resumes_soon_after_its_leader_was_killed(cluster: Cluster[An
 def test_a_leader_that_stands_still_is_replaced_and_follows_when_it_wakes(cluster: Cluster[Any]) -> None:
     topic = cluster.create_topic("paused", partitions=PARTITIONS)
     # By default a client waits for an answer of the old leader for half a minute.
-    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=PER_SECOND, **{"socket.timeout.ms": 2000})
-    try:
+    with Load(cluster.bootstrap, topic, PARTITIONS, per_second=PER_SECOND, **{"socket.timeout.ms": 2000}) as load:
         load.await_progress()
         load.longest_pause_s = 0
         leader = cluster.leader(topic)
@@ -82,15 +75,12 @@ def test_a_leader_that_stands_still_is_replaced_and_follows_when_it_wakes(cluste
         finally:
             leader.resume()
         finish(cluster, load)
-    finally:
-        load.abandon()
 
 
 @pytest.mark.timeout(240)
 def test_a_controlled_shutdown_hands_over_before_it_ends(cluster: Cluster[Any]) -> None:
     topic = cluster.create_topic("handed", partitions=PARTITIONS)
-    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=PER_SECOND)
-    try:
+    with Load(cluster.bootstrap, topic, PARTITIONS, per_second=PER_SECOND) as load:
         load.await_progress()
         load.longest_pause_s = 0
         leader = cluster.leader(topic)
@@ -101,14 +91,11 @@ def test_a_controlled_shutdown_hands_over_before_it_ends(cluster: Cluster[Any]) 
         print(f"node {leader.node_id} stopped: {load.longest_pause_s * 1000:.0f} ms without an acknowledgement")
         cluster.start([leader])
         finish(cluster, load)
-    finally:
-        load.abandon()
 
 
 @pytest.mark.timeout(240)
 def test_a_rolling_restart_fails_no_client(cluster: Cluster[Any]) -> None:
     topic = cluster.create_topic("rolled", partitions=PARTITIONS)
-    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=2000)
     troubles: list[str] = []
     consumer = Consumer(
         {"bootstrap.servers": cluster.bootstrap, "group.id": topic, "auto.offset.reset": "earliest", "log_level": 0,
@@ -129,7 +116,7 @@ def test_a_rolling_restart_fails_no_client(cluster: Cluster[Any]) -> None:
 
         wait_until(f"{goal} records", reached, 60, 0)
 
-    try:
+    with Load(cluster.bootstrap, topic, PARTITIONS, per_second=2000) as load:
         for node in cluster.nodes.values():
             load.await_progress()
             read_on(len(load.acknowledged))
@@ -145,5 +132,3 @@ def test_a_rolling_restart_fails_no_client(cluster: Cluster[Any]) -> None:
         for partition, offsets in seen.items():
             assert set(offsets) == {row.offset for row in read if row.partition == partition}
         assert {number_of(row) for row in read} == set(range(load.sent))
-    finally:
-        load.abandon()

@@ -1,5 +1,6 @@
 """Consumer groups when the leader of their `__consumer_offsets` partition goes: nothing committed is lost or reset."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,9 +135,11 @@ class Follower:
 @pytest.mark.timeout(180)
 def test_members_go_on_where_they_were_when_their_coordinator_dies(cluster: Cluster[Any]) -> None:
     topic, group = cluster.create_topic("followed", partitions=PARTITIONS), unique("group")
-    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=2000)
     follower = Follower(cluster, group, topic)
-    try:
+    with (
+        contextlib.closing(follower.consumer),
+        Load(cluster.bootstrap, topic, PARTITIONS, per_second=2000) as load,
+    ):
         for _ in range(2):
             follower.read_on(1000)
             follower.commit()
@@ -151,6 +154,3 @@ def test_members_go_on_where_they_were_when_their_coordinator_dies(cluster: Clus
         load.finish()
         follower.read_on(load.sent - sum(follower.next.values()))
         print(f"partitions were given to the member {follower.assignments} times")
-    finally:
-        load.abandon()
-        follower.consumer.close()

@@ -45,9 +45,8 @@ def cluster(work_dir: Any, net: Network) -> Iterator[Cluster[Any]]:
         died = [node.tail() for node in instance.nodes.values() if not node.alive()]
         assert not died, "\n".join(died)
     finally:
-        logs = instance.tail(100_000)
         instance.close()
-    assert "panicked" not in logs
+    instance.expect_healthy_logs()
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +77,7 @@ def controller(cluster: Cluster[Any], unlike: Node | None = None) -> Node:
 def test_an_isolated_leader_acknowledges_nothing_and_throws_away_what_it_took(cluster: Cluster[Any], net: Network) -> None:
     """Redpanda#31140: a leader that could not replicate its epoch let a stale write in, and poisoned all replicas."""
     topic = cluster.create_topic("isolated", partitions=PARTITIONS)
-    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=2000, **IMPATIENT)
-    try:
+    with Load(cluster.bootstrap, topic, PARTITIONS, per_second=2000, **IMPATIENT) as load:
         load.await_progress()
         old = cluster.leader(topic)
         net.isolate(old.node_id)
@@ -95,16 +93,13 @@ def test_an_isolated_leader_acknowledges_nothing_and_throws_away_what_it_took(cl
         assert cluster.part(topic, via=new).leader == new.node_id
         # Every record that is read is one of the load's: the stale write is nowhere.
         finish(cluster, net, load)
-    finally:
-        load.abandon()
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("direction", ["out", "in"])
 def test_a_node_that_only_hears_or_is_only_heard_stops_nobody(cluster: Cluster[Any], net: Network, direction: str) -> None:
     topic = cluster.create_topic(f"one-way-{direction}", partitions=PARTITIONS)
-    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=2000, **IMPATIENT)
-    try:
+    with Load(cluster.bootstrap, topic, PARTITIONS, per_second=2000, **IMPATIENT) as load:
         load.await_progress()
         victim = controller(cluster)
         for other in cluster.others(victim):
@@ -116,16 +111,13 @@ def test_a_node_that_only_hears_or_is_only_heard_stops_nobody(cluster: Cluster[A
         )
         load.await_progress()
         finish(cluster, net, load)
-    finally:
-        load.abandon()
 
 
 @pytest.mark.timeout(120)
 def test_two_nodes_that_do_not_hear_each_other_do_not_stop_the_third(cluster: Cluster[Any], net: Network) -> None:
     """Redpanda#30885: a follower that hears its leader no more livelocked the votes, and acks=all stood still."""
     topic = cluster.create_topic("partial", partitions=PARTITIONS)
-    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=2000, **IMPATIENT)
-    try:
+    with Load(cluster.bootstrap, topic, PARTITIONS, per_second=2000, **IMPATIENT) as load:
         load.await_progress()
         leader = controller(cluster)
         cut = cluster.others(leader)[0]
@@ -137,25 +129,17 @@ def test_two_nodes_that_do_not_hear_each_other_do_not_stop_the_third(cluster: Cl
         made = cluster.others(cut)[0].create_topic("during-the-cut", partitions=1, replicas=1)
         assert made
         finish(cluster, net, load)
-    finally:
-        load.abandon()
 
 
 @pytest.mark.timeout(120)
 def test_links_that_lose_packets_lose_no_records(cluster: Cluster[Any], net: Network) -> None:
     topic = cluster.create_topic("leaking", partitions=PARTITIONS)
-    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=1000, **IMPATIENT)
-    try:
+    with Load(cluster.bootstrap, topic, PARTITIONS, per_second=1000, **IMPATIENT) as load:
         load.await_progress()
-        for one in net.nodes:
-            for other in net.nodes:
-                if one != other:
-                    net.lose(one, other, 15)
+        net.leak(15)
         for _ in range(3):
             load.await_progress()
         finish(cluster, net, load)
-    finally:
-        load.abandon()
 
 
 @pytest.mark.timeout(120)

@@ -43,8 +43,7 @@ def await_refusal(leader: Node, topic: str) -> int:
 @pytest.mark.timeout(120)
 def test_the_isr_shrinks_by_a_follower_that_lags_and_grows_when_it_has_caught_up(cluster: Cluster[Any]) -> None:
     topic = cluster.create_topic("lags", partitions=2)
-    load = Load(cluster.bootstrap, topic, 2, per_second=2000)
-    try:
+    with Load(cluster.bootstrap, topic, 2, per_second=2000) as load:
         leader = cluster.leader(topic)
         slow = cluster.others(leader)[0]
         load.await_progress()
@@ -60,8 +59,6 @@ def test_the_isr_shrinks_by_a_follower_that_lags_and_grows_when_it_has_caught_up
         read = consume(cluster.bootstrap, topic, partitions=2)
         expect_all(load, read)
         expect_replicas(cluster, topic, read, partitions=2)
-    finally:
-        load.abandon()
 
 
 @pytest.mark.timeout(120)
@@ -124,8 +121,14 @@ def test_deleted_records_stay_deleted_under_the_next_leader(cluster: Cluster[Any
     assert admin.delete_records([part])[part].result(20).low_watermark == 60
     leader.kill()
     successor = cluster.leader(topic, unlike=leader)
-    with Wire(successor.host, successor.port) as wire:
-        answer = requests.list_offset(wire, topic, requests.EARLIEST)
+
+    def start_told() -> int | None:
+        # Another node may tell of the new leader before the new leader knows.
+        with Wire(successor.host, successor.port) as wire:
+            answer = requests.list_offset(wire, topic, requests.EARLIEST)
+        return answer.offset if answer.error_code == requests.NONE else None
+
+    start = wait_until("the new leader to answer", start_told)
     cluster.start([leader])
     cluster.await_isr(topic, 3)
-    assert (answer.error_code, answer.offset) == (requests.NONE, 60)
+    assert start == 60

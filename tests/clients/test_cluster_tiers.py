@@ -15,7 +15,7 @@ from harness.cluster_tiers import archived, disk_bytes, expect_contiguous, repli
 from harness.load import Load, expect_all
 from harness.parquet_rows import pyarrow_rows
 from harness.process import wait_until
-from harness.records import Draft, consume, expect_same, generated, produce
+from harness.records import Draft, Row, consume, expect_same, generated, produce
 from harness.replicas import expect_replicas, read_replica
 from harness.wire import Wire
 
@@ -23,6 +23,15 @@ pytestmark = pytest.mark.firn
 SETTINGS = {"firn.sweep.interval.ms": "300", "firn.sweep.grace.ms": "3000", "firn.cold.cache.bytes": str(16 << 20)}
 SMALL = {"batch.num.messages": 25}
 TINY = {"segment.bytes": "16384", "segment.ms": "400"}
+
+
+def finish(cluster: Cluster[FirnNode], load: Load) -> list[Row]:
+    """All that was acknowledged is there once, and all of it is archived; returns what is read."""
+    load.finish()
+    read = consume(cluster.bootstrap, load.topic)
+    expect_all(load, read)
+    settle(cluster, load.topic)
+    return read
 
 
 def await_archived(cluster: Cluster[FirnNode], topic: str, above: int, unlike: FirnNode | None = None) -> None:
@@ -40,8 +49,7 @@ def await_archived(cluster: Cluster[FirnNode], topic: str, above: int, unlike: F
 def test_the_archive_moves_with_leadership_without_gap_or_overlap(cluster: Cluster[FirnNode]) -> None:
     """Crabka#367: after a failover, what another epoch had archived could not be read."""
     topic = cluster.create_topic("moving", tier="cold", config=TINY)
-    load = Load(cluster.bootstrap, topic, 1, per_second=3000)
-    try:
+    with Load(cluster.bootstrap, topic, 1, per_second=3000) as load:
         reached = 0
         for _ in range(3):
             load.await_progress()
@@ -52,12 +60,7 @@ def test_the_archive_moves_with_leadership_without_gap_or_overlap(cluster: Clust
             load.await_progress()
             cluster.start([leader])
             cluster.await_isr(topic, 3)
-        load.finish()
-    finally:
-        load.abandon()
-    read = consume(cluster.bootstrap, topic)
-    expect_all(load, read)
-    settle(cluster, topic)
+        read = finish(cluster, load)
     leader = cluster.leader(topic)
     objects = archived(leader, topic)
     expect_contiguous(objects)
@@ -74,8 +77,7 @@ def test_the_archive_moves_with_leadership_without_gap_or_overlap(cluster: Clust
 def test_an_old_leader_that_wakes_archives_nothing_over_the_new_one(cluster: Cluster[FirnNode]) -> None:
     """KAFKA-16511, KAFKA-16890: two leaders' overlapping segments leaked for ever, or moved the log start backwards."""
     topic = cluster.create_topic("overlapping", tier="cold", config=TINY)
-    load = Load(cluster.bootstrap, topic, 1, per_second=3000, **{"socket.timeout.ms": 2000})
-    try:
+    with Load(cluster.bootstrap, topic, 1, per_second=3000, **{"socket.timeout.ms": 2000}) as load:
         for _ in range(2):
             load.await_progress()
             old = cluster.leader(topic)
@@ -86,12 +88,7 @@ def test_an_old_leader_that_wakes_archives_nothing_over_the_new_one(cluster: Clu
             finally:
                 old.resume()
             cluster.await_isr(topic, 3)
-        load.finish()
-    finally:
-        load.abandon()
-    read = consume(cluster.bootstrap, topic)
-    expect_all(load, read)
-    settle(cluster, topic)
+        read = finish(cluster, load)
     leader = cluster.leader(topic)
     expect_contiguous(archived(leader, topic))
     expect_no_orphan(leader, topic)
@@ -217,8 +214,7 @@ def test_nothing_leaves_the_disk_or_the_bucket_when_all_nodes_start_anew(cluster
 def test_a_replica_that_moves_while_its_leader_uploads_leaves_no_gap(cluster: Cluster[FirnNode]) -> None:
     """KAFKA-16711: a replica that had moved went on with the copied offset of its old place."""
     topic = cluster.create_topic("wandering", tier="cold", replicas=1, min_isr=1, config=TINY)
-    load = Load(cluster.bootstrap, topic, 1, per_second=3000)
-    try:
+    with Load(cluster.bootstrap, topic, 1, per_second=3000) as load:
         (home,) = cluster.part(topic).replicas
         for node_id in [node for node in cluster.nodes if node != home] + [home]:
             load.await_progress()
@@ -227,12 +223,7 @@ def test_a_replica_that_moves_while_its_leader_uploads_leaves_no_gap(cluster: Cl
             wait_until("the move", lambda: (topic, 0) not in reassigning(cluster.living[0]), 60)
             cluster.await_isr_of(topic, cluster.nodes[node_id])
         load.await_progress()
-        load.finish()
-    finally:
-        load.abandon()
-    read = consume(cluster.bootstrap, topic)
-    expect_all(load, read)
-    settle(cluster, topic)
+        read = finish(cluster, load)
     objects = archived(cluster.leader(topic), topic)
     expect_contiguous(objects)
     expect_same(read, pyarrow_rows([found.file for found in objects]))

@@ -49,8 +49,7 @@ def test_a_leader_that_loses_its_page_cache_takes_nothing_acknowledged_with_it(
     """Without flushes a record is safe because others have it: who comes back with less must follow them, not lead."""
     cluster, own = disks
     topic = cluster.create_topic("unflushed", partitions=PARTITIONS, config={"firn.flush": "replicated", **TINY})
-    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=3000)
-    try:
+    with Load(cluster.bootstrap, topic, PARTITIONS, per_second=3000) as load:
         for turn in range(3):
             load.await_progress()
             leader = cluster.leader(topic, turn % PARTITIONS)
@@ -68,8 +67,6 @@ def test_a_leader_that_loses_its_page_cache_takes_nothing_acknowledged_with_it(
         read = consume(cluster.bootstrap, topic, partitions=PARTITIONS)
         expect_all(load, read)
         expect_replicas(cluster, topic, read, partitions=PARTITIONS)
-    finally:
-        load.abandon()
 
 
 @needs_disks
@@ -80,8 +77,7 @@ def test_a_power_cut_of_all_nodes_at_once_loses_nothing_acknowledged(
     cluster, own = disks
     rng = random.Random(1)
     topic = cluster.create_topic("dark", partitions=PARTITIONS, config=TINY)
-    load = Load(cluster.bootstrap, topic, PARTITIONS, per_second=3000)
-    try:
+    with Load(cluster.bootstrap, topic, PARTITIONS, per_second=3000) as load:
         for _ in range(2):
             load.await_progress()
             for disk in own.values():
@@ -96,8 +92,6 @@ def test_a_power_cut_of_all_nodes_at_once_loses_nothing_acknowledged(
         read = consume(cluster.bootstrap, topic, partitions=PARTITIONS)
         expect_all(load, read)
         expect_replicas(cluster, topic, read, partitions=PARTITIONS)
-    finally:
-        load.abandon()
 
 
 @pytest.mark.timeout(120)

@@ -65,16 +65,13 @@ def crashing(server: FirnServer, step: str, config: dict[str, str] | None = None
     """A topic under load while the server dies at the step and comes back; the load has ended when this returns."""
     topic = server.create_topic("crashed", tier="cold", partitions=PARTITIONS, config={**TINY, **(config or {})})
     restart_to_crash(server, step)
-    load = Load(server.bootstrap, topic, PARTITIONS, per_second=6000)
-    try:
+    with Load(server.bootstrap, topic, PARTITIONS, per_second=6000) as load:
         yield load
         await_crash(server, step)
         check_status(server, topic)
         known = len(load.acknowledged)
         wait_until("writing to go on", lambda: len(load.acknowledged) > known + 200 or load.errors)
         load.finish()
-    finally:
-        load.abandon()
 
 
 def check_status(server: FirnServer, topic: str) -> None:

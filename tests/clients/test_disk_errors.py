@@ -163,8 +163,7 @@ def test_a_failing_call_loses_nothing(start: Start, call: str, error: str, most:
     old = server.create_topic("old")
     produce(server.bootstrap, old, generated(20, seed=1))
     topic = server.create_topic("errors", tier="cold", partitions=PARTITIONS, config=TINY)
-    load = Load(server.bootstrap, topic, PARTITIONS, per_second=2000)
-    try:
+    with Load(server.bootstrap, topic, PARTITIONS, per_second=2000) as load:
         wait_until("the load", lambda: len(load.acknowledged) > 300 or load.errors, 60)
         assert server.process is not None
         when = f"{rng.randint(1, most)}{rng.choice(['', '+'])}"
@@ -193,8 +192,6 @@ def test_a_failing_call_loses_nothing(start: Start, call: str, error: str, most:
         end_badly(server, rng)
         server.start()
         check_all(server, load)
-    finally:
-        load.abandon()
 
 
 def _has_effect(server: FirnServer, load: Load, known: int) -> bool:
@@ -215,8 +212,7 @@ def test_a_short_write_loses_nothing(start: Start, turn: int) -> None:
     # Segments that grow into the limit, or the journal's files, whichever is longer.
     size = rng.choice([16_384, 2 << 20])
     topic = server.create_topic("short", tier="cold", partitions=PARTITIONS, config={**TINY, "segment.bytes": str(size)})
-    load = Load(server.bootstrap, topic, PARTITIONS, per_second=4000)
-    try:
+    with Load(server.bootstrap, topic, PARTITIONS, per_second=4000) as load:
         wait_until("the load", lambda: len(load.acknowledged) > 300 or load.errors, 60)
         assert server.process is not None
         journal = max(path.stat().st_size for path in (server.data_dir / "journal").iterdir())
@@ -231,5 +227,3 @@ def test_a_short_write_loses_nothing(start: Start, turn: int) -> None:
         end_badly(server, rng)
         server.start()
         check_all(server, load)
-    finally:
-        load.abandon()

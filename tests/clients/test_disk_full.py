@@ -74,9 +74,8 @@ def test_a_full_data_disk_stops_writers_only_until_there_is_room(start: StartFul
     topic = server.create_topic("full", tier="cold", partitions=PARTITIONS, config=TINY)
     old = server.create_topic("old")
     known = produce(server.bootstrap, old, generated(200, seed=1))
-    load = Load(server.bootstrap, topic, PARTITIONS, per_second=4000)
     rng = random.Random(7)
-    try:
+    with Load(server.bootstrap, topic, PARTITIONS, per_second=4000) as load:
         for turn in range(4):
             count = len(load.acknowledged)
             wait_until("progress", lambda count=count: len(load.acknowledged) > count + 500 or load.errors, 60)
@@ -101,8 +100,6 @@ def test_a_full_data_disk_stops_writers_only_until_there_is_room(start: StartFul
         count = len(load.acknowledged)
         wait_until("writing to go on", lambda: len(load.acknowledged) > count + 500 or load.errors, 60)
         check_all(server, load)
-    finally:
-        load.abandon()
 
 
 @pytest.mark.timeout(400)
@@ -110,8 +107,7 @@ def test_the_metadata_log_waits_for_room(start: StartFull) -> None:
     """Topics cannot be made while its disk is full; afterwards they can, and the archive's ledger goes on, too."""
     server, disk = start("data")
     topic = server.create_topic("ledger", tier="cold", partitions=PARTITIONS, config=TINY)
-    load = Load(server.bootstrap, topic, PARTITIONS, per_second=2000)
-    try:
+    with Load(server.bootstrap, topic, PARTITIONS, per_second=2000) as load:
         wait_until("objects", lambda: len(server.archived_files(topic)) > 2, 60)
         disk.fill()
 
@@ -131,16 +127,13 @@ def test_the_metadata_log_waits_for_room(start: StartFull) -> None:
         expect_same(written, consume(server.bootstrap, name))
         check_all(server, load)
         assert name in server.admin().list_topics(timeout=10).topics
-    finally:
-        load.abandon()
 
 
 @pytest.mark.timeout(400)
 def test_a_full_archive_folder_only_holds_up_the_archive(start: StartFull) -> None:
     server, disk = start("archive")
     topic = server.create_topic("store-full", tier="cold", partitions=PARTITIONS, config=TINY)
-    load = Load(server.bootstrap, topic, PARTITIONS, per_second=2000)
-    try:
+    with Load(server.bootstrap, topic, PARTITIONS, per_second=2000) as load:
         wait_until("objects", lambda: len(server.archived_files(topic)) > 2, 60)
         disk.fill()
 
@@ -159,5 +152,3 @@ def test_a_full_archive_folder_only_holds_up_the_archive(start: StartFull) -> No
         check_all(server, load)
         staged = [path for path in (server.folder / "store").rglob("*#*") if path.is_file()]
         wait_until("what failed uploads left to be swept", lambda: not any(path.exists() for path in staged), 30)
-    finally:
-        load.abandon()

@@ -63,8 +63,7 @@ def test_running_out_of_descriptors_stops_nobody_for_good(server: FirnServer) ->
     known = produce(server.bootstrap, old, generated(200, seed=1))
     # Enough segments that some of their files are not open.
     topic = server.create_topic("descriptors", tier="cold", partitions=PARTITIONS, config=TINY)
-    load = Load(server.bootstrap, topic, PARTITIONS, per_second=2000)
-    try:
+    with Load(server.bootstrap, topic, PARTITIONS, per_second=2000) as load:
         for _ in range(3):
             count = len(load.acknowledged)
             wait_until("progress", lambda count=count: len(load.acknowledged) > count + 600 or load.errors, 60)
@@ -96,8 +95,6 @@ def test_running_out_of_descriptors_stops_nobody_for_good(server: FirnServer) ->
         expect_all(load, consume(server.bootstrap, topic, partitions=PARTITIONS))
         expect_same(known, consume(server.bootstrap, old, limit=len(known)))
         server.stop()
-    finally:
-        load.abandon()
 
 
 def expect_healthy(server: FirnServer, lasted_s: float) -> None:

@@ -74,8 +74,7 @@ def test_nothing_acknowledged_is_lost_in_a_power_cut(start_on_disk: StartOnDisk,
     cuts = (CUTS + 1) // 2
     server, disk = start_on_disk(store_inside=store == "on the same disk")
     topic = server.create_topic("cut", tier="cold", partitions=PARTITIONS, config=TINY)
-    load = Load(server.bootstrap, topic, PARTITIONS, per_second=10_000)
-    try:
+    with Load(server.bootstrap, topic, PARTITIONS, per_second=10_000) as load:
         for _ in range(cuts):
             known = len(load.acknowledged)
             wait_until("progress after a cut", lambda known=known: len(load.acknowledged) > known or load.errors, 60)
@@ -87,8 +86,6 @@ def test_nothing_acknowledged_is_lost_in_a_power_cut(start_on_disk: StartOnDisk,
                 server.start()
             cut_and_restart(server, disk, rng)
         load.finish()
-    finally:
-        load.abandon()
     assert load.sent > cuts
     read = consume(server.bootstrap, topic, partitions=PARTITIONS)
     expect_all(load, read)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -12,7 +13,10 @@ from harness.records import Row
 
 
 class Load(threading.Thread):
-    """An idempotent producer that numbers its records and notes which were acknowledged, and where."""
+    """An idempotent producer that numbers its records and notes which were acknowledged, and where.
+
+    As a context manager it writes until the block ends: a test that fails leaves no writer behind.
+    """
 
     def __init__(self, bootstrap: str, topic: str, partitions: int, *, per_second: int = 20_000, **config: object) -> None:
         super().__init__(daemon=True)
@@ -34,6 +38,12 @@ class Load(threading.Thread):
              "error_cb": self._failed, **config}
         )  # fmt: skip
         self.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abandon()
 
     def _failed(self, error: KafkaError) -> None:
         if error.fatal():
