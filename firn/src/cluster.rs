@@ -4,6 +4,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 
 use crate::client::overview::Overview;
+use crate::connect::ViewArgs;
 
 mod check;
 mod decommission;
@@ -24,7 +25,7 @@ pub(crate) struct ClusterArgs {
 #[derive(Debug, Subcommand)]
 enum ClusterCommand {
     /// Show brokers, the metadata quorum, and how many partitions are in trouble.
-    Status(status::StatusArgs),
+    Status(ViewArgs),
     /// Say in plain words what is wrong and what to do; exit status 1 if anything is.
     Check(check::CheckArgs),
     /// Bring leaderships back to preferred replicas, or elect an unclean leader.
@@ -38,7 +39,7 @@ enum ClusterCommand {
     /// Show and change which nodes vote on the metadata log.
     Voters(voters::VotersArgs),
     /// Forget a broker that will not come back.
-    Unregister(voters::UnregisterArgs),
+    Unregister(voters::NodeArgs),
     /// Make a stopped node the only voter on the metadata log, when most voters are lost for good.
     RecoverMetadata(recover::RecoverArgs),
 }

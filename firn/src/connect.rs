@@ -30,6 +30,16 @@ impl ConnectArgs {
     }
 }
 
+/// The arguments of a command that asks the cluster for something and prints it.
+#[derive(Debug, Args)]
+pub(crate) struct ViewArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
 /// `NAME=VALUE`, for clap.
 pub(crate) fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::client::Client;
 use crate::client::cluster::LATEST;
 use crate::client::groups::{GroupView, assigned_partitions};
-use crate::connect::ConnectArgs;
+use crate::connect::ViewArgs;
 use crate::output::{print_json, print_line, table};
 
 /// Arguments of `firn group`.
@@ -22,29 +22,17 @@ pub(crate) struct GroupArgs {
 #[derive(Debug, Subcommand)]
 enum GroupCommand {
     /// List all groups.
-    List(ListArgs),
+    List(ViewArgs),
     /// Show a group's members, committed offsets and lag.
     Describe(DescribeArgs),
-}
-
-#[derive(Debug, Args)]
-struct ListArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    connect: ConnectArgs,
 }
 
 #[derive(Debug, Args)]
 struct DescribeArgs {
     /// Name of the group.
     group: String,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    connect: ConnectArgs,
+    view: ViewArgs,
 }
 
 /// Runs the command.
@@ -62,7 +50,7 @@ struct Listed {
     protocol_type: String,
 }
 
-async fn list(args: ListArgs) -> anyhow::Result<()> {
+async fn list(args: ViewArgs) -> anyhow::Result<()> {
     let groups = args.connect.client().groups().await?.into_iter().map(|group| Listed {
         group: group.group_id.into(),
         state: group.group_state.into(),
@@ -112,13 +100,13 @@ struct PartitionOffsets {
 }
 
 async fn describe(args: DescribeArgs) -> anyhow::Result<()> {
-    let mut client = args.connect.client();
+    let mut client = args.view.connect.client();
     let view = client.group(&args.group).await?;
     if view.group.group_state == "Dead" {
         bail!("there is no group {:?}; `firn group list` shows those that exist", args.group);
     }
     let described = describe_view(&mut client, &args.group, view).await?;
-    if args.json { Ok(print_json(&described)?) } else { print_group(&described) }
+    if args.view.json { Ok(print_json(&described)?) } else { print_group(&described) }
 }
 
 async fn describe_view(client: &mut Client, name: &str, view: GroupView) -> anyhow::Result<Described> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::client::cluster::{EARLIEST, IfMissing, LATEST};
 use crate::client::topics::{ConfigChange, NewTopic};
 use crate::client::{Client, TopicView};
-use crate::connect::{ConnectArgs, assignment};
+use crate::connect::{ConnectArgs, ViewArgs, assignment};
 use crate::output::{offset, print_json, print_line, table};
 
 /// The number by which DescribeConfigs names a topic's own settings.
@@ -28,7 +28,7 @@ enum TopicCommand {
     /// Create a topic.
     Create(CreateArgs),
     /// List all topics.
-    List(ListArgs),
+    List(ViewArgs),
     /// Show partitions, offsets and settings of one topic, or of all.
     Describe(DescribeArgs),
     /// Change settings, or add partitions.
@@ -58,23 +58,11 @@ struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
-struct ListArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    connect: ConnectArgs,
-}
-
-#[derive(Debug, Args)]
 struct DescribeArgs {
     /// Name of the topic.
     name: Option<String>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    connect: ConnectArgs,
+    view: ViewArgs,
 }
 
 #[derive(Debug, Args)]
@@ -164,7 +152,7 @@ impl From<&TopicView> for Listed {
     }
 }
 
-async fn list(args: ListArgs) -> anyhow::Result<()> {
+async fn list(args: ViewArgs) -> anyhow::Result<()> {
     let view = args.connect.client().all_topics().await?;
     let topics: Vec<Listed> = view.topics.values().map(Listed::from).collect();
     if args.json {
@@ -205,7 +193,7 @@ struct DescribedConfig {
 }
 
 async fn describe(args: DescribeArgs) -> anyhow::Result<()> {
-    let mut client = args.connect.client();
+    let mut client = args.view.connect.client();
     let names = match args.name {
         Some(name) => vec![name],
         None => client.all_topics().await?.topics.into_keys().collect(),
@@ -214,7 +202,7 @@ async fn describe(args: DescribeArgs) -> anyhow::Result<()> {
     for name in names {
         topics.push(describe_one(&mut client, &name).await?);
     }
-    if args.json {
+    if args.view.json {
         return Ok(print_json(&topics)?);
     }
     for topic in topics {

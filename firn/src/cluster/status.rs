@@ -1,22 +1,11 @@
 //! `firn cluster status`: the cluster on one screen.
 
-use clap::Args;
 use serde::Serialize;
 
 use super::{count, list};
 use crate::client::overview::{BrokerState, Overview, QuorumState, Reassignment};
-use crate::connect::ConnectArgs;
+use crate::connect::ViewArgs;
 use crate::output::{offset, print_json, print_line, table};
-
-/// Arguments of `firn cluster status`.
-#[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    connect: ConnectArgs,
-}
 
 /// What is printed.
 #[derive(Debug, Serialize)]
@@ -53,7 +42,7 @@ struct Partitions {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(args: ViewArgs) -> anyhow::Result<()> {
     let mut client = args.connect.client();
     let overview = client.overview().await?;
     let status = summarize(overview, client.reassignments().await?);

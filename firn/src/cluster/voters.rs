@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::count;
 use crate::client::overview::QuorumState;
-use crate::connect::ConnectArgs;
+use crate::connect::{ConnectArgs, ViewArgs};
 use crate::output::{offset, print_json, print_line, table};
 
 /// Arguments of `firn cluster voters`.
@@ -17,35 +17,17 @@ pub(crate) struct VotersArgs {
 #[derive(Debug, Subcommand)]
 enum VotersCommand {
     /// List voters and learners with how far each has got.
-    List(ListArgs),
+    List(ViewArgs),
     /// Give a node that follows the metadata log a vote.
-    Add(ChangeArgs),
+    Add(NodeArgs),
     /// Take a node's vote; it goes on as a learner if it runs.
-    Remove(ChangeArgs),
+    Remove(NodeArgs),
 }
 
+/// Arguments of a command about one node.
 #[derive(Debug, Args)]
-struct ListArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    connect: ConnectArgs,
-}
-
-#[derive(Debug, Args)]
-struct ChangeArgs {
+pub(crate) struct NodeArgs {
     /// Id of the node.
-    #[arg(value_parser = clap::value_parser!(i32).range(0..))]
-    node: i32,
-    #[command(flatten)]
-    connect: ConnectArgs,
-}
-
-/// Arguments of `firn cluster unregister`.
-#[derive(Debug, Args)]
-pub(crate) struct UnregisterArgs {
-    /// Id of the broker.
     #[arg(value_parser = clap::value_parser!(i32).range(0..))]
     node: i32,
     #[command(flatten)]
@@ -73,7 +55,7 @@ pub(crate) async fn run(args: VotersArgs) -> anyhow::Result<()> {
 }
 
 /// Runs `firn cluster unregister`.
-pub(crate) async fn unregister(args: UnregisterArgs) -> anyhow::Result<()> {
+pub(crate) async fn unregister(args: NodeArgs) -> anyhow::Result<()> {
     args.connect.client().unregister_broker(args.node).await?;
     Ok(print_line(format_args!("broker {} is no longer registered", args.node))?)
 }
