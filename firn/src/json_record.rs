@@ -167,8 +167,8 @@ impl InputRecord {
             }
         };
         Ok(InputRecord {
-            key: either("key", line.key.and_then(bytes_of), line.key_base64)?,
-            value: either("value", line.value.and_then(bytes_of), line.value_base64)?,
+            key: either("key", bytes_of("key", line.key)?, line.key_base64)?,
+            value: either("value", bytes_of("value", line.value)?, line.value_base64)?,
             headers,
             timestamp: line.timestamp,
             partition: line.partition,
@@ -177,11 +177,15 @@ impl InputRecord {
 }
 
 /// A string's characters, nothing for null, else the JSON text itself.
-fn bytes_of(raw: &RawValue) -> Option<Vec<u8>> {
-    match raw.get() {
-        "null" => None,
-        text if text.starts_with('"') => serde_json::from_str::<String>(text).ok().map(String::into_bytes),
-        text => Some(text.as_bytes().to_vec()),
+fn bytes_of(what: &str, raw: Option<&RawValue>) -> Result<Option<Vec<u8>>, String> {
+    match raw.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        // Half of a surrogate pair is JSON and no text.
+        Some(text) if text.starts_with('"') => match serde_json::from_str::<String>(text) {
+            Ok(text) => Ok(Some(text.into_bytes())),
+            Err(error) => Err(format!("{what}: {error}")),
+        },
+        Some(text) => Ok(Some(text.as_bytes().to_vec())),
     }
 }
 
@@ -246,6 +250,7 @@ mod tests {
             (r#"{"vlaue":"x"}"#, "vlaue"),
             (r#"{"value":"x","value_base64":"eA=="}"#, "text and as base64"),
             (r#"{"key_base64":"?"}"#, "not base64"),
+            (r#"{"value":"\ud800"}"#, "value: "),
             ("plain", "expected"),
         ] {
             let error = InputRecord::parse(line).unwrap_err();
