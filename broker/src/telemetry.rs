@@ -82,5 +82,12 @@ fn describe() {
         "firn_replication_lag_offsets",
         "Offsets that the leader has committed and this follower lacks, by topic and partition."
     );
+    gauge!("firn_metadata_has_leader", "1 when this node knows a leader of the metadata log.");
+    gauge!("firn_metadata_is_leader", "1 when this node is the leader of the metadata log.");
+    gauge!("firn_metadata_term", "Number of the leadership of the metadata log.");
+    gauge!("firn_metadata_last_applied", "The last entry of the metadata log that this node shows.");
+    gauge!("firn_metadata_voters", "Nodes that vote on the metadata log.");
+    gauge!("firn_metadata_learners", "Nodes that only follow the metadata log.");
+    gauge!("firn_metadata_follower_lag", "Entries that a node lacks, as the leader knows it, by node; NaN elsewhere.");
     counter!("firn_evicted_bytes_total", Unit::Bytes, "Bytes of archived segments dropped from local disk.");
 }
