@@ -127,7 +127,7 @@ impl OpenFiles {
                 return true;
             }
             let Some(slot) = slot.upgrade() else { return false };
-            // Whoever holds this lock may be waiting for the queue's.
+            // Whoever holds this lock is opening the file just now: it is not idle.
             let Some(mut handle) = slot.handle.try_lock() else { return true };
             let is_used = handle.as_ref().is_some_and(|file| Arc::strong_count(file) > 1);
             if !is_used && handle.take().is_some() {
