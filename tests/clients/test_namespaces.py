@@ -22,7 +22,9 @@ def net() -> Iterator[Network]:
 def arrives(net: Network, sender: int, receiver: int, count: int = 1) -> int:
     """How many of so many datagrams from one node arrive at the other."""
     listen = (
-        "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.bind((sys.argv[1], 7)); print('up', flush=True)\n"
+        "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM)\n"
+        # SO_RCVBUFFORCE: room for all of them, or what a busy machine cannot read in time is lost, too.
+        "s.setsockopt(socket.SOL_SOCKET, 33, 1 << 22); s.bind((sys.argv[1], 7)); print('up', flush=True)\n"
         "s.settimeout(5); seen = 0\n"
         "while s.recv(9) != b'last': seen += 1\n"
         "print(seen)"
