@@ -1,26 +1,11 @@
 """`firn cluster` against one node: how it stands, and what is said when something is wrong."""
 
-import json
-from typing import Any
-
 import pytest
 
+from harness.cluster_command import as_json, ask
 from harness.firn import FirnServer
 
 pytestmark = pytest.mark.firn
-
-
-def ask(server: FirnServer, *args: str, expect: int = 0) -> str:
-    """Runs `firn cluster` and returns what it prints; the exit status must be as expected."""
-    run = server.cli("cluster", *args, "--bootstrap", server.bootstrap, check=False)
-    printed = run.stdout.decode() + run.stderr.decode()
-    assert run.returncode == expect, (args, run.returncode, printed)
-    return printed
-
-
-def as_json(server: FirnServer, *args: str, expect: int = 0) -> Any:
-    """The same with --json."""
-    return json.JSONDecoder().raw_decode(ask(server, *args, "--json", expect=expect))[0]
 
 
 def test_status_shows_brokers_quorum_and_partitions(server: FirnServer) -> None:

@@ -7,23 +7,11 @@ import pytest
 
 from conftest import StartCluster
 from harness.cluster import Cluster, FirnNode, joining_node
+from harness.cluster_command import as_json, ask
 from harness.process import wait_until
 from harness.records import consume, expect_same, generated, produce
 
 pytestmark = pytest.mark.firn
-
-
-def ask(cluster: Cluster[FirnNode], *args: str, expect: int = 0) -> str:
-    """Runs `firn cluster` and returns what it prints; the exit status must be as expected."""
-    run = cluster.living[0].cli("cluster", *args, "--bootstrap", cluster.bootstrap, check=False)
-    printed = run.stdout.decode() + run.stderr.decode()
-    assert run.returncode == expect, (args, run.returncode, printed)
-    return printed
-
-
-def as_json(cluster: Cluster[FirnNode], *args: str, expect: int = 0) -> Any:
-    """The same with --json."""
-    return json.JSONDecoder().raw_decode(ask(cluster, *args, "--json", expect=expect))[0]
 
 
 def problems(cluster: Cluster[FirnNode]) -> list[str]:
