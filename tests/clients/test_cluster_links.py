@@ -3,6 +3,7 @@
 Clients reach every node all the time, so an old leader that does not know of the new one is asked to write, too.
 """
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from conftest import new_cluster
 from harness import requests
 from harness.batches import batch
 from harness.cluster import Cluster, Node
-from harness.cluster_requests import describe_cluster
+from harness.cluster_requests import describe_cluster, quorum
 from harness.load import Load, expect_all
 from harness.namespaces import Network, why_not
 from harness.process import wait_until
@@ -129,6 +130,26 @@ def test_two_nodes_that_do_not_hear_each_other_do_not_stop_the_third(cluster: Cl
         made = cluster.others(cut)[0].create_topic("during-the-cut", partitions=1, replicas=1)
         assert made
         finish(cluster, net, load)
+
+
+@pytest.mark.timeout(120)
+def test_a_node_that_comes_back_does_not_unseat_the_controller(cluster: Cluster[Any], net: Network) -> None:
+    """A voter that was alone must not have raised the term: the leader of the log would have to give up for it."""
+    topic = cluster.create_topic("back", partitions=PARTITIONS)
+    with Load(cluster.bootstrap, topic, PARTITIONS, per_second=1000, **IMPATIENT) as load:
+        load.await_progress()
+        leader = controller(cluster)
+        before = quorum(leader).leader_epoch
+        alone = cluster.others(leader)[0]
+        net.isolate(alone.node_id)
+        cluster.await_parts("the others in sync", topic, lambda part: alone.node_id not in part.isr, via=[leader])
+        # Twice as long as a voter waits for a leader at the most.
+        cut_until = time.monotonic() + 8
+        while time.monotonic() < cut_until:
+            load.await_progress()
+        finish(cluster, net, load)
+    after = quorum(leader)
+    assert (after.leader_id, after.leader_epoch) == (leader.node_id, before)
 
 
 @pytest.mark.timeout(120)

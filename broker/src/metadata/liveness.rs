@@ -31,6 +31,8 @@ const MAX_JITTER_MS: u64 = 40;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long after its connection broke a node is worth waiting for, until the cluster has decided whether it is lost.
 const VERDICT_WITHIN: Duration = Duration::from_millis(800);
+/// Beats that are older do not count as company. Raft's timers wait for longer before a follower stands for election.
+const HEARD_WITHIN: Duration = Duration::from_millis(1_800);
 /// Pause between two looks for that decision.
 const VERDICT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -44,6 +46,7 @@ impl Metadata {
                 self.fence_the_lost(session_timeout),
                 self.replace_lost_leader(),
                 self.come_back(),
+                self.stand_in_company(),
             )
         };
         tokio::select! {
@@ -223,6 +226,27 @@ impl Metadata {
         let is_led = |leader: Option<u64>, term| leader.is_some_and(|leader| !self.is_over(node_id(leader), term));
         let led = metrics.wait_for(|metrics| is_led(metrics.current_leader, metrics.current_term));
         let _ = timeout(patience, led).await;
+    }
+
+    /// Lets this node stand for the leadership of the log only while it hears most of the voters. It could not win without
+    /// them, and would come back with a higher term than that of the leader they have, who would have to give up.
+    async fn stand_in_company(&self) {
+        loop {
+            self.inner.raft.runtime_config().elect(self.hears_most_voters());
+            sleep(LOOK_AGAIN_AFTER).await;
+        }
+    }
+
+    fn hears_most_voters(&self) -> bool {
+        let membership = self.inner.raft.metrics().borrow().membership_config.clone();
+        let is_here = |id: &u64| *id == self.inner.raft_id || self.hears(node_id(*id));
+        let mut halves = membership.membership().get_joint_config().iter();
+        halves.all(|voters| voters.iter().filter(|id| is_here(id)).count() > voters.len() / 2)
+    }
+
+    fn hears(&self, node: NodeId) -> bool {
+        let session = self.inner.sessions.of(node);
+        session.is_some_and(|session| session.was_there && session.heard.elapsed() < HEARD_WITHIN)
     }
 
     /// Asks to be unfenced whenever this broker serves and is fenced all the same.

@@ -34,15 +34,20 @@ def describe_cluster(node: Broker) -> Any:
     return answer
 
 
-def voters(node: Broker) -> set[int]:
-    """DescribeQuorum: who votes on the metadata."""
+def quorum(node: Broker) -> Any:
+    """DescribeQuorum: leader_id, leader_epoch, current_voters (replica_id)."""
     kind = DescribeQuorumRequest.TopicData
     log = kind(topic_name="__cluster_metadata", partitions=[kind.PartitionData(partition_index=0)])
     answer = _ask(node, DescribeQuorumRequest[1](topics=[log]))
     assert answer.error_code == requests.NONE, answer
     part = answer.topics[0].partitions[0]
     assert part.error_code == requests.NONE, answer
-    return {voter.replica_id for voter in part.current_voters}
+    return part
+
+
+def voters(node: Broker) -> set[int]:
+    """Who votes on the metadata."""
+    return {voter.replica_id for voter in quorum(node).current_voters}
 
 
 def await_voters(cluster: Cluster[Any], timeout_s: float = 60) -> None:
