@@ -22,6 +22,10 @@ use super::{Client, ClientError, Endpoint};
 /// Partitions of one page of an answer.
 const PAGE: i32 = 2000;
 const MIN_IN_SYNC: &str = "min.insync.replicas";
+const DEFAULT_REPLICATION: &str = "default.replication.factor";
+const OFFSETS_REPLICATION: &str = "offsets.topic.replication.factor";
+/// The number by which requests about settings name a broker.
+const BROKER_RESOURCE: i8 = 4;
 
 /// The cluster at one time.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +36,16 @@ pub(crate) struct Overview {
     pub(crate) brokers: Vec<BrokerState>,
     pub(crate) topics: Vec<TopicState>,
     pub(crate) quorum: QuorumState,
+    pub(crate) usual: UsualReplicas,
+}
+
+/// How many replicas topics get for which nobody says how many, by the configuration of a broker; 0 where none tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct UsualReplicas {
+    /// `default.replication.factor`.
+    pub(crate) ordinary: usize,
+    /// `offsets.topic.replication.factor`.
+    pub(crate) group_offsets: usize,
 }
 
 /// A registered broker.
@@ -126,10 +140,12 @@ impl Client {
         ClientError::check(answer.error_code, answer.error_message.as_deref(), || "describing the cluster".to_owned())?;
         let mut topics = self.describe_partitions().await?;
         self.fill_min_in_sync(&mut topics).await?;
+        let brokers: Vec<BrokerState> = answer.brokers.into_iter().map(BrokerState::from).collect();
         Ok(Overview {
             cluster_id: answer.cluster_id.into(),
             controller: answer.controller_id,
-            brokers: answer.brokers.into_iter().map(BrokerState::from).collect(),
+            usual: self.usual_replicas(&brokers).await,
+            brokers,
             topics,
             quorum: self.quorum().await?,
         })
@@ -187,6 +203,29 @@ impl Client {
             topic.min_in_sync = values.get(&topic.name).copied().unwrap_or(1);
         }
         Ok(())
+    }
+
+    /// By the first broker that tells.
+    async fn usual_replicas(&mut self, brokers: &[BrokerState]) -> UsualReplicas {
+        for broker in brokers.iter().filter(|broker| !broker.is_fenced) {
+            let resource = DescribeConfigsResource {
+                resource_type: BROKER_RESOURCE,
+                resource_name: Str::from(broker.id.to_string()),
+                configuration_keys: Some(vec![
+                    Str::from_static(DEFAULT_REPLICATION),
+                    Str::from_static(OFFSETS_REPLICATION),
+                ]),
+                ..DescribeConfigsResource::default()
+            };
+            let request = DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() };
+            let Ok(answer) = self.call_at(&broker.endpoint(), &request, self.deadline()).await else { continue };
+            let configs: Vec<_> = answer.results.into_iter().flat_map(|result| result.configs).collect();
+            let value = |name: &str| configs.iter().find(|config| config.name == name)?.value.as_deref()?.parse().ok();
+            if let (Some(ordinary), Some(group_offsets)) = (value(DEFAULT_REPLICATION), value(OFFSETS_REPLICATION)) {
+                return UsualReplicas { ordinary, group_offsets };
+            }
+        }
+        UsualReplicas::default()
     }
 
     /// The quorum of the metadata log.

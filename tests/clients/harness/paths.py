@@ -30,14 +30,23 @@ def firn_binary() -> Path:
     return binary
 
 
+_given: set[int] = set()
+"""Ports that this process has given out: who got one may not listen on it yet."""
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on; random, so that parallel runs rarely meet."""
+    if len(_given) > len(_PORTS) // 2:
+        _given.clear()
     for _ in range(200):
         port = random.SystemRandom().choice(_PORTS)
+        if port in _given:
+            continue
         with socket.socket() as sock:
             try:
                 sock.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
     raise RuntimeError("no free port found")

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::topic_name::GROUP_OFFSETS_TOPIC;
+
 use super::Finding;
 use crate::client::overview::{Overview, PartitionState, Reassignment, TopicState};
 use crate::cluster::{count, list};
@@ -11,6 +13,7 @@ pub(super) fn examine(overview: &Overview, moving: &[Reassignment]) -> Vec<Findi
     findings.extend(leaderless(overview));
     findings.extend(too_few_copies(overview, moving));
     findings.extend(impossible_minimum(overview));
+    findings.extend(fewer_than_usual(overview, moving));
     findings.extend(single_copies(overview));
     findings.extend(in_one_rack(overview));
     findings.extend(led_by_others(overview));
@@ -151,8 +154,71 @@ fn impossible_minimum(overview: &Overview) -> Vec<Finding> {
     findings
 }
 
+/// Topics with fewer replicas than topics usually get, though there are brokers for more.
+fn fewer_than_usual(overview: &Overview, moving: &[Reassignment]) -> Vec<Finding> {
+    let mut ordinary = Vec::new();
+    let mut findings = Vec::new();
+    for topic in &overview.topics {
+        let (usual, replicas) = (usual_replicas(overview, topic), fewest_replicas(topic));
+        if !is_below_usual(overview, topic) || moving.iter().any(|moving| moving.topic == topic.name) {
+            continue;
+        }
+        let has = format!("{}: {}", topic.name, count(replicas, "replica"));
+        if topic.name == GROUP_OFFSETS_TOPIC {
+            let advice = "Where it was made while there were too few brokers, the cluster adds replicas by itself within seconds. If \
+                          nothing moves, somebody has decided otherwise, or it is older than metadata version 2: \
+                          `firn cluster reassign __consumer_offsets --replication-factor N` adds them.";
+            findings.push(
+                Finding::note(
+                    format!(
+                        "the offsets of groups have fewer replicas than offsets.topic.replication.factor ({usual})"
+                    ),
+                    advice,
+                )
+                .at(vec![has]),
+            );
+        } else {
+            ordinary.push(has);
+        }
+    }
+    if !ordinary.is_empty() {
+        let usual = overview.usual.ordinary;
+        findings.push(
+            Finding::note(
+                format!(
+                    "{} fewer replicas than default.replication.factor ({usual}), and stay so",
+                    if ordinary.len() == 1 {
+                        "1 topic has".to_owned()
+                    } else {
+                        format!("{} topics have", ordinary.len())
+                    }
+                ),
+                format!(
+                    "`firn cluster reassign NAME --replication-factor {usual}` adds replicas, if that is not intended."
+                ),
+            )
+            .at(ordinary),
+        );
+    }
+    findings
+}
+
+fn usual_replicas(overview: &Overview, topic: &TopicState) -> usize {
+    if topic.name == GROUP_OFFSETS_TOPIC { overview.usual.group_offsets } else { overview.usual.ordinary }
+}
+
+fn fewest_replicas(topic: &TopicState) -> usize {
+    topic.partitions.iter().map(|partition| partition.replicas.len()).min().unwrap_or(0)
+}
+
+fn is_below_usual(overview: &Overview, topic: &TopicState) -> bool {
+    let alive = overview.brokers.iter().filter(|broker| !broker.is_fenced).count();
+    let (usual, replicas) = (usual_replicas(overview, topic), fewest_replicas(topic));
+    usual <= alive && (1..usual).contains(&replicas)
+}
+
 fn single_copies(overview: &Overview) -> Option<Finding> {
-    let is_single = |topic: &&TopicState| topic.partitions.iter().any(|partition| partition.replicas.len() == 1);
+    let is_single = |topic: &&TopicState| fewest_replicas(topic) == 1 && !is_below_usual(overview, topic);
     let topics: Vec<String> = overview.topics.iter().filter(is_single).map(|topic| topic.name.clone()).collect();
     (overview.brokers.len() > 1 && !topics.is_empty()).then(|| {
         Finding::note(

@@ -90,16 +90,25 @@ fn shape(overview: &Overview) -> Option<Finding> {
     }
     let how = match learners.first() {
         Some(learner) => {
-            format!("`firn cluster voters add {learner}` gives a node a vote that follows the log already.")
+            format!(
+                "`firn cluster voters add {learner}` gives a vote to a node that follows the log already. One whose disk was lost \
+                 gets its vote back by itself when it has caught up."
+            )
         }
         None => "Add a node with --join, then `firn cluster voters add ID`; or remove a voter.".to_owned(),
     };
     let what = if voters < 3 {
-        format!("the metadata have {}: the loss of one stops changes, though there are {brokers} brokers", {
+        let follows = if learners.is_empty() {
+            String::new()
+        } else {
+            format!(" ({} without a vote: {})", count(learners.len(), "more node"), list(&learners))
+        };
+        format!(
+            "the metadata have {}{follows}: the loss of one voter stops every change, though there are {brokers} brokers",
             count(voters, "voter")
-        })
+        )
     } else {
         format!("the metadata have {voters} voters: an even number survives no more losses than one voter less")
     };
-    Some(Finding::note(what, how))
+    Some(Finding::problem(what, how))
 }

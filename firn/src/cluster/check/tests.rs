@@ -1,7 +1,9 @@
 //! Tables of clusters, and what is said of them.
 
 use super::*;
-use crate::client::overview::{BrokerState, PartitionState, QuorumMember, QuorumState, Reassignment, TopicState};
+use crate::client::overview::{
+    BrokerState, PartitionState, QuorumMember, QuorumState, Reassignment, TopicState, UsualReplicas,
+};
 
 /// Three brokers in three racks, all alive, three voters, no topics.
 fn three() -> Overview {
@@ -25,6 +27,7 @@ fn three() -> Overview {
             voters: vec![voter(1), voter(2), voter(3)],
             learners: Vec::new(),
         },
+        usual: UsualReplicas { ordinary: 1, group_offsets: 3 },
     }
 }
 
@@ -123,11 +126,33 @@ fn a_voter_far_behind_and_a_single_voter_are_mentioned() {
     overview.quorum.voters[0].log_end = 50_000;
     let found = only(problems(&overview));
     assert_eq!(found.places, ["node 2: 49900 entries behind", "node 3: 49900 entries behind"]);
-    let mut overview = three();
-    overview.quorum.learners = overview.quorum.voters.split_off(1);
-    let found = only(examine(&overview, &[]));
-    assert_eq!(found.severity, Severity::Note);
+}
+
+#[test]
+fn too_few_voters_and_an_even_number_of_them_are_problems() {
+    let with_voters = |voters: usize| {
+        let mut overview = three();
+        let fourth = QuorumMember { id: 4, ..overview.quorum.voters[0].clone() };
+        overview.quorum.voters.push(fourth);
+        overview.brokers.push(BrokerState { id: 4, ..overview.brokers[0].clone() });
+        overview.quorum.learners = overview.quorum.voters.split_off(voters);
+        overview
+    };
+    let found = only(problems(&with_voters(1)));
+    assert!(found.what.contains("have 1 voter (3 more nodes without a vote: 2, 3, 4)"), "{found:#?}");
     assert!(found.advice.contains("firn cluster voters add 2"), "{found:#?}");
+    let found = only(problems(&with_voters(2)));
+    assert!(found.what.contains("have 2 voters (2 more nodes without a vote: 3, 4)"), "{found:#?}");
+    assert!(found.what.contains("the loss of one voter stops every change"), "{found:#?}");
+    assert!(found.advice.contains("firn cluster voters add 3"), "{found:#?}");
+    assert_eq!(examine(&with_voters(3), &[]), []);
+    let found = only(problems(&with_voters(4)));
+    assert!(found.what.contains("an even number survives no more losses"), "{found:#?}");
+    // Two nodes cannot do better.
+    let mut pair = three();
+    pair.brokers.pop();
+    pair.quorum.voters.pop();
+    assert_eq!(examine(&pair, &[]), []);
 }
 
 #[test]
@@ -165,4 +190,30 @@ fn a_replica_that_is_just_being_added_is_not_missed() {
     let found = only(examine(&overview, &[moving]));
     assert_eq!(found.severity, Severity::Note);
     assert!(found.what.starts_with("1 partition moves"), "{found:#?}");
+}
+
+#[test]
+fn topics_with_fewer_replicas_than_usual_are_noted_once_there_are_brokers_for_more() {
+    let mut overview = with_partition(three(), 1, &[1], &[1]);
+    overview.topics[0].min_in_sync = 1;
+    overview.topics.push(TopicState { name: "__consumer_offsets".to_owned(), ..overview.topics[0].clone() });
+    overview.usual.ordinary = 2;
+    let found = examine(&overview, &[]);
+    assert!(found.iter().all(|finding| finding.severity == Severity::Note), "{found:#?}");
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[0].what.contains("fewer replicas than offsets.topic.replication.factor (3)"), "{found:#?}");
+    assert_eq!(found[0].places, ["__consumer_offsets: 1 replica"]);
+    assert!(found[1].what.starts_with("1 topic has fewer replicas than default.replication.factor (2)"), "{found:#?}");
+    assert!(found[1].advice.contains("--replication-factor 2"), "{found:#?}");
+    assert_eq!(found[1].places, ["t: 1 replica"]);
+    // What moves already is not spoken of, nor what two brokers could not keep.
+    let moving = Reassignment {
+        topic: "__consumer_offsets".to_owned(),
+        partition: 0,
+        replicas: vec![1, 2],
+        adding: vec![2],
+        removing: Vec::new(),
+    };
+    assert!(!examine(&overview, &[moving]).iter().any(|finding| finding.what.contains("offsets.topic")));
+    assert!(!examine(&fence(overview, 3), &[]).iter().any(|finding| finding.what.contains("offsets.topic")));
 }
