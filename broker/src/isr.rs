@@ -4,16 +4,19 @@
 //! broker that is lost, and every so often for followers that have fallen behind. An answer that is not certain is asked
 //! for again; until it is known, the high watermark waits for everybody who may be in the ISR.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coordinator::cluster::{AlteredPartition, ClusterError, Command, IsrChange, Reply};
+use model::NodeId;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::broker::Broker;
 use crate::metadata::SubmitError;
 use crate::partition::{Asked, Partition, WantedIsr};
+use crate::places::Places;
 
 /// Longest pause between two looks for followers that have fallen behind.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -78,9 +81,11 @@ async fn ask(broker: &Arc<Broker>, changes: &[Change]) -> bool {
     let now = Instant::now();
     match outcome {
         Ok(Reply::PartitionsAltered(altered)) if altered.len() == changes.len() => {
+            let mut moves = Moves::default();
             for (change, altered) in changes.iter().zip(altered) {
-                change.answered(altered, now);
+                change.answered(altered, now, &mut moves);
             }
+            moves.tell();
             true
         }
         Err(error @ (SubmitError::Refused(_) | SubmitError::NotApplied { .. })) => {
@@ -101,11 +106,11 @@ async fn ask(broker: &Arc<Broker>, changes: &[Change]) -> bool {
 }
 
 impl Change {
-    fn answered(&self, altered: Result<AlteredPartition, ClusterError>, now: Instant) {
+    fn answered(&self, altered: Result<AlteredPartition, ClusterError>, now: Instant, moves: &mut Moves) {
         let (topic, partition) = (&self.partition.topic, self.partition.id.partition);
         match altered {
             Ok(altered) => {
-                self.report(&altered.partition.isr);
+                self.report(&altered.partition.isr, moves);
                 self.partition.isr_asked(&self.wanted, Asked::Answered, now);
             }
             Err(error) => {
@@ -115,19 +120,39 @@ impl Change {
         }
     }
 
-    fn report(&self, isr: &[i32]) {
+    fn report(&self, isr: &[NodeId], moves: &mut Moves) {
         let (topic, partition) = (&self.partition.topic, self.partition.id.partition);
-        let lacks = |those: &[i32], these: &[i32]| -> Vec<i32> {
+        let lacks = |those: &[NodeId], these: &[NodeId]| -> Vec<NodeId> {
             these.iter().copied().filter(|id| !those.contains(id)).collect()
         };
         let (left, joined) = (lacks(isr, &self.wanted.old), lacks(&self.wanted.old, isr));
+        debug!(%topic, partition, ?left, ?joined, ?isr, "the in-sync replicas have changed");
         if !left.is_empty() {
             metrics::counter!("firn_isr_shrinks_total").increment(1);
-            warn!(%topic, partition, ?left, ?isr, "replicas are no longer in sync: they are down, or too far behind");
+            moves.left.entry(left).or_default().add(topic, partition);
         }
         if !joined.is_empty() {
             metrics::counter!("firn_isr_expands_total").increment(1);
-            info!(%topic, partition, ?joined, ?isr, "replicas are in sync again");
+            moves.joined.entry(joined).or_default().add(topic, partition);
+        }
+    }
+}
+
+/// Who left and who joined the ISRs of which partitions, by one answer.
+#[derive(Debug, Default)]
+struct Moves {
+    left: BTreeMap<Vec<NodeId>, Places>,
+    joined: BTreeMap<Vec<NodeId>, Places>,
+}
+
+impl Moves {
+    fn tell(&self) {
+        for (left, places) in &self.left {
+            let partitions = places.count();
+            warn!(?left, partitions, first = %places, "replicas are no longer in sync: they are down, or too far behind");
+        }
+        for (joined, places) in &self.joined {
+            info!(?joined, partitions = places.count(), first = %places, "replicas are in sync again");
         }
     }
 }

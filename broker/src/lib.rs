@@ -30,6 +30,7 @@ mod descriptors;
 mod disk_id;
 mod isr;
 mod known_store;
+mod places;
 mod telemetry;
 mod throttle;
 pub mod timing;

@@ -10,7 +10,7 @@
 //! file's layout) on `backend` (a disk that may be full), `image` (what readers see), `quorum` and `gauges` (who leads and votes).
 //! Other nodes: `peers` (where they are), `network` (asks them for Raft), `rpc` (answers them), `formation` (how a cluster
 //! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is
-//! alive), `leaving` (what comes before a stop), `balancing` (who should lead), `recovery` (when most voters are lost).
+//! alive), `succession` (who leads what a broker led), `leaving` (what comes before a stop), `balancing` (who should lead), `recovery` (when most voters are lost).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -50,6 +50,7 @@ mod recovery;
 pub(crate) mod rpc;
 mod sessions;
 mod settling;
+mod succession;
 mod voters;
 mod writer;
 

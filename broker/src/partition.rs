@@ -45,7 +45,7 @@ pub(crate) use leader::{Asked, FollowerFetch, WantedIsr};
 pub(crate) use lookup::{LookupError, Point};
 pub(crate) use read::{PartitionRead, ReadFailure, ReadRequest};
 pub(crate) use replicas::{NotAdmitted, Replication};
-pub(crate) use term::{Accepted, NotAccepted, NotCommitted, SameTerm};
+pub(crate) use term::{Accepted, NotAccepted, NotCommitted, SameTerm, Turn};
 
 use term::Role;
 

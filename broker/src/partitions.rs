@@ -24,6 +24,10 @@ use crate::crash_point::crash_point;
 use crate::metadata::ClusterImage;
 use crate::partition::{Leadership, Partition, State};
 
+mod turns;
+
+use turns::Turns;
+
 /// A topic's partitions by index; a hole is a partition that only other nodes keep.
 #[derive(Debug)]
 struct Entry {
@@ -172,9 +176,11 @@ impl Partitions {
         let image: &Cluster = &newest;
         let mut changes = Changes::default();
         followed.refresh_defaults(image, rooms);
+        let mut turns = Turns::default();
         for topic in image.topics() {
-            followed.follow_topic(image, topic, rooms);
+            followed.follow_topic(image, topic, rooms, &mut turns);
         }
+        turns.tell();
         followed.close_departed(image, rooms, &mut changes);
         followed.report_strays(image, rooms);
         self.directory.store(Arc::new(directory(image, &followed.open)));
@@ -229,7 +235,7 @@ impl Followed {
         (settings, true)
     }
 
-    fn follow_topic(&mut self, image: &Cluster, topic: &Topic, rooms: &Rooms<'_>) {
+    fn follow_topic(&mut self, image: &Cluster, topic: &Topic, rooms: &Rooms<'_>, turns: &mut Turns) {
         let (settings, is_new) = self.settings(image, topic, rooms);
         for (id, state) in image.partitions_of(topic.id) {
             if !state.replicas.contains(&rooms.node_id) {
@@ -243,7 +249,8 @@ impl Followed {
                     apply_settings(&partition.log, &settings);
                 }
                 partition.follow_ledger(ledger);
-                partition.follow(Leadership::from(state));
+                let turn = partition.follow(Leadership::from(state));
+                turn.into_iter().for_each(|turn| turns.add(&topic.name, id.partition, turn));
                 continue;
             }
             if rooms.hot.partition(id).is_none() {
@@ -260,7 +267,8 @@ impl Followed {
                         Arc::clone(rooms.isr_bell),
                     );
                     partition.follow_ledger(ledger);
-                    partition.follow(Leadership::from(state));
+                    let turn = partition.follow(Leadership::from(state));
+                    turn.into_iter().for_each(|turn| turns.add(&topic.name, id.partition, turn));
                     self.open.insert(id, Arc::new(partition));
                 }
                 Err(error) => {
@@ -280,7 +288,8 @@ impl Followed {
             if image.topic_by_id(id.topic_id).is_some() {
                 info!(topic = %partition.topic, partition = id.partition, "other brokers keep the partition from now on");
                 partition.close(State::Moved);
-                partition.follow(Leadership::unknown());
+                // It is no replica of any term.
+                let _ = partition.follow(Leadership::unknown());
                 remove_log(rooms.hot, &partition.log, "that other brokers keep");
                 continue;
             }

@@ -36,6 +36,7 @@ mod apply;
 mod fetcher;
 mod pause;
 mod session;
+mod told;
 
 use fetcher::Fetcher;
 

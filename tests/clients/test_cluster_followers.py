@@ -61,9 +61,8 @@ def test_damage_in_a_leaders_log_does_not_reach_a_follower(cluster: Cluster[Any]
     late.start()
     cluster.await_isr(other, 3)
     assert read_replica(late, other, len(rest)) == rest
-    wait_until(
-        "the follower tells of it", lambda: f"cannot follow the leader, it is tried again topic={topic}" in late.log_text()
-    )
+    told = f"cannot follow the leader, it is tried again leader={leader.node_id} partitions=1 first={topic}-0 "
+    wait_until("the follower tells of it", lambda: told in late.log_text())
     assert late.node_id not in cluster.part(topic).isr, "it lacks what was acknowledged"
     # Another leader has it intact.
     leader.kill()

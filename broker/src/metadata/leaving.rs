@@ -8,6 +8,7 @@ use model::NodeId;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::rpc::{self, Resignation};
+use super::succession::Succession;
 use super::{ClusterImage, Metadata, node_id};
 
 /// Pause before partitions are offered again that nobody could take.
@@ -27,6 +28,7 @@ impl Metadata {
     pub async fn hand_over(&self, patience: Duration) {
         self.stop_serving();
         let (started, mut limit) = (Instant::now(), patience);
+        let before = self.image();
         while self.has_takers() {
             let left = match self.submit_within(Command::ShutDownBroker(self.broker()), OFFERED_WITHIN).await {
                 Ok(Reply::BrokerShutsDown { led_partitions: 0 }) => 0,
@@ -38,11 +40,13 @@ impl Metadata {
                 }
             };
             if left == 0 {
-                tracing::info!(took = ?started.elapsed(), "others lead the partitions of this broker");
+                let succession = Succession::between(&before, &self.image(), self.node_id());
+                tracing::info!(took = ?started.elapsed(), "this broker has handed over what it led: {succession}");
                 return;
             }
             if started.elapsed() > limit {
-                tracing::warn!(waited = ?limit, "some partitions of this broker could not be handed over");
+                let succession = Succession::between(&before, &self.image(), self.node_id());
+                tracing::warn!(waited = ?limit, left, "some partitions of this broker could not be handed over: {succession}");
                 return;
             }
             sleep(OFFER_AGAIN_AFTER).await;

@@ -15,6 +15,7 @@ use rand::Rng;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::succession::Succession;
 use super::{Metadata, node_id};
 
 /// Pause between two looks when nothing happens.
@@ -164,8 +165,17 @@ impl Metadata {
 
     async fn fence(&self, broker: &Broker, reason: &str) {
         let lost = BrokerRef { broker_id: broker.id, broker_epoch: broker.epoch };
+        let before = self.image();
         match self.submit_within(Command::FenceBroker(lost), PATIENCE).await {
-            Ok(_) => tracing::warn!(broker = broker.id, reason, "a broker is lost: others take over what it led"),
+            Ok(_) => {
+                let succession = Succession::between(&before, &self.image(), broker.id);
+                // It said so beforehand: nothing is wrong, unless something has no leader now.
+                if broker.is_shutting_down && succession.orphaned.is_empty() {
+                    tracing::info!(broker = broker.id, "a broker has stopped: {succession}");
+                } else {
+                    tracing::warn!(broker = broker.id, reason, "a broker was lost: {succession}");
+                }
+            }
             Err(error) => tracing::debug!(broker = broker.id, %error, "a lost broker is not fenced yet"),
         }
     }
@@ -265,7 +275,10 @@ impl Metadata {
                 continue;
             }
             match self.submit_within(Command::UnfenceBroker(broker), PATIENCE).await {
-                Ok(_) => tracing::info!(broker = broker.broker_id, "this broker may lead"),
+                Ok(_) => {
+                    let leads = self.image().partitions().filter(|(_, p)| p.leader == broker.broker_id).count();
+                    tracing::info!(broker = broker.broker_id, leads, "this broker may lead");
+                }
                 Err(error) => {
                     tracing::debug!(%error, "this broker is not unfenced yet");
                     sleep(LOOK_AGAIN_AFTER).await;

@@ -126,6 +126,11 @@ impl Peers {
         self.images.current().broker(node).map(|broker| broker.epoch)
     }
 
+    /// True when the node has said that it is about to stop.
+    pub(super) fn is_stopping(&self, node: NodeId) -> bool {
+        self.images.current().broker(node).is_some_and(|broker| broker.is_shutting_down)
+    }
+
     /// Asks whoever is at an address.
     pub(super) async fn call_address<A: DeserializeOwned>(
         &self,

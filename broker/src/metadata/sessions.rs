@@ -113,7 +113,11 @@ impl Sessions {
             // Each miss leads to the next address: one that is out of date must not pass for a crash.
             let enough = MISSES.max(peers.addresses(node).len());
             if misses >= enough && session.is_some_and(|session| session.was_there && session.gone.is_none()) {
-                tracing::warn!(node, "the process of this node has ended");
+                if peers.is_stopping(node) {
+                    tracing::info!(node, "the process of this node has ended, as it said");
+                } else {
+                    tracing::warn!(node, "the process of this node has ended");
+                }
                 self.set_gone(node, peers.broker_epoch(node));
             }
             let is_gone = session.is_some_and(|session| session.gone.is_some());

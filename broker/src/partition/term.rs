@@ -15,9 +15,9 @@ use std::time::Instant;
 use coordinator::cluster::NO_LEADER;
 use hot_tier::{AppendTime, Appended};
 use model::batch::ValidatedBatch;
-use model::{LeaderEpoch, NO_LEADER_EPOCH, Offset};
+use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset};
 use parking_lot::{Mutex, RwLockReadGuard};
-use tracing::{error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::leader::Leading;
 use super::{Ends, Leadership, Partition, Progress, State};
@@ -29,6 +29,19 @@ pub(super) enum Role {
     Leader(Mutex<Leading>),
     /// It copies from the leader, or waits for one.
     Follower,
+}
+
+/// What a new term is to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It leads.
+    Leads,
+    /// It has led, and follows another.
+    GivesUp,
+    /// It follows this leader.
+    Follows(NodeId),
+    /// Nobody leads.
+    HasNoLeader,
 }
 
 /// Batches that were appended, and the term in which they were.
@@ -86,12 +99,13 @@ pub(crate) struct SameTerm<'a> {
 }
 
 impl Partition {
-    /// Follows the cluster's metadata. Calls must not overlap.
-    pub(crate) fn follow(&self, leadership: Leadership) {
+    /// Follows the cluster's metadata, and says what a new term is to this node. Calls must not overlap.
+    pub(crate) fn follow(&self, leadership: Leadership) -> Option<Turn> {
         let before = self.leadership();
         if *before == leadership {
-            return;
+            return None;
         }
+        let mut turn = None;
         let now = Instant::now();
         let mut role = self.role.write();
         let is_new_term = before.leader_epoch != leadership.leader_epoch;
@@ -100,7 +114,7 @@ impl Partition {
         if is_new_term {
             let is_first = before.leader_epoch == NO_LEADER_EPOCH;
             *role = if leads { self.begin_term(&leadership, now) } else { Role::Follower };
-            self.announce(&before, &leadership);
+            turn = self.turn(&before, &leadership);
             let term = if leads { leadership.leader_epoch } else { NO_LEADER_EPOCH };
             let floor = if is_first { self.certainly_committed(&leadership) } else { Offset::MIN };
             self.publish_term(term, floor);
@@ -109,6 +123,7 @@ impl Partition {
         }
         drop(role);
         self.advance();
+        turn
     }
 
     fn begin_term(&self, leadership: &Leadership, now: Instant) -> Role {
@@ -165,23 +180,22 @@ impl Partition {
         });
     }
 
-    /// A line in the log where several nodes keep the partition: one node alone leads all of it after every start.
-    fn announce(&self, before: &Leadership, now: &Leadership) {
+    /// What the new term is to this node, where several nodes keep the partition: one node alone leads all of it after every
+    /// start.
+    fn turn(&self, before: &Leadership, now: &Leadership) -> Option<Turn> {
         if now.replicas.len() < 2 {
-            return;
+            return None;
         }
+        let turn = match now.leader {
+            leader if leader == self.node_id => Turn::Leads,
+            NO_LEADER => Turn::HasNoLeader,
+            _ if before.leader == self.node_id => Turn::GivesUp,
+            leader => Turn::Follows(leader),
+        };
         let (topic, partition, leader_epoch, log_end) =
             (&self.topic, self.id.partition, now.leader_epoch, self.log.log_end());
-        match now.leader {
-            leader if leader == self.node_id => {
-                info!(%topic, partition, leader_epoch, log_end, isr = ?now.isr, "leads the partition");
-            }
-            NO_LEADER => warn!(%topic, partition, leader_epoch, isr = ?now.isr, "the partition has no leader"),
-            leader if before.leader == self.node_id => {
-                info!(%topic, partition, leader_epoch, leader, log_end, "gave up the partition, and follows");
-            }
-            leader => info!(%topic, partition, leader_epoch, leader, log_end, "follows the partition's leader"),
-        }
+        debug!(%topic, partition, leader_epoch, log_end, isr = ?now.isr, ?turn, "a new term of the partition");
+        Some(turn)
     }
 
     /// The leader epoch in which this node leads.

@@ -57,7 +57,7 @@ impl Replica {
     fn follow(&self, leader: NodeId, leader_epoch: i32, isr: &[NodeId]) {
         let before = self.partition.leadership().partition_epoch;
         let (replicas, isr) = (vec![1, 2, 3], isr.to_vec());
-        self.partition.follow(Leadership { leader, leader_epoch, partition_epoch: before + 1, replicas, isr });
+        let _ = self.partition.follow(Leadership { leader, leader_epoch, partition_epoch: before + 1, replicas, isr });
     }
 
     fn append(&self, records: usize) -> Accepted {

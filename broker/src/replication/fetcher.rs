@@ -15,12 +15,13 @@ use protocol::messages::{FetchRequest, FetchResponse};
 use protocol::{ErrorCode, Str};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::alignment::{self, Leader};
 use super::apply::{Answer, Applied, Trouble, apply_all};
 use super::pause::{Pause, WAITING};
 use super::session::{Session, Wanted};
+use super::told::Told;
 use super::{Assignment, Shared};
 use crate::blocking::{self, unwound};
 use crate::partition::Partition;
@@ -290,9 +291,11 @@ impl Fetcher {
         let ids: Vec<TopicPartition> = answers.iter().map(|answer| answer.partition.id).collect();
         let hot = self.shared.hot.clone();
         let applied = blocking::run(move || apply_all(&hot, answers)).await;
+        let mut told = Told::default();
         for (id, applied) in ids.into_iter().zip(applied) {
-            self.note(id, applied);
+            self.note(id, applied, &mut told);
         }
+        told.tell(self.leader);
     }
 
     fn answers(&self, response: FetchResponse) -> Vec<Answer> {
@@ -309,11 +312,11 @@ impl Fetcher {
         answers
     }
 
-    fn note(&mut self, id: TopicPartition, applied: Applied) {
+    fn note(&mut self, id: TopicPartition, applied: Applied, told: &mut Told) {
         let Some(follower) = self.followers.get_mut(&id) else { return };
         match applied {
             Applied::Followed { bytes, lag } => {
-                follower.recovered();
+                follower.recovered(told);
                 if follower.is_throttled(self.shared.node_id) {
                     self.shared.throttles.follower.note(bytes, Instant::now());
                 }
@@ -323,7 +326,7 @@ impl Fetcher {
             }
             Applied::Over => {}
             Applied::OutOfRange => self.align(id),
-            Applied::Trouble(trouble) => follower.rest(self.leader, trouble),
+            Applied::Trouble(trouble) => follower.rest(trouble, told),
         }
     }
 
@@ -347,10 +350,12 @@ impl Fetcher {
         let (id, leader_epoch, outcome) = unwound(done);
         let Some(follower) = self.followers.get_mut(&id).filter(|f| f.leader_epoch == leader_epoch) else { return };
         follower.aligns = false;
+        let mut told = Told::default();
         match outcome {
-            Ok(()) => follower.recovered(),
-            Err(trouble) => follower.rest(self.leader, trouble),
+            Ok(()) => follower.recovered(&mut told),
+            Err(trouble) => follower.rest(trouble, &mut told),
         }
+        told.tell(self.leader);
     }
 
     /// Waits for something to do; `false` when it is over.
@@ -406,20 +411,21 @@ impl Follower {
             && !self.partition.leadership().isr.contains(&node_id)
     }
 
-    fn recovered(&mut self) {
+    fn recovered(&mut self, told: &mut Told) {
         self.pause.succeeded();
         if self.told.take().is_some() {
-            info!(topic = %self.partition.topic, partition = self.partition.id.partition, "follows the leader again");
+            told.recovered.add(&self.partition.topic, self.partition.id.partition);
         }
     }
 
-    fn rest(&mut self, leader: NodeId, trouble: Trouble) {
+    fn rest(&mut self, trouble: Trouble, told: &mut Told) {
         let pause = self.pause.failed(trouble.pace, Instant::now());
         metrics::counter!("firn_replication_fetch_failures_total").increment(1);
         let Some(reason) = trouble.reason else { return };
         if self.told.as_ref() != Some(&reason) {
             let (topic, partition) = (&self.partition.topic, self.partition.id.partition);
-            warn!(%topic, partition, leader, reason, ?pause, "cannot follow the leader, it is tried again");
+            debug!(%topic, partition, reason, ?pause, "a partition cannot follow its leader");
+            told.troubled(reason.clone(), topic, partition);
             self.told = Some(reason);
         }
     }
