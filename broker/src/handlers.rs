@@ -44,6 +44,7 @@ mod produce;
 mod raft_voters;
 mod reassignments;
 mod unregister_broker;
+mod update_features;
 
 /// A client's connection, as handlers see it.
 #[derive(Debug)]
@@ -197,6 +198,7 @@ async fn dispatch(api: ApiKey, call: Call<'_>) -> Result<Reply, BadRequest> {
         ApiKey::ListPartitionReassignments => call.answer(reassignments::list).await,
         ApiKey::AddRaftVoter => call.answer(raft_voters::add).await,
         ApiKey::RemoveRaftVoter => call.answer(raft_voters::remove).await,
+        ApiKey::UpdateFeatures => call.answer(update_features::handle).await,
         ApiKey::UnregisterBroker => call.answer(unregister_broker::handle).await,
         ApiKey::ListOffsets => call.answer(list_offsets::handle).await,
         ApiKey::OffsetForLeaderEpoch => call.answer(offset_for_leader_epoch::handle).await,

@@ -10,7 +10,8 @@
 //! file's layout) on `backend` (a disk that may be full), `image` (what readers see), `quorum` and `gauges` (who leads and votes).
 //! Other nodes: `peers` (where they are), `network` (asks them for Raft), `rpc` (answers them), `formation` (how a cluster
 //! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is
-//! alive), `succession` (who leads what a broker led), `leaving` (what comes before a stop), `balancing` (who should lead), `recovery` (when most voters are lost).
+//! alive), `succession` (who leads what a broker led), `leaving` (what comes before a stop), `balancing` (who should lead), `widening` (replicas that are waited for),
+//! `recovery` (when most voters are lost).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use coordinator::cluster::{BrokerRef, Command, Listener, Reply};
+use coordinator::cluster::{BrokerRef, Command, Listener, MetadataVersions, Reply};
 use model::settings::SettingsMap;
 use model::{NodeId, TimestampMs, TopicId};
 use openraft::{Config, SnapshotPolicy};
@@ -52,6 +53,7 @@ mod sessions;
 mod settling;
 mod succession;
 mod voters;
+mod widening;
 mod writer;
 
 pub use error::{MetadataError, SubmitError};
@@ -75,6 +77,9 @@ use writer::Writer;
 /// Where the time comes from: ms since the Unix epoch.
 pub type NowSource = Arc<dyn Fn() -> TimestampMs + Send + Sync>;
 
+/// What the metadata versions are called among Kafka's features. Not `metadata.version`: Kafka's tools read its levels as
+/// releases of Kafka.
+pub const METADATA_FEATURE: &str = "firn.metadata.version";
 /// How long a command may take by default.
 pub const SUBMIT_DEADLINE: Duration = Duration::from_secs(10);
 /// Log entries between two snapshots by default.
@@ -103,6 +108,8 @@ pub struct MetadataConfig {
     pub disk_id: Option<Uuid>,
     /// The defaults for topic settings that this broker's configuration states.
     pub topic_defaults: SettingsMap,
+    /// The metadata versions that this node takes part in; usually [`MetadataVersions::OF_THIS_BUILD`].
+    pub metadata_versions: MetadataVersions,
     /// Log entries between two snapshots, at least 1; usually [`SNAPSHOT_EVERY`].
     pub snapshot_every: u64,
     /// Where this node comes from, if its data directory is new, and where it is reached.
@@ -140,6 +147,7 @@ struct Inner {
     rack: Option<String>,
     disk_id: Option<Uuid>,
     topic_defaults: SettingsMap,
+    metadata_versions: MetadataVersions,
     listeners: Vec<Listener>,
     place: Place,
     cluster_id_if_new: Option<String>,
@@ -212,6 +220,7 @@ impl Metadata {
             rack: config.rack,
             disk_id: config.disk_id,
             topic_defaults: config.topic_defaults,
+            metadata_versions: config.metadata_versions,
             listeners: config.listeners,
             place: config.place,
             cluster_id_if_new: config.cluster_id_if_new,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use coordinator::cluster::Listener;
+use coordinator::cluster::{Listener, MetadataVersions};
 use hot_tier::HotTier;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -226,6 +226,7 @@ async fn open(
     if let Some(interval) = settings.leader_balance_interval {
         tokio::spawn(metadata.clone().keep_balanced(interval, watching.clone()));
     }
+    tokio::spawn(metadata.clone().keep_widening(watching.clone()));
     tokio::spawn(metadata.clone().watch_over(settings.broker_session_timeout, watching));
     metadata.enter().await?;
     let cold_config = cold_tier::Config {
@@ -288,6 +289,7 @@ fn metadata_config(config: &Config, addresses: &Addresses) -> MetadataConfig {
         rack: config.rack.clone(),
         disk_id: None,
         topic_defaults: config.settings.topic_defaults.clone(),
+        metadata_versions: MetadataVersions::OF_THIS_BUILD,
         snapshot_every: SNAPSHOT_EVERY,
         place: Place { internal: internal.to_string(), peers: config.peers.clone(), join: config.join.clone() },
     }

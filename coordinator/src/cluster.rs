@@ -45,6 +45,8 @@ mod reply;
 mod shared_map;
 mod topic;
 mod topics;
+mod versions;
+mod waiting;
 
 pub use answers::REMEMBERED_ANSWERS;
 pub use broker::{Broker, Listener};
@@ -57,11 +59,10 @@ pub use record::Record;
 pub use reply::{AlteredPartition, ArchiveReply, CreatedTopic, RemovedTopic, Reply};
 pub use shared_map::SharedMap;
 pub use topic::{DeletedTopic, NO_LEADER, Partition, Topic};
+pub use versions::{METADATA_VERSION, MetadataVersions, VersionChange};
 
 use draft::Draft;
 
-/// Newest rules that this build knows.
-pub const METADATA_VERSION: u16 = 1;
 /// Producer ids handed out at once, as in Kafka.
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
 
@@ -142,7 +143,7 @@ impl Cluster {
         self.created_ms
     }
 
-    /// The rules that are valid.
+    /// The rules that are valid; see [`MetadataVersions`].
     #[must_use]
     pub fn metadata_version(&self) -> u16 {
         self.metadata_version

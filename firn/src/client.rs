@@ -16,6 +16,7 @@ mod connection;
 mod error;
 
 pub(crate) mod cluster;
+pub(crate) mod features;
 pub(crate) mod groups;
 pub(crate) mod operations;
 pub(crate) mod overview;

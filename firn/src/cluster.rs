@@ -9,6 +9,7 @@ use crate::connect::ViewArgs;
 mod check;
 mod decommission;
 mod elect;
+mod metadata_version;
 mod moving;
 mod reassign;
 mod recover;
@@ -38,6 +39,8 @@ enum ClusterCommand {
     Reassign(reassign::ReassignArgs),
     /// Show and change which nodes vote on the metadata log.
     Voters(voters::VotersArgs),
+    /// Show, raise and lower the version of the rules by which the metadata are kept.
+    MetadataVersion(metadata_version::MetadataVersionArgs),
     /// Forget a broker that will not come back.
     Unregister(voters::NodeArgs),
     /// Make a stopped node the only voter on the metadata log, when most voters are lost for good.
@@ -54,6 +57,7 @@ pub(crate) async fn run(args: ClusterArgs) -> anyhow::Result<()> {
         ClusterCommand::Rebalance(args) => decommission::rebalance(args).await,
         ClusterCommand::Reassign(args) => reassign::run(args).await,
         ClusterCommand::Voters(args) => voters::run(args).await,
+        ClusterCommand::MetadataVersion(args) => metadata_version::run(args).await,
         ClusterCommand::Unregister(args) => voters::unregister(args).await,
         ClusterCommand::RecoverMetadata(args) => recover::run(&args),
     }

@@ -72,7 +72,7 @@ fn to_new_topic(broker: &Broker, topic: CreatableTopic, times_named: usize) -> R
         Layout::Assigned(assigned.into_iter().map(|(_, brokers)| brokers).collect())
     };
     let configs = configs.into_iter().map(|c| (c.name.to_string(), c.value.map(|v| v.to_string()))).collect();
-    Ok(NewTopic { id: new_topic_id(), name: name.to_string(), layout, configs })
+    Ok(NewTopic { id: new_topic_id(), name: name.to_string(), layout, configs, wanted_replicas: None })
 }
 
 fn answer(broker: &Broker, name: Str, outcome: Result<CreatedTopic, ClusterError>) -> CreatableTopicResult {

@@ -38,7 +38,9 @@ impl From<ClusterError> for Refusal {
             E::NoCluster | E::ClusterExists { .. } | E::Forgotten { .. } | E::TopicIdTaken { .. } => {
                 ErrorCode::UnknownServerError
             }
-            E::InvalidMetadataVersion { .. } | E::InvalidUpdateVersion { .. } => ErrorCode::InvalidUpdateVersion,
+            E::InvalidMetadataVersion { .. } | E::MetadataVersionRefused { .. } | E::InvalidUpdateVersion { .. } => {
+                ErrorCode::InvalidUpdateVersion
+            }
             E::InvalidRequest { .. } => ErrorCode::InvalidRequest,
             E::UnknownBroker { .. } => ErrorCode::BrokerIdNotRegistered,
             E::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,

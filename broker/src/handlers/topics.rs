@@ -64,10 +64,11 @@ pub(crate) fn new_topic(broker: &Broker, name: &str) -> NewTopic {
     let settings = &broker.config.settings.broker;
     let (partitions, replication_factor) = (settings.num_partitions, settings.default_replication_factor);
     let layout = Layout::Placed { partitions, replication_factor };
-    NewTopic { id: new_topic_id(), name: name.to_owned(), layout, configs: Vec::new() }
+    NewTopic { id: new_topic_id(), name: name.to_owned(), layout, configs: Vec::new(), wanted_replicas: None }
 }
 
-/// How many replicas `__consumer_offsets` gets: as many as are wanted and as there are brokers.
+/// How many replicas `__consumer_offsets` gets at first: as many as are wanted and as there are brokers. It waits for the
+/// others, and gets them when there are enough brokers.
 ///
 /// The first group often comes while a cluster still starts, and its topic would lack replicas for ever: a young cluster
 /// waits for the nodes that it was told of.
@@ -100,6 +101,7 @@ fn group_offsets_topic(broker: &Broker) -> Result<NewTopic, ErrorCode> {
             setting("retention.ms", "-1"),
             setting("segment.bytes", "104857600"),
         ],
+        wanted_replicas: usize::try_from(broker.config.settings.broker.offsets_topic_replication_factor).ok(),
     })
 }
 

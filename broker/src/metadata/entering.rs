@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use coordinator::cluster::{Command, Listener, METADATA_VERSION, RegisterBroker, Reply};
+use coordinator::cluster::{Command, Listener, RegisterBroker, Reply};
 use openraft::BasicNode;
 use openraft::metrics::WaitError;
 use tokio::time::{Instant, timeout};
@@ -56,6 +56,7 @@ impl Metadata {
             rack: self.inner.rack.clone(),
             log_id: self.inner.disk_id,
             topic_defaults: self.inner.topic_defaults.clone(),
+            metadata_versions: self.inner.metadata_versions,
             // Others may lead what this one led, until it serves.
             is_fenced: self.image().brokers().any(|broker| broker.id != self.node_id()) || !self.is_alone(),
         };
@@ -130,7 +131,8 @@ impl Metadata {
             return Ok(());
         }
         let cluster_id = self.inner.cluster_id_if_new.clone().unwrap_or_else(|| new_topic_id().to_string());
-        match self.submit(Command::CreateCluster { cluster_id, metadata_version: METADATA_VERSION }).await {
+        let metadata_version = self.inner.metadata_versions.max;
+        match self.submit(Command::CreateCluster { cluster_id, metadata_version }).await {
             Ok(_) => Ok(()),
             Err(SubmitError::Refused(error)) if self.image().cluster_id().is_empty() => {
                 Err(MetadataError::Refused(error))

@@ -117,7 +117,8 @@ impl Metadata {
     async fn join(&self, addresses: &[HostPort]) -> Result<(), MetadataError> {
         let address = self.inner.place.internal.clone();
         let wants_vote = self.inner.place.peers.get(self.node_id()).is_some();
-        let asked = Join { node_id: self.node_id(), address, wants_vote, is_relayed: false };
+        let metadata_versions = self.inner.metadata_versions;
+        let asked = Join { node_id: self.node_id(), address, wants_vote, is_relayed: false, metadata_versions };
         let mut told = None;
         for at in addresses.iter().cycle() {
             match self.inner.peers.call_address::<Joined>(at, rpc::JOIN, &asked, CHANGE_WITHIN).await {
@@ -149,6 +150,8 @@ impl Metadata {
             }
             _ => return Err(Refusal::later("the metadata log has no leader")),
         }
+        // It would not be registered, and follow the log for nothing.
+        self.image().check_build(asked.metadata_versions).map_err(|error| Refusal::never(error.to_string()))?;
         self.check_place_is_free(&asked).await?;
         let id = raft_id(asked.node_id);
         let membership = metrics.membership_config.membership();

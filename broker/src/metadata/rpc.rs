@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::response::Json;
 use axum::routing::post;
 use axum::{Router, http::StatusCode};
-use coordinator::cluster::{Reply, Submission};
+use coordinator::cluster::{MetadataVersions, Reply, Submission};
 use model::NodeId;
 use openraft::error::{Fatal, RaftError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
@@ -72,6 +72,9 @@ pub(super) struct Join {
     pub(super) wants_vote: bool,
     /// It was handed on once already.
     pub(super) is_relayed: bool,
+    /// What its build knows.
+    #[serde(default)]
+    pub(super) metadata_versions: MetadataVersions,
 }
 
 /// The node may take part, without a vote.

@@ -27,6 +27,7 @@ fn config(folder: &TempDir) -> MetadataConfig {
         rack: None,
         disk_id: None,
         topic_defaults: SettingsMap::new(),
+        metadata_versions: MetadataVersions::OF_THIS_BUILD,
         snapshot_every: SNAPSHOT_EVERY,
         place: Place::default(),
     }
@@ -49,7 +50,8 @@ async fn open_with(config: MetadataConfig) -> Metadata {
 
 fn topic(name: &str) -> Command {
     let layout = Layout::Placed { partitions: 1, replication_factor: 1 };
-    let topic = NewTopic { id: new_topic_id(), name: name.to_owned(), layout, configs: Vec::new() };
+    let topic =
+        NewTopic { id: new_topic_id(), name: name.to_owned(), layout, configs: Vec::new(), wanted_replicas: None };
     Command::CreateTopics { topics: vec![topic], validate_only: false }
 }
 

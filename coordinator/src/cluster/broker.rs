@@ -5,6 +5,8 @@ use model::settings::SettingsMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::versions::MetadataVersions;
+
 /// A registered broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broker {
@@ -28,6 +30,9 @@ pub struct Broker {
     /// The defaults for topic settings that its own configuration states, under the topic settings' names.
     #[serde(default, skip_serializing_if = "SettingsMap::is_empty")]
     pub topic_defaults: SettingsMap,
+    /// The metadata versions that its build knows.
+    #[serde(default, skip_serializing_if = "MetadataVersions::is_default")]
+    pub metadata_versions: MetadataVersions,
     /// True while it may not lead: it starts, it is lost.
     #[serde(default)]
     pub is_fenced: bool,

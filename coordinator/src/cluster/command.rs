@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Listener;
+use super::versions::{MetadataVersions, VersionChange};
 
 /// A command as a client hands it in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,10 +50,16 @@ pub enum Command {
         /// Rules to start with: 1 up to [`METADATA_VERSION`](super::METADATA_VERSION).
         metadata_version: u16,
     },
-    /// Makes newer rules valid. Never backwards.
+    /// Makes other rules valid, which all registered brokers must know.
     SetMetadataVersion {
         /// The new version.
         version: u16,
+        /// Which way.
+        #[serde(default, skip_serializing_if = "is_default")]
+        change: VersionChange,
+        /// Answer as if, change nothing.
+        #[serde(default, skip_serializing_if = "is_default")]
+        validate_only: bool,
     },
     /// A broker process presents itself.
     RegisterBroker(RegisterBroker),
@@ -130,6 +137,12 @@ pub enum Command {
         #[serde(default)]
         keep_replication_factor: bool,
     },
+    /// Begins to give partitions the replicas that they wait for, where there are enough brokers by now: what the leader of
+    /// the metadata log asks when brokers come. From metadata version 2 on.
+    AddWantedReplicas {
+        /// Partitions of the cluster that may be reassigned at a time.
+        at_most: usize,
+    },
     /// Moves a partition's manifest pointer (D7).
     ArchiveCommit(ArchiveCommit),
     /// Nothing of a deleted topic is left in the archive.
@@ -169,6 +182,9 @@ pub struct RegisterBroker {
     /// The defaults for topic settings that its own configuration states, under the topic settings' names.
     #[serde(default, skip_serializing_if = "SettingsMap::is_empty")]
     pub topic_defaults: SettingsMap,
+    /// The metadata versions that its build knows.
+    #[serde(default, skip_serializing_if = "MetadataVersions::is_default")]
+    pub metadata_versions: MetadataVersions,
     /// Not ready yet: it says so later by [`Command::UnfenceBroker`].
     #[serde(default)]
     pub is_fenced: bool,
@@ -186,6 +202,14 @@ pub struct NewTopic {
     /// Settings of the topic's own. A missing value is refused, as in Kafka.
     #[serde(default)]
     pub configs: Vec<(String, Option<String>)>,
+    /// How many replicas its partitions shall have once there are enough brokers, if that is more than they get now. Without
+    /// a meaning before metadata version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted_replicas: Option<usize>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Partitions and replicas of a topic.

@@ -5,8 +5,8 @@
 
 use model::{TimestampMs, TopicPartition};
 
-use super::{Cluster, ClusterError, Command, CommandId, Decision, METADATA_VERSION, PRODUCER_ID_BLOCK, Partition};
-use super::{Record, Reply, archive, configs, isr, on_request, reassignment, recovered, registration, topics};
+use super::{Cluster, ClusterError, Command, CommandId, Decision, PRODUCER_ID_BLOCK, Partition, Record, Reply};
+use super::{archive, configs, isr, on_request, reassignment, recovered, registration, topics, versions, waiting};
 
 /// See the module's page.
 pub(super) struct Draft {
@@ -54,7 +54,10 @@ impl Draft {
         }
         match command {
             Command::CreateCluster { .. } => Err(ClusterError::NoCluster),
-            Command::SetMetadataVersion { version } => self.set_metadata_version(*version),
+            Command::SetMetadataVersion { version, change, validate_only } => {
+                self.try_only(*validate_only);
+                versions::set(self, *version, *change)
+            }
             Command::RegisterBroker(request) => registration::register(self, request),
             Command::FenceBroker(broker) => registration::fence(self, *broker),
             Command::UnfenceBroker(broker) => registration::unfence(self, *broker),
@@ -93,6 +96,7 @@ impl Draft {
                 let outcomes = changes.iter().map(|change| reassignment::alter(self, change, *keep_replication_factor));
                 Ok(Reply::ReassignmentsAltered(outcomes.collect()))
             }
+            Command::AddWantedReplicas { at_most } => Ok(waiting::add_replicas(self, *at_most)),
             Command::ArchiveCommit(commit) => Ok(Reply::Archive(archive::commit(self, commit)?)),
             Command::ArchivePurged { topic_id } => archive::purged(self, *topic_id),
         }
@@ -105,26 +109,10 @@ impl Draft {
         if cluster_id.is_empty() {
             return Err(ClusterError::InvalidRequest { reason: "the cluster id must not be empty".to_owned() });
         }
-        self.check_metadata_version(metadata_version)?;
+        versions::check_first(metadata_version)?;
         self.push(Record::ClusterCreated { cluster_id: cluster_id.to_owned(), created_ms: self.now });
         self.push(Record::MetadataVersionSet { version: metadata_version });
         Ok(Reply::Done)
-    }
-
-    fn set_metadata_version(&mut self, version: u16) -> Result<Reply, ClusterError> {
-        self.check_metadata_version(version)?;
-        if version > self.state.metadata_version {
-            self.push(Record::MetadataVersionSet { version });
-        }
-        Ok(Reply::Done)
-    }
-
-    fn check_metadata_version(&self, asked: u16) -> Result<(), ClusterError> {
-        let current = self.state.metadata_version;
-        if asked >= current.max(1) && asked <= METADATA_VERSION {
-            return Ok(());
-        }
-        Err(ClusterError::InvalidMetadataVersion { asked, current, newest: METADATA_VERSION })
     }
 
     fn allocate_producer_ids(&mut self) -> Result<Reply, ClusterError> {

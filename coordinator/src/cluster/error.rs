@@ -26,6 +26,12 @@ pub enum ClusterError {
         /// What this build can do.
         newest: u16,
     },
+    /// A change of the metadata version that cannot be. Kafka: INVALID_UPDATE_VERSION.
+    #[error("{reason}")]
+    MetadataVersionRefused {
+        /// What is in the way.
+        reason: String,
+    },
     /// The command contradicts itself. Kafka: INVALID_REQUEST.
     #[error("{reason}")]
     InvalidRequest {

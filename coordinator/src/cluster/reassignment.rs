@@ -19,9 +19,24 @@ pub(super) fn alter(draft: &mut Draft, change: &Reassignment, keep_factor: bool)
         Some(target) => {
             check_target(&draft.state, id, target)?;
             check_factor(id, old, target, keep_factor)?;
-            shaped(old, target)
+            // Who moves a partition leaves it waiting; who says how many replicas it shall have has decided.
+            let is_decided = target.len() != old.target_replicas().len();
+            let wanted_replicas = old.wanted_replicas.filter(|_| !is_decided);
+            Partition { wanted_replicas, ..shaped(old, target) }
         }
     };
+    change_to(draft, id, next)
+}
+
+/// Begins to add the replicas that a partition waited for. Nobody decides on it again when this is taken back.
+pub(super) fn begin(draft: &mut Draft, id: TopicPartition, target: &[NodeId]) -> Result<(), ClusterError> {
+    let old = draft.state.partition(id).ok_or(ClusterError::UnknownPartition { partition: id })?;
+    let next = Partition { wanted_replicas: None, ..shaped(old, target) };
+    change_to(draft, id, next)
+}
+
+fn change_to(draft: &mut Draft, id: TopicPartition, next: Partition) -> Result<(), ClusterError> {
+    let old = draft.state.partition(id).ok_or(ClusterError::UnknownPartition { partition: id })?;
     let revision = with_members(&draft.state, id, old, next)?;
     if let Some(partition) = revise(&draft.state, id, old, revision) {
         draft.put_partition(id, partition);

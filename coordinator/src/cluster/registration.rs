@@ -16,6 +16,7 @@ const MAX_LISTENERS: usize = 64;
 
 pub(super) fn register(draft: &mut Draft, request: &RegisterBroker) -> Result<Reply, ClusterError> {
     check_request(request)?;
+    draft.state.check_build(request.metadata_versions)?;
     let known = draft.state.broker(request.broker_id).filter(|known| known.incarnation == request.incarnation);
     let known = known.map(|known| (known.epoch, known.is_fenced, known.is_shutting_down));
     let (epoch, is_fenced, is_shutting_down) =
@@ -32,6 +33,7 @@ pub(super) fn register(draft: &mut Draft, request: &RegisterBroker) -> Result<Re
         internal: request.internal.clone(),
         log_id,
         topic_defaults: request.topic_defaults.clone(),
+        metadata_versions: request.metadata_versions,
         is_fenced,
         is_shutting_down,
     };

@@ -53,6 +53,11 @@ pub enum Reply {
     },
     /// To AlterReassignments.
     ReassignmentsAltered(Vec<Result<(), ClusterError>>),
+    /// To AddWantedReplicas.
+    ReplicasAdded {
+        /// Partitions whose reassignment began.
+        partitions: usize,
+    },
     /// To ArchiveCommit.
     Archive(ArchiveReply),
 }

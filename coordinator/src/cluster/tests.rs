@@ -14,6 +14,8 @@ mod reassignments;
 mod replication;
 mod shutdown;
 mod topics;
+mod versions;
+mod waiting;
 
 /// A time; its value does not matter.
 const NOW: TimestampMs = 1_700_000_000_000;
@@ -130,6 +132,7 @@ fn registration(id: NodeId, process: u128) -> RegisterBroker {
         broker_id: id,
         incarnation: uuid::Uuid::from_u128(process),
         listeners: vec![Listener { name: "PLAINTEXT".to_owned(), host: "localhost".to_owned(), port }],
+        metadata_versions: MetadataVersions::OF_THIS_BUILD,
         ..RegisterBroker::default()
     }
 }
@@ -142,12 +145,12 @@ fn topic_id(name: &str) -> TopicId {
 
 fn placed(name: &str, partitions: i32, replication_factor: i16) -> NewTopic {
     let layout = Layout::Placed { partitions, replication_factor };
-    NewTopic { id: topic_id(name), name: name.to_owned(), layout, configs: Vec::new() }
+    NewTopic { id: topic_id(name), name: name.to_owned(), layout, configs: Vec::new(), wanted_replicas: None }
 }
 
 fn assigned(name: &str, assignment: &[&[NodeId]]) -> NewTopic {
     let layout = Layout::Assigned(assignment.iter().map(|replicas| replicas.to_vec()).collect());
-    NewTopic { id: topic_id(name), name: name.to_owned(), layout, configs: Vec::new() }
+    NewTopic { id: topic_id(name), name: name.to_owned(), layout, configs: Vec::new(), wanted_replicas: None }
 }
 
 fn pointer(version: u64, log_start: i64, archived_end: i64) -> ManifestPointer {

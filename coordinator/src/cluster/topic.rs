@@ -46,6 +46,10 @@ pub struct Partition {
     /// Those that a reassignment removes then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removing: Vec<NodeId>,
+    /// How many replicas it waits for: it was made while there were too few brokers. None when it waits for none. From
+    /// metadata version 2 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted_replicas: Option<usize>,
     /// The broker that takes writes, or [`NO_LEADER`].
     pub leader: NodeId,
     /// Counts the leaderships: a higher one fences all lower ones.
@@ -64,6 +68,7 @@ impl Partition {
             elr: Vec::new(),
             adding: Vec::new(),
             removing: Vec::new(),
+            wanted_replicas: None,
             leader,
             leader_epoch: 0,
             partition_epoch: 0,

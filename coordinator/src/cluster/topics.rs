@@ -7,6 +7,7 @@ use super::apply::metric_name;
 use super::draft::Draft;
 use super::election::first_active;
 use super::placement::{Wish, place};
+use super::versions::WITH_WANTED_REPLICAS;
 use super::{
     Cluster, ClusterError, CreatedTopic, Layout, MorePartitions, NO_LEADER, NewTopic, Partition, Record, RemovedTopic,
     Topic, TopicRef,
@@ -79,7 +80,7 @@ fn create(draft: &mut Draft, new: &NewTopic) -> Result<CreatedTopic, ClusterErro
     };
     let topic = Topic { id: new.id, name, created_ms: draft.now, partitions: 0, configs };
     draft.push(Record::TopicCreated(topic));
-    add_partitions(draft, new.id, 0, assignment);
+    add_partitions(draft, new.id, (0, new.wanted_replicas), assignment);
     Ok(created)
 }
 
@@ -97,6 +98,7 @@ fn grow(draft: &mut Draft, more: &MorePartitions) -> Result<(), ClusterError> {
     let partitions = more.total - first;
     let of_first = draft.state.partition(TopicPartition { topic_id, partition: 0 });
     let replicas = of_first.map_or(1, |partition| partition.target_replicas().len());
+    let wanted_replicas = of_first.and_then(|partition| partition.wanted_replicas);
     let assignment = match &more.assignment {
         Some(assignment) if usize::try_from(partitions) != Ok(assignment.len()) => {
             return Err(ClusterError::InvalidReplicaAssignment {
@@ -112,16 +114,24 @@ fn grow(draft: &mut Draft, more: &MorePartitions) -> Result<(), ClusterError> {
             place(&draft.state, &Wish { partitions, replication_factor, first, seed: topic_id.0.as_u128() })?
         }
     };
-    add_partitions(draft, topic_id, first, assignment);
+    add_partitions(draft, topic_id, (first, wanted_replicas), assignment);
     Ok(())
 }
 
-/// Replicas that are fenced or about to stop start outside the ISR.
-fn add_partitions(draft: &mut Draft, topic_id: TopicId, first: i32, assignment: Vec<Vec<NodeId>>) {
+/// Replicas that are fenced or about to stop start outside the ISR. `wanted`: how many each shall have one day.
+fn add_partitions(
+    draft: &mut Draft,
+    topic_id: TopicId,
+    (first, wanted): (i32, Option<usize>),
+    assignment: Vec<Vec<NodeId>>,
+) {
+    let wanted = wanted.filter(|_| draft.state.metadata_version() >= WITH_WANTED_REPLICAS);
     for (partition, replicas) in (first..).zip(assignment) {
         let isr: Vec<NodeId> = replicas.iter().copied().filter(|id| draft.state.is_active(*id)).collect();
         let leader = first_active(&draft.state, &replicas, &isr).unwrap_or(NO_LEADER);
-        draft.put_partition(TopicPartition { topic_id, partition }, Partition::new(replicas, isr, leader));
+        let wanted_replicas = wanted.filter(|wanted| *wanted > replicas.len());
+        let new = Partition { wanted_replicas, ..Partition::new(replicas, isr, leader) };
+        draft.put_partition(TopicPartition { topic_id, partition }, new);
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use cold_tier::{ArchiveOptions, ArchivedSegment, ColdFetch, ColdTier, Config, ManifestChange, RetentionLimits};
 use coordinator::cluster::{
-    ArchiveCommit, ArchiveReply, BrokerRef, Cluster, Command, Layout, Listener, METADATA_VERSION, NewTopic,
-    RegisterBroker, Reply, Submission,
+    ArchiveCommit, ArchiveReply, BrokerRef, Cluster, Command, Layout, Listener, METADATA_VERSION, MetadataVersions,
+    NewTopic, RegisterBroker, Reply, Submission,
 };
 use model::archive::ManifestPointer;
 use model::batch::{BatchBuilder, BatchFacts, Batches, Compression, NewRecord, RecordsBuffer};
@@ -40,12 +40,19 @@ impl Ledger {
                 broker_id,
                 incarnation: Uuid::from_u128(1),
                 listeners: vec![listener],
+                metadata_versions: MetadataVersions::OF_THIS_BUILD,
                 ..RegisterBroker::default()
             }));
             assert!(matches!(reply, Reply::BrokerRegistered { .. }), "{reply:?}");
         }
         let layout = Layout::Placed { partitions: 1, replication_factor: i16::try_from(brokers).unwrap() };
-        let topic = NewTopic { id: partition().topic_id, name: topic().to_string(), layout, configs: Vec::new() };
+        let topic = NewTopic {
+            id: partition().topic_id,
+            name: topic().to_string(),
+            layout,
+            configs: Vec::new(),
+            wanted_replicas: None,
+        };
         let reply = ledger.run(Command::CreateTopics { topics: vec![topic], validate_only: false });
         assert!(matches!(&reply, Reply::TopicsCreated(created) if created[0].is_ok()), "{reply:?}");
         ledger

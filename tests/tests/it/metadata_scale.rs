@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use coordinator::cluster::{
-    BrokerRef, Cluster, Command, Layout, Listener, METADATA_VERSION, NO_LEADER, NewTopic, Record, RegisterBroker,
-    Submission,
+    BrokerRef, Cluster, Command, Layout, Listener, METADATA_VERSION, MetadataVersions, NO_LEADER, NewTopic, Record,
+    RegisterBroker, Submission,
 };
 use model::archive::ManifestPointer;
 use model::{NodeId, TopicId};
@@ -50,7 +50,8 @@ fn large_cluster() -> Cluster {
     for number in 0..TOPICS {
         let id = TopicId(Uuid::from_u128((number + 2) << 64));
         let layout = Layout::Placed { partitions: PARTITIONS_EACH, replication_factor: 3 };
-        let topic = NewTopic { id, name: format!("topic-{number}"), layout, configs: Vec::new() };
+        let topic =
+            NewTopic { id, name: format!("topic-{number}"), layout, configs: Vec::new(), wanted_replicas: None };
         run(&mut cluster, Command::CreateTopics { topics: vec![topic], validate_only: false });
     }
     let ids: Vec<_> = cluster.partitions().map(|(id, _)| id).collect();
@@ -77,6 +78,7 @@ fn registration(broker_id: NodeId) -> RegisterBroker {
         broker_id,
         incarnation: Uuid::from_u128(1),
         listeners: vec![listener],
+        metadata_versions: MetadataVersions::OF_THIS_BUILD,
         ..RegisterBroker::default()
     }
 }

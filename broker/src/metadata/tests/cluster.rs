@@ -16,6 +16,7 @@ mod forming;
 mod forwarding;
 mod liveness;
 mod recovery;
+mod versions;
 
 /// A silent node is fenced after that.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(3);

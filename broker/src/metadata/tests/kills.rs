@@ -26,6 +26,7 @@ fn victim() {
             rack: None,
             disk_id: None,
             topic_defaults: SettingsMap::new(),
+            metadata_versions: MetadataVersions::OF_THIS_BUILD,
             snapshot_every: 10,
             place: Place::default(),
         };

@@ -100,7 +100,13 @@ async fn ten_thousand_partitions_open_fast_and_take_commits_fast() {
     let metadata = open(&folder).await;
     let layout = Layout::Placed { partitions: 5_000, replication_factor: 1 };
     for name in ["a", "b"] {
-        let topic = NewTopic { id: new_topic_id(), name: name.to_owned(), layout: layout.clone(), configs: Vec::new() };
+        let topic = NewTopic {
+            id: new_topic_id(),
+            name: name.to_owned(),
+            layout: layout.clone(),
+            configs: Vec::new(),
+            wanted_replicas: None,
+        };
         metadata.submit(Command::CreateTopics { topics: vec![topic], validate_only: false }).await.unwrap();
     }
     let started = Instant::now();

@@ -18,6 +18,7 @@ fn cluster(fenced: &[NodeId]) -> Cluster {
             internal: String::new(),
             log_id: None,
             topic_defaults: Default::default(),
+            metadata_versions: Default::default(),
             is_fenced: fenced.contains(&id),
             is_shutting_down: false,
         };

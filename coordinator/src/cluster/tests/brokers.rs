@@ -15,9 +15,6 @@ fn nothing_happens_before_the_cluster_exists_and_it_is_created_once() {
     assert_eq!(scene.run(create("x", 1)), Reply::Done);
     let exists = ClusterError::ClusterExists { cluster_id: "x".to_owned() };
     assert_eq!(scene.run(create("y", 1)), Reply::Refused(exists));
-    assert_eq!(scene.submit(&Command::SetMetadataVersion { version: 1 }.into()).records, []);
-    let newer = scene.run(Command::SetMetadataVersion { version: METADATA_VERSION + 1 });
-    assert!(matches!(newer, Reply::Refused(ClusterError::InvalidMetadataVersion { .. })));
 }
 
 #[test]

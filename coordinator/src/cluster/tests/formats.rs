@@ -28,12 +28,15 @@ const ALONE: Golden = golden!("v1");
 /// What came with clusters of several.
 const SEVERAL: Golden = golden!("v1-several");
 
+/// What came with metadata version 2.
+const SECOND: Golden = golden!("v2");
+
 const SUBMISSIONS: &str = ALONE.submissions;
 const STATE: &str = ALONE.state;
 
 #[test]
 fn commands_records_and_state_keep_their_form() {
-    for (golden, commands) in [(ALONE, alone()), (SEVERAL, several())] {
+    for (golden, commands) in stories() {
         let (records, state) = story(&commands);
         let Golden { name, submissions, .. } = golden;
         assert_eq!(
@@ -48,7 +51,7 @@ fn commands_records_and_state_keep_their_form() {
 
 #[test]
 fn the_golden_records_replay_to_the_golden_state() {
-    for golden in [ALONE, SEVERAL] {
+    for golden in [ALONE, SEVERAL, SECOND] {
         let records: Vec<Record> = serde_json::from_str(golden.records).unwrap();
         let mut state = Cluster::new();
         records.into_iter().for_each(|record| state.apply(record));
@@ -100,6 +103,19 @@ fn story(commands: &[Submission]) -> (Vec<Record>, Cluster) {
     (records, scene.state)
 }
 
+fn stories() -> [(Golden, Vec<Submission>); 3] {
+    [(ALONE, alone()), (SEVERAL, several()), (SECOND, second())]
+}
+
+/// As the first builds registered: they did not say which versions they know.
+fn registration(id: NodeId, process: u128) -> RegisterBroker {
+    RegisterBroker { metadata_versions: MetadataVersions::default(), ..super::registration(id, process) }
+}
+
+fn set_version(version: u16, change: VersionChange) -> Command {
+    Command::SetMetadataVersion { version, change, validate_only: false }
+}
+
 fn alone() -> Vec<Submission> {
     let broker = |broker_id, broker_epoch| BrokerRef { broker_id, broker_epoch };
     let at = |name: &str| TopicPartition { topic_id: topic_id(name), partition: 0 };
@@ -125,7 +141,7 @@ fn alone() -> Vec<Submission> {
     };
     let commands = vec![
         Command::CreateCluster { cluster_id: "Q2x1c3RlcklkRm9yVGVzdA".to_owned(), metadata_version: 1 },
-        Command::SetMetadataVersion { version: 1 },
+        set_version(1, VersionChange::Upgrade),
         Command::RegisterBroker(registration(1, 1)),
         Command::RegisterBroker(RegisterBroker { rack: text("east"), is_fenced: true, ..registration(2, 2) }),
         Command::UnfenceBroker(broker(2, 1)),
@@ -177,6 +193,34 @@ fn several() -> Vec<Submission> {
     commands.into_iter().map(Submission::from).collect()
 }
 
+fn second() -> Vec<Submission> {
+    let partition = |name: &str| TopicPartition { topic_id: topic_id(name), partition: 0 };
+    let waiting = |name: &str| NewTopic { wanted_replicas: Some(2), ..placed(name, 1, 1) };
+    let reassigned = vec![Reassignment { partition: partition("decided"), replicas: Some(vec![2, 1]) }];
+    let commands = vec![
+        Command::CreateCluster { cluster_id: "Q2x1c3RlcklkRm9yVGVzdA".to_owned(), metadata_version: 1 },
+        Command::RegisterBroker(super::registration(1, 1)),
+        Command::CreateTopics { topics: vec![waiting("too-early")], validate_only: false },
+        Command::SetMetadataVersion { version: 2, change: VersionChange::Upgrade, validate_only: true },
+        set_version(2, VersionChange::Upgrade),
+        Command::CreateTopics { topics: vec![waiting("waits"), waiting("decided")], validate_only: false },
+        Command::RegisterBroker(super::registration(2, 2)),
+        Command::AlterReassignments { changes: reassigned, keep_replication_factor: false },
+        Command::AddWantedReplicas { at_most: 2 },
+        Command::CreateTopics {
+            topics: vec![NewTopic { wanted_replicas: Some(3), ..placed("forgotten", 1, 2) }],
+            validate_only: false,
+        },
+        set_version(1, VersionChange::UnsafeDowngrade),
+        set_version(2, VersionChange::Upgrade),
+        Command::CreateTopics {
+            topics: vec![NewTopic { wanted_replicas: Some(3), ..placed("kept", 1, 2) }],
+            validate_only: false,
+        },
+    ];
+    commands.into_iter().map(Submission::from).collect()
+}
+
 fn written<T: Serialize>(value: &T) -> String {
     let text = serde_json::to_string_pretty(value).unwrap();
     format!("{text}\n")
@@ -188,7 +232,7 @@ fn written<T: Serialize>(value: &T) -> String {
 #[expect(clippy::disallowed_methods, reason = "a tool, run by hand")]
 fn write_golden_files() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
-    for (golden, commands) in [(ALONE, alone()), (SEVERAL, several())] {
+    for (golden, commands) in stories() {
         let (records, state) = story(&commands);
         let write = |kind: &str, text: String| {
             std::fs::write(format!("{folder}/{kind}-{}.json", golden.name), text).unwrap();

@@ -18,7 +18,9 @@ enum Step {
     Reassign { name: u8, replicas: Option<Vec<i32>>, keep_replication_factor: bool },
     Balance { at_most: usize },
     AllowUnclean { name: u8, is_allowed: bool },
-    Create { name: u8, id: u8, partitions: i32, replicas: i16, validate_only: bool },
+    AddWanted { at_most: usize },
+    SetVersion { version: u16, is_downgrade: bool },
+    Create { name: u8, id: u8, partitions: i32, replicas: i16, wanted: Option<usize>, validate_only: bool },
     Delete { name: u8 },
     Grow { name: u8, total: i32 },
     Configure { name: u8, value: i64 },
@@ -45,14 +47,17 @@ fn step() -> impl Strategy<Value = Step> {
             |(name, replicas, keep_replication_factor)| Step::Reassign { name, replicas, keep_replication_factor }
         ),
         (0..3_usize).prop_map(|at_most| Step::Balance { at_most }),
+        (0..4_usize).prop_map(|at_most| Step::AddWanted { at_most }),
+        (0..4_u16, prop::bool::ANY).prop_map(|(version, is_downgrade)| Step::SetVersion { version, is_downgrade }),
         (name.clone(), prop::bool::weighted(0.3))
             .prop_map(|(name, is_allowed)| Step::AllowUnclean { name, is_allowed }),
-        (name.clone(), 0..20_u8, 0..4_i32, 0..4_i16, prop::bool::weighted(0.1)).prop_map(
-            |(name, id, partitions, replicas, validate_only)| Step::Create {
+        (name.clone(), 0..20_u8, 0..4_i32, 0..4_i16, prop::option::of(1..5_usize), prop::bool::weighted(0.1)).prop_map(
+            |(name, id, partitions, replicas, wanted, validate_only)| Step::Create {
                 name,
                 id,
                 partitions,
                 replicas,
+                wanted,
                 validate_only
             }
         ),
@@ -113,8 +118,13 @@ fn submission(state: &Cluster, step: Step) -> Submission {
         Step::AllowUnclean { name: n, is_allowed } => {
             set(&name(n), "unclean.leader.election.enable", is_allowed.to_string())
         }
-        Step::Create { name: n, id: i, partitions, replicas, validate_only } => {
-            let topic = NewTopic { id: id(i), ..placed(&name(n), partitions, replicas) };
+        Step::AddWanted { at_most } => Command::AddWantedReplicas { at_most },
+        Step::SetVersion { version, is_downgrade } => {
+            let change = if is_downgrade { VersionChange::UnsafeDowngrade } else { VersionChange::Upgrade };
+            Command::SetMetadataVersion { version, change, validate_only: false }
+        }
+        Step::Create { name: n, id: i, partitions, replicas, wanted: wanted_replicas, validate_only } => {
+            let topic = NewTopic { id: id(i), wanted_replicas, ..placed(&name(n), partitions, replicas) };
             Command::CreateTopics { topics: vec![topic], validate_only }
         }
         Step::Delete { name: n } => Command::DeleteTopics { topics: vec![TopicRef::Name(name(n))] },
@@ -190,6 +200,8 @@ fn check_partition(state: &Cluster, id: TopicPartition, partition: &Partition) {
     assert!(moving.iter().all(|broker| partition.replicas.contains(broker)), "{id} {partition:?}");
     let target = partition.target_replicas();
     assert!(partition.replicas.starts_with(&target) && !target.is_empty(), "{id} {partition:?}");
+    assert!(partition.wanted_replicas.is_none_or(|wanted| wanted > target.len()), "{id} has enough: {partition:?}");
+    assert!(partition.wanted_replicas.is_none() || state.metadata_version() >= 2, "{id} is ahead: {partition:?}");
     if partition.has_leader() {
         let is_done = partition.is_reassigning() && target.iter().all(|broker| state.is_active(*broker));
         let is_in_sync = target.iter().all(|broker| partition.isr.contains(broker));

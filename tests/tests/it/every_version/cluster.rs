@@ -3,9 +3,10 @@
 use protocol::ApiKey;
 use protocol::messages::{
     AddRaftVoterRequest, AlterPartitionReassignmentsRequest, DescribeQuorumRequest, ElectLeadersRequest,
-    ListPartitionReassignmentsRequest, RemoveRaftVoterRequest, UnregisterBrokerRequest,
+    ListPartitionReassignmentsRequest, RemoveRaftVoterRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
     alter_partition_reassignments_request as reassign, describe_quorum_request as quorum,
     describe_quorum_response as state, elect_leaders_request as elect, list_partition_reassignments_request as moving,
+    update_features_request as features,
 };
 
 use super::{Asker, TOPIC, expect_success, text, versions};
@@ -14,6 +15,7 @@ const NO_REASSIGNMENT_IN_PROGRESS: i16 = 85;
 const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
 const DUPLICATE_VOTER: i16 = 126;
 const VOTER_NOT_FOUND: i16 = 127;
+const INVALID_UPDATE_VERSION: i16 = 95;
 const INCONSISTENT_CLUSTER_ID: i16 = 104;
 const INVALID_REQUEST: i16 = 42;
 const ELECTION_NOT_NEEDED: i16 = 84;
@@ -28,6 +30,43 @@ pub(super) fn operate(asker: &mut Asker) {
     for version in versions::<UnregisterBrokerRequest>() {
         let request = UnregisterBrokerRequest { broker_id: 77, ..UnregisterBrokerRequest::default() };
         assert_eq!(asker.ask(&request, version).error_code, BROKER_ID_NOT_REGISTERED);
+    }
+    update_features(asker);
+}
+
+/// Down and up again. What is refused stands beside each feature before version 2, and for the whole from then on.
+fn update_features(asker: &mut Asker) {
+    let (upgrade, downgrade) = (1, 2);
+    let update = |feature: &str, max_version_level, upgrade_type| features::FeatureUpdateKey {
+        feature: text(feature),
+        max_version_level,
+        allow_downgrade: upgrade_type == downgrade,
+        upgrade_type,
+        ..features::FeatureUpdateKey::default()
+    };
+    for version in versions::<UpdateFeaturesRequest>() {
+        let mut ask = |updates: Vec<features::FeatureUpdateKey>| {
+            // Fields that a version does not have are at their defaults.
+            let fit = |update: features::FeatureUpdateKey| features::FeatureUpdateKey {
+                allow_downgrade: version == 0 && update.allow_downgrade,
+                upgrade_type: if version == 0 { upgrade } else { update.upgrade_type },
+                ..update
+            };
+            let feature_updates = updates.into_iter().map(fit).collect();
+            let answer =
+                asker.ask(&UpdateFeaturesRequest { feature_updates, ..UpdateFeaturesRequest::default() }, version);
+            let results: Vec<i16> = answer.results.iter().map(|result| result.error_code).collect();
+            (answer.error_code, results)
+        };
+        let whole_or_each = |code| if version < 2 { (0, vec![code]) } else { (code, Vec::new()) };
+        let own = "firn.metadata.version";
+        assert_eq!(ask(vec![update(own, 1, downgrade)]), whole_or_each(0));
+        assert_eq!(ask(vec![update(own, 2, upgrade)]), whole_or_each(0));
+        assert_eq!(ask(vec![update(own, 1, upgrade)]), whole_or_each(INVALID_UPDATE_VERSION));
+        assert_eq!(ask(vec![update(own, 99, upgrade)]), whole_or_each(INVALID_UPDATE_VERSION));
+        assert_eq!(ask(vec![update("metadata.version", 25, upgrade)]), whole_or_each(INVALID_UPDATE_VERSION));
+        assert_eq!(ask(vec![update(own, -1, upgrade)]), whole_or_each(INVALID_REQUEST));
+        assert_eq!(ask(Vec::new()), (INVALID_REQUEST, Vec::new()));
     }
 }
 

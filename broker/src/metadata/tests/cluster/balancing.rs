@@ -11,7 +11,8 @@ async fn a_broker_that_was_away_leads_again_what_it_should() {
     let metadata = nodes[leader_of(&nodes).await].metadata.clone();
     until("all may lead", || (1..=3).all(|id| metadata.image().is_alive(id))).await;
     let layout = Layout::Assigned(vec![vec![1, 2, 3]]);
-    let topic = NewTopic { id: new_topic_id(), name: "moved".to_owned(), layout, configs: Vec::new() };
+    let topic =
+        NewTopic { id: new_topic_id(), name: "moved".to_owned(), layout, configs: Vec::new(), wanted_replicas: None };
     metadata.submit(Command::CreateTopics { topics: vec![topic], validate_only: false }).await.unwrap();
     let leader = || metadata.image().partitions().next().unwrap().1.leader;
     metadata.submit(Command::FenceBroker(member(&metadata, 1))).await.unwrap();

@@ -120,7 +120,8 @@ async fn a_broker_that_stops_hands_its_partitions_over_first() {
     let nodes = scene.cluster().await;
     until_all_alive(&nodes).await;
     let layout = Layout::Placed { partitions: 6, replication_factor: 3 };
-    let topic = NewTopic { id: new_topic_id(), name: "orders".to_owned(), layout, configs: Vec::new() };
+    let topic =
+        NewTopic { id: new_topic_id(), name: "orders".to_owned(), layout, configs: Vec::new(), wanted_replicas: None };
     nodes[0].metadata.submit(Command::CreateTopics { topics: vec![topic], validate_only: false }).await.unwrap();
     let led = |image: &ClusterImage| image.partitions().filter(|(_, partition)| partition.leader == 2).count();
     assert!(led(&nodes[0].metadata.image()) > 0);
