@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coordinator::cluster::{
-    ClusterError, Command, CreatedTopic, Layout, NewTopic, Partition, RemovedTopic, Reply, TopicRef,
+    Cluster, ClusterError, Command, CreatedTopic, Layout, NewTopic, Partition, RemovedTopic, Reply, TopicRef,
 };
 use model::NodeId;
 use model::topic_name::{GROUP_OFFSETS_TOPIC, INTERNAL_TOPICS};
@@ -17,6 +17,8 @@ use crate::metadata::{ClusterImage, new_topic_id};
 pub(super) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 /// Every operation on a topic (read, write, create, delete, alter, describe and their configs), as Kafka's bit set.
 pub(super) const ALL_TOPIC_OPERATIONS: i32 = 0x0df8;
+/// "There is no controller."
+const NO_CONTROLLER: NodeId = -1;
 /// For so many milliseconds after its creation a cluster waits for the nodes that it was told of.
 const YOUNG_CLUSTER_MS: i64 = 60_000;
 /// Every operation on the cluster, as Kafka's bit set.
@@ -129,7 +131,43 @@ pub(super) fn offline_replicas(image: &ClusterImage, partition: &Partition) -> V
 }
 
 /// Whom clients send their changes to: the node that leads the metadata log. While it is not known or serves no clients,
-/// this one, which passes changes on (Apache Kafka answers with any broker that is alive).
+/// another one, which passes changes on (Apache Kafka answers with any broker that is alive).
 pub(super) fn controller_id(broker: &Broker, image: &ClusterImage) -> NodeId {
-    broker.metadata.controller().filter(|id| image.is_alive(*id)).unwrap_or(broker.config.node_id)
+    controller_of(image, broker.metadata.controller(), broker.config.node_id)
+}
+
+/// One of the brokers that clients are told: librdkafka waits for ever for a controller that is not among them. Our own node
+/// is not, as long as it starts.
+fn controller_of(image: &Cluster, leader: Option<NodeId>, own: NodeId) -> NodeId {
+    let mut candidates = leader.into_iter().chain([own]).chain(image.brokers().map(|broker| broker.id));
+    candidates.find(|id| image.is_alive(*id)).unwrap_or(NO_CONTROLLER)
+}
+
+#[cfg(test)]
+mod tests {
+    use coordinator::cluster::{Broker, Record};
+
+    use super::*;
+
+    #[test]
+    fn clients_are_told_a_controller_that_is_among_the_brokers_they_are_told() {
+        let with_fenced = |fenced: &[NodeId]| {
+            let mut cluster = Cluster::new();
+            for id in 1..=3 {
+                let registered = serde_json::json!({
+                    "id": id, "epoch": 1, "incarnation": uuid::Uuid::nil(), "listeners": [],
+                    "is_fenced": fenced.contains(&id),
+                });
+                let broker: Broker = serde_json::from_value(registered).unwrap();
+                cluster.apply(Record::BrokerRegistered(broker));
+            }
+            cluster
+        };
+        let told = |fenced: &[NodeId], leader| controller_of(&with_fenced(fenced), leader, 1);
+        assert_eq!(told(&[], Some(2)), 2);
+        assert_eq!([told(&[2], Some(2)), told(&[], None)], [1, 1], "this node passes changes on");
+        assert_eq!(told(&[1], Some(1)), 2, "this node leads the log and is not ready yet");
+        assert_eq!(told(&[1, 2], None), 3);
+        assert_eq!(told(&[1, 2, 3], Some(2)), NO_CONTROLLER);
+    }
 }
