@@ -9,9 +9,9 @@
 //! that leads the log), `entry` (what stands in the log), `machine` (applies it), `log` and `writer` (keep it), `disk` (the
 //! file's layout) on `backend` (a disk that may be full), `image` (what readers see), `quorum` and `gauges` (who leads and votes).
 //! Other nodes: `peers` (where they are), `network` (asks them for Raft), `rpc` (answers them), `formation` (how a cluster
-//! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is
-//! alive), `succession` (who leads what a broker led), `leaving` (what comes before a stop), `balancing` (who should lead), `widening` (replicas that are waited for),
-//! `recovery` (when most voters are lost).
+//! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is alive), `succession`
+//! (who leads what a broker led), `leaving` (what comes before a stop), `balancing` (who should lead), `widening` (replicas
+//! that are waited for), `recovery` (when most voters are lost).
 
 use std::fmt;
 use std::path::PathBuf;

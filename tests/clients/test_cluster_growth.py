@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 from conftest import StartCluster
 from harness.broker import unique
 from harness.cluster import Cluster, FirnNode, joining_node
+from harness.cluster_command import ask
 from harness.process import wait_until
 from harness.records import generated, produce
 
@@ -34,16 +35,10 @@ def committed(cluster: Cluster[FirnNode], group: str, topic: str) -> int:
         asking.close()
 
 
-def command(cluster: Cluster[FirnNode], *args: str) -> str:
-    """`firn cluster …`."""
-    run = cluster.living[0].cli("cluster", *args, "--bootstrap", cluster.bootstrap, check=False)
-    assert run.returncode in (0, 1), run.stderr.decode()
-    return run.stdout.decode()
-
-
 def findings(cluster: Cluster[FirnNode]) -> list[dict[str, Any]]:
     """What `firn cluster check` finds."""
-    found: list[dict[str, Any]] = json.loads(command(cluster, "check", "--json"))["findings"]
+    run = cluster.living[0].cli("cluster", "check", "--bootstrap", cluster.bootstrap, "--json", check=False)
+    found: list[dict[str, Any]] = json.loads(run.stdout)["findings"]
     return found
 
 
@@ -70,14 +65,14 @@ def test_the_offsets_of_groups_are_replicated_when_a_node_gets_company(start_clu
     assert fewer["severity"] == "note" and fewer["where"] == [f"{topic}: 1 replica"], fewer
     (voters,) = [finding for what, finding in found.items() if "the metadata have 1 voter (2 more nodes" in what]
     assert voters["severity"] == "problem" and "firn cluster voters add 2" in voters["advice"], voters
-    command(cluster, "voters", "add", "2")
+    ask(cluster, "voters", "add", "2")
     assert any("the metadata have 2 voters (1 more node without a vote: 3)" in f["what"] for f in findings(cluster))
-    command(cluster, "voters", "add", "3")
+    ask(cluster, "voters", "add", "3")
     assert not [finding for finding in findings(cluster) if finding["severity"] == "problem"]
     # What somebody decides stays.
-    command(cluster, "reassign", OFFSETS, "--partition", "0", "--replicas", "2")
+    ask(cluster, "reassign", OFFSETS, "--partition", "0", "--replicas", "2")
     assert cluster.part(OFFSETS, 0).replicas == (2,)
-    command(cluster, "reassign", OFFSETS, "--partition", "0", "--replicas", "2,3")
+    ask(cluster, "reassign", OFFSETS, "--partition", "0", "--replicas", "2,3")
     first = cluster.nodes[1]
     first.kill()
     for number, group in enumerate(groups):

@@ -1,12 +1,12 @@
 """The metadata version: held while nodes are replaced, changed by Apache Kafka's tool and by Firn's own command."""
 
-import json
 import re
 from typing import Any
 
 import pytest
 
 from harness.cluster import Cluster, FirnNode
+from harness.cluster_command import as_json, ask
 from harness.java import tool
 from harness.process import wait_until
 
@@ -34,16 +34,18 @@ def described(cluster: Cluster[FirnNode]) -> tuple[int, int, int]:
 
 
 def command(cluster: Cluster[FirnNode], *args: str, expect: int = 0) -> str:
-    """`firn cluster metadata-version …`; returns both outputs."""
-    run = cluster.living[0].cli("cluster", "metadata-version", *args, "--bootstrap", cluster.bootstrap, check=False)
-    printed = (run.stdout + run.stderr).decode()
-    assert run.returncode == expect, (args, run.returncode, printed)
-    return printed
+    """`firn cluster metadata-version …`."""
+    return ask(cluster, "metadata-version", *args, expect=expect)
 
 
 def shown(cluster: Cluster[FirnNode]) -> Any:
-    """`firn cluster metadata-version show`."""
-    return json.loads(command(cluster, "show", "--json"))
+    """What it shows."""
+    return as_json(cluster, "metadata-version", "show")
+
+
+def known(cluster: Cluster[FirnNode]) -> list[int | None]:
+    """The newest version that each broker knows."""
+    return [broker["max"] for broker in shown(cluster)["brokers"]]
 
 
 @pytest.mark.timeout(240)
@@ -86,9 +88,8 @@ def test_it_is_held_over_restarts_and_raised_when_all_know_it(cluster: Cluster[F
     for node in cluster.nodes.values():
         node.stop()
         node.start()
-        told = shown(cluster)
-        assert told["metadata_version"] == 1, "a newer build does not raise it by itself"
-        assert [broker["max"] for broker in told["brokers"]] == [newest] * 3, told
+        wait_until("all brokers to tell what they know", lambda: known(cluster) == [newest] * 3)
+        assert shown(cluster)["metadata_version"] == 1, "a newer build does not raise it by itself"
     assert f"metadata version 1, can be raised to {newest}" in command(cluster, "show")
     assert "nothing was changed" in command(cluster, "raise", "--dry-run")
     refused = command(cluster, "raise", "--to", str(newest + 1), expect=1)
