@@ -13,7 +13,7 @@ from harness.load import Load, expect_all
 from harness.process import wait_until
 from harness.records import consume, expect_same, generated, produce
 from harness.replicas import expect_replicas, read_replica
-from harness.wire import Wire
+from harness.wire import Wire, topic_id
 
 # A follower that stands still is put out of the ISR for its lag here, long before its session ends.
 SETTINGS = {"broker.session.timeout.ms": "20000", "replica.lag.time.max.ms": "2000"}
@@ -110,6 +110,22 @@ def test_only_the_leader_takes_writes(cluster: Cluster[Any]) -> None:
             assert write(node, topic, acks)[0] == requests.NOT_LEADER_OR_FOLLOWER
     assert write(leader, topic, acks=-1) == (requests.NONE, 0)
     assert cluster.end_offset(topic) == 1
+
+
+def test_a_broker_that_does_not_lead_says_so_in_every_version(cluster: Cluster[Any]) -> None:
+    """Versions that can name the leader (KIP-951) and those that cannot: no client is left without an answer."""
+    topic = cluster.create_topic("elsewhere")
+    other = cluster.others(cluster.leader(topic))[0]
+    with Wire(other.host, other.port, timeout_s=10) as wire:
+        for version in range(3, 14):
+            refused = requests.produce_raw(wire, topic, batch([(b"k", b"v")]), version=version)
+            assert refused.error_code == requests.NOT_LEADER_OR_FOLLOWER, version
+        for version in range(4, 17):
+            wanted = topic_id(wire, topic) if version >= 13 else topic
+            answer = wire.ask(requests.fetch_request({wanted: {0: 0}}, version=version, max_wait_ms=10))
+            # From version 11 on consumers may read from any replica (KIP-392).
+            expected = requests.NONE if version >= 11 else requests.NOT_LEADER_OR_FOLLOWER
+            assert answer.responses[0].partitions[0].error_code == expected, version
 
 
 @pytest.mark.timeout(120)

@@ -29,6 +29,8 @@ mod read;
 mod reader;
 pub(crate) mod session;
 
+/// From this version on a client can be told who leads, and where.
+const LEADERS_SINCE: i16 = 16;
 /// Longest that a fetch waits, whatever the client asks for.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// Pause between two looks of a fetch that wants many bytes and gets few at a time.
@@ -202,7 +204,7 @@ fn respond(context: &RequestContext<'_>, session: &FetchContext, outcomes: Vec<O
             continue;
         }
         let mut data = partition_data(target.partition, outcome, told);
-        if is_about_the_leader(data.error_code) {
+        if context.version >= LEADERS_SINCE && is_about_the_leader(data.error_code) {
             let (leader_id, leader_epoch) = hints.leader(target.topic_id, &target.topic, target.partition);
             data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..LeaderIdAndEpoch::default() };
         }
@@ -224,7 +226,7 @@ fn respond(context: &RequestContext<'_>, session: &FetchContext, outcomes: Vec<O
     FetchResponse { session_id: session.session_id, responses, node_endpoints, ..FetchResponse::default() }
 }
 
-/// The client should look for another leader, and is told which (KIP-951).
+/// The client should look for another leader, and is told which if it can be (KIP-951).
 fn is_about_the_leader(error_code: i16) -> bool {
     [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch].map(ErrorCode::code).contains(&error_code)
 }

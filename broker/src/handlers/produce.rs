@@ -29,6 +29,8 @@ use super::{BadRequest, Reply, RequestContext, encode};
 use crate::broker::Broker;
 use crate::partition::{Accepted, NotAccepted, NotCommitted, Partition};
 
+/// From this version on a client can be told who leads.
+const LEADERS_SINCE: i16 = 10;
 /// What a batch may decompress to, as a multiple of `max.message.bytes` and at least [`MIN_DECOMPRESSED_BYTES`].
 const MAX_EXPANSION: u64 = 64;
 /// A small limit on batches must not refuse ordinary compression ratios.
@@ -66,15 +68,18 @@ pub(super) async fn start(
         for topic in pending {
             responses.push(topic.finish(deadline).await);
         }
-        let response = with_leaders(&broker, responses);
+        let mut response = ProduceResponse { responses, ..ProduceResponse::default() };
+        if version >= LEADERS_SINCE {
+            name_leaders(&broker, &mut response);
+        }
         encode(ApiKey::Produce, version, correlation_id, &response)
     })))
 }
 
 /// Names the leader to whoever asked the wrong broker (KIP-951).
-fn with_leaders(broker: &Broker, mut responses: Vec<TopicProduceResponse>) -> ProduceResponse {
+fn name_leaders(broker: &Broker, response: &mut ProduceResponse) {
     let mut hints = LeaderHints::new(broker.metadata.image());
-    for topic in &mut responses {
+    for topic in &mut response.responses {
         for partition in &mut topic.partition_responses {
             if partition.error_code == ErrorCode::NotLeaderOrFollower.code() {
                 let (leader_id, leader_epoch) = hints.leader(TopicId(topic.topic_id), &topic.name, partition.index);
@@ -84,8 +89,7 @@ fn with_leaders(broker: &Broker, mut responses: Vec<TopicProduceResponse>) -> Pr
     }
     let node =
         |(node_id, host, port, rack): Endpoint| NodeEndpoint { node_id, host, port, rack, ..NodeEndpoint::default() };
-    let node_endpoints = hints.nodes().into_iter().map(node).collect();
-    ProduceResponse { responses, node_endpoints, ..ProduceResponse::default() }
+    response.node_endpoints = hints.nodes().into_iter().map(node).collect();
 }
 
 type Refusal = (ErrorCode, Option<String>);

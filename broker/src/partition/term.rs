@@ -116,7 +116,8 @@ impl Partition {
             *role = if leads { self.begin_term(&leadership, now) } else { Role::Follower };
             turn = self.turn(&before, &leadership);
             let term = if leads { leadership.leader_epoch } else { NO_LEADER_EPOCH };
-            let floor = if is_first { self.certainly_committed(&leadership) } else { Offset::MIN };
+            // A leader may not have been told of all that is committed; what is archived is.
+            let floor = if is_first || leads { self.certainly_committed(&leadership) } else { Offset::MIN };
             self.publish_term(term, floor);
         } else if let Role::Leader(leading) = &*role {
             leading.lock().follow(&leadership, now);
