@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.broker import Broker
+from harness.cluster import Cluster
 from harness.paths import CACHE
 
 CLIENT = CACHE / "bin" / "firn-bench-client"
@@ -21,7 +22,12 @@ def size_bytes(count: int, value_bytes: int = VALUE_BYTES) -> int:
 
 
 def run(
-    server: Broker, command: str, topic: str, *args: object, launcher: Sequence[str] = (), timeout_s: float = 900
+    server: Broker | Cluster[Any],
+    command: str,
+    topic: str,
+    *args: object,
+    launcher: Sequence[str] = (),
+    timeout_s: float = 900,
 ) -> dict[str, Any]:
     """Runs one sub-command of the client to its end, as `launcher` starts it; its figures."""
     line = [*launcher, str(CLIENT), command, "--bootstrap", server.bootstrap, "--topic", topic, *map(str, args)]

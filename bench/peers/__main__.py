@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import machine
 from harness.paths import REPO
-from peers import archiving, consume, crowds, history, latency, produce, recovery, report, store, tiered, tools
+from peers import archiving, cluster, consume, crowds, history, latency, produce, recovery, report, store, tiered, tools
 from peers.brokers import PINNED, UNPINNED
 from peers.figures import Run
 from peers.host import beside_the_client
@@ -30,6 +30,7 @@ _MEASURES = {
     "history": history.measure,
     "crowds": crowds.measure,
     "tools": tools.measure,
+    "cluster": cluster.measure,
 }
 
 
@@ -37,7 +38,13 @@ def main() -> int:
     """The status is 1 when a target is missed or something failed."""
     options = _options()
     options.folder.mkdir(parents=True, exist_ok=True)
-    bench = Run(Path(tempfile.mkdtemp(prefix="bench-", dir=options.folder)), options.rounds, PINNED, options.history_gb)
+    bench = Run(
+        Path(tempfile.mkdtemp(prefix="bench-", dir=options.folder)),
+        options.rounds,
+        PINNED,
+        options.history_gb,
+        options.replaced_gb,
+    )
     parts = [name for name in PARTS if not options.parts or name in options.parts]
     try:
         if options.files:
@@ -65,6 +72,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--history-gb", type=float, default=4.0, help="history beside which Firn is killed; takes 1.4 × on disk"
     )
+    parser.add_argument(
+        "--replaced-gb", type=float, default=1.0, help="archived history beside which one of three is replaced"
+    )
     parser.add_argument("--page", action="store_true", help="write docs/benchmarks.md also when only some parts ran")
     parser.add_argument(
         "--from", dest="files", type=Path, nargs="+", help="measure nothing: the table of these results files"
@@ -82,6 +92,7 @@ def _run(bench: Run, parts: list[str], options: argparse.Namespace) -> dict[str,
     now, load, start = datetime.now(timezone.utc), os.getloadavg(), time.monotonic()
     arguments = [*options.parts, f"--rounds {options.rounds}", f"--history-gb {options.history_gb:g}"]
     arguments += ["--pinned-only"] if options.pinned_only else []
+    arguments += [f"--replaced-gb {options.replaced_gb:g}"] if "cluster" in parts else []
     command = f'make bench-peers BENCH_ARGS="{" ".join(arguments)}"'
     facts: dict[str, Any] = {"time": now.isoformat(), "command": command, "machine": machine(), "load_before": load}
     file = REPO / "bench" / "results" / f"peers-{now:%Y%m%d-%H%M%S}.json"

@@ -1,4 +1,4 @@
-"""The brokers that are measured, each alone and on new data: their settings, cores, CPU time and memory."""
+"""The brokers that are measured, each alone or three of a kind, on new data: their settings, cores, CPU time and memory."""
 
 import gc
 import shutil
@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.broker import Broker
+from harness.cluster import Cluster, FirnNode, firn_cluster
 from harness.firn import FirnServer
+from harness.kafka_cluster import KafkaNode, kafka_cluster
 from harness.kafka_peer import KafkaServer
 from harness.paths import CACHE
 from harness.stores import Store
@@ -32,6 +34,16 @@ _TIERED = {
     "remote.log.manager.task.interval.ms": "1000",
     "log.retention.check.interval.ms": "1000",
 }
+_THREE = {
+    "offsets.topic.replication.factor": "3",
+    # What the tests make shorter, at the defaults of both.
+    "offsets.topic.num.partitions": "50",
+    "broker.session.timeout.ms": "9000",
+    "replica.lag.time.max.ms": "30000",
+}
+_THREE_TIERED = {"rlmm.config.remote.log.metadata.topic.replication.factor": "3"}
+
+AnyCluster = Cluster[FirnNode] | Cluster[KafkaNode]
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,11 @@ class Kind:
     def kafka(self) -> bool:
         """Whether it is Apache Kafka."""
         return self.name.startswith("kafka")
+
+    @property
+    def tiered(self) -> bool:
+        """Whether history is to move to the second tier."""
+        return self.name.endswith("-tiered")
 
 
 KINDS = {
@@ -81,18 +98,45 @@ UNPINNED = Cores("unpinned")
 @contextmanager
 def running(kind: Kind, cores: Cores, work: Path, store: Store | None = None) -> Iterator[Broker]:
     """The broker on new data; ended, and its data deleted, at the end of the block. Firn's store is a folder by default."""
+    with _folder(kind, work) as folder:
+        server = _kafka(kind, folder) if kind.kafka else _firn(kind, folder, store)
+        _place(server, cores)
+        touch_memory()
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
+
+
+@contextmanager
+def running_three(kind: Kind, cores: Cores, work: Path) -> Iterator[AnyCluster]:
+    """Three brokers that vote, too, share the broker's cores, and have one store; otherwise as one alone."""
+    with _folder(kind, work) as folder:
+        cluster: AnyCluster = _three_of_kafka(kind, folder) if kind.kafka else _three_of_firn(kind, folder)
+        for node in cluster.nodes.values():
+            _place(node, cores)
+        touch_memory()
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.close()
+
+
+@contextmanager
+def _folder(kind: Kind, work: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f"{kind.name}-", dir=work))
-    server = _kafka(kind, folder) if kind.kafka else _firn(kind, folder, store)
-    server.launcher = cores.broker
-    server.admin_settings = {"log_level": "0"}  # that the broker was killed is no news
-    touch_memory()
     try:
-        server.start()
-        yield server
+        yield folder
     finally:
-        server.kill()
         shutil.rmtree(folder, ignore_errors=True)
         gc.collect()  # admin clients in cycles would go on asking for the broker that is gone
+
+
+def _place(server: Broker, cores: Cores) -> None:
+    server.launcher = cores.broker
+    server.admin_settings = {"log_level": "0"}  # that the broker was killed is no news
 
 
 def _firn(kind: Kind, folder: Path, store: Store | None) -> FirnServer:
@@ -101,17 +145,39 @@ def _firn(kind: Kind, folder: Path, store: Store | None) -> FirnServer:
     return server
 
 
+def _three_of_firn(kind: Kind, folder: Path) -> Cluster[FirnNode]:
+    cluster = firn_cluster(folder)
+    for node in cluster.nodes.values():
+        node.settings = {**_THREE, **kind.settings}
+    return cluster
+
+
 def _kafka(kind: Kind, folder: Path) -> KafkaServer:
+    server = KafkaServer(folder, _kafka_settings(kind, folder))
+    _as_started_by_its_script(server, kind)
+    return server
+
+
+def _three_of_kafka(kind: Kind, folder: Path) -> Cluster[KafkaNode]:
+    settings = {**_THREE, **_kafka_settings(kind, folder)}
+    cluster = kafka_cluster(folder, settings=settings | (_THREE_TIERED if kind.tiered else {}))
+    for node in cluster.nodes.values():
+        _as_started_by_its_script(node, kind)
+    return cluster
+
+
+def _kafka_settings(kind: Kind, folder: Path) -> dict[str, str]:
     settings = dict(kind.settings)
-    tiered = kind.name == "kafka-tiered"
-    if tiered:
+    if kind.tiered:
         (folder / "remote").mkdir()
         settings["rsm.config.dir"] = str(folder / "remote")
-    server = KafkaServer(folder, settings)
-    server.tiered = tiered
+    return settings
+
+
+def _as_started_by_its_script(server: KafkaServer, kind: Kind) -> None:
+    server.tiered = kind.tiered
     server.jvm = KAFKA_JVM
     server.class_path = f"{CACHE / 'peer-jars'}/*"
-    return server
 
 
 def pid(server: Broker) -> int:
@@ -125,6 +191,11 @@ def pid(server: Broker) -> int:
 def broker_cpu_s(server: Broker) -> float:
     """CPU seconds that it has used so far."""
     return cpu_s(pid(server))
+
+
+def cluster_cpu_s(cluster: AnyCluster) -> float:
+    """CPU seconds that those of its brokers that run have used so far."""
+    return sum(broker_cpu_s(node) for node in cluster.living)
 
 
 def disk_bytes(server: Broker, topic: str) -> int:
@@ -149,7 +220,12 @@ def forget_peak(server: Broker) -> None:
     Path(f"/proc/{pid(server)}/clear_refs").write_text("5", encoding="ascii")
 
 
-def _memory_mb(server: Broker, field: str) -> float:
-    status = Path(f"/proc/{pid(server)}/status").read_text(encoding="ascii")
+def proportional_mb(server: Broker) -> float:
+    """Resident memory now, of pages that several processes share only this one's part, in 10⁶ bytes."""
+    return _memory_mb(server, "Pss:", "smaps_rollup")
+
+
+def _memory_mb(server: Broker, field: str, file: str = "status") -> float:
+    status = Path(f"/proc/{pid(server)}/{file}").read_text(encoding="ascii")
     kib = next(line.split()[1] for line in status.splitlines() if line.startswith(field))
     return int(kib) * 1024 / 1e6

@@ -20,6 +20,8 @@ class Run:
     cores: Cores
     history_gb: float = 4.0
     """The long history that a broker is killed beside."""
+    replaced_gb: float = 1.0
+    """The archived history of a topic of which an empty broker replaces a replica."""
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failures: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from peers.figures import Run
 
-PARTS = ("produce", "latency", "consume", "tiered", "store", "archive", "recovery", "history", "crowds", "tools")
+PARTS = ("produce", "latency", "consume", "tiered", "store", "archive", "recovery", "history", "crowds", "tools", "cluster")
 
 # docs/operations.md: 160 MB, requests, replies, decoded chunks, 50 connections, batches in hand; a quarter more for all.
 _CROWD_CAP_MB = round(1.25 * (160 + 1.048576 * (512 + 100 + 256 + 256 + 50 + 64)))
@@ -98,6 +98,21 @@ def _history(case: str, title: str, below: float) -> Row:
     return Row("history", f"SIGKILL to acknowledged, {title}, Firn alone", "s", long, short, at_most=1.5, below=below)
 
 
+def _three(
+    case: str,
+    what: str,
+    title: str,
+    unit: str,
+    firn: str = "firn-replicated",
+    at_most: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+) -> Row:
+    kafka = "kafka-tiered" if firn == "firn-tiered" else "kafka"
+    figure = f"three-{case}/{what}"
+    return Row("cluster", f"three brokers: {title}", unit, f"{firn}/{figure}", f"{kafka}/{figure}", at_most, at_least, below)
+
+
 _JAVA = (
     ("java-full-speed/mb_s", "ProducerPerformance, 1 KiB, full speed", "MB/s"),
     ("java-full-speed/cpu_s_per_gb", "broker CPU per GB of it", "s/GB"),
@@ -137,6 +152,16 @@ TARGETS = (
     _recovered("1000x10", "1,000 partitions × 10 segments", 2),
     _history("segments", "10,000 archived segments / 80", 2),
     _history("bytes", "the long history in bytes / 0.2 GB", 2),
+    _three("none", "cpu_s_per_gb", "CPU of all per GB produced, 1 KiB, none", "s/GB", at_most=0.35),
+    _three("none", "mb_s", "produce, 1 KiB, none", "MB/s", at_least=2.5),
+    _three("linger-5", "p99_ms", "produce p99 at 5,000/s, linger 5", "ms", at_most=0.5),
+    _three("end", "resident_mb", "resident memory of all after producing", "MB", at_most=0.3),
+    _three("killed", "pause_s", "SIGKILL of a leader, longest time without an acknowledgement", "s", below=1),
+    _three("stopped", "pause_s", "SIGTERM of a leader, longest time without an acknowledgement", "s", below=0.1),
+    _three("many", "leaders_s", "SIGKILL of the leader of 1,000 partitions, until all have another", "s", below=2),
+    _three("replaced", "in_sync_s", "an empty broker replaces a dead one, until in sync", "s", "firn-tiered", below=10),
+    _own("three-replaced/copied_mb", "three-replaced/written_mb", "three brokers: what it copied / what was written",
+         "MB", at_most=0.15, part="cluster"),
 )  # fmt: skip
 
 REST = (
@@ -203,6 +228,25 @@ REST = (
     Row("crowds", "memory per partition, 10,000 of them", "kB", "firn/10000-partitions/kb_each"),
     *(Row("tools", f"{title} ({name})", unit, f"{name}/{case}", f"kafka/{case}")
       for name in ("firn", "firn-replicated") for case, title, unit in _JAVA),
+    *(row for case, title in (("zstd", "1 KiB, zstd"), ("none-16k", "1 KiB, none, batches of 16 KiB")) for row in (
+        _three(case, "cpu_s_per_gb", f"CPU of all per GB produced, {title}", "s/GB"),
+        _three(case, "mb_s", f"produce, {title}", "MB/s"))),
+    *(row for case, title in (
+        ("none", "1 KiB, none"), ("zstd", "1 KiB, zstd"), ("none-16k", "1 KiB, none, batches of 16 KiB"))
+      for row in (_three(case, "cpu_s_per_gb", f"CPU of all per GB produced, {title}", "s/GB", "firn"),
+                  _three(case, "mb_s", f"produce, {title}", "MB/s", "firn"))),
+    *(_three("linger-5", f"{what}_ms", f"produce {shown} at 5,000/s, linger 5", "ms", firn)
+      for firn in ("firn-replicated", "firn") for what, shown in (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"))
+      if (firn, what) != ("firn-replicated", "p99")),
+    _three("end", "proportional_mb", "the same, shared pages counted once (PSS)", "MB"),
+    _three("end", "resident_mb", "resident memory of all after producing", "MB", "firn"),
+    *(_three(case, "pause_s", f"{signal} of a leader, longest time without an acknowledgement", "s", "firn")
+      for case, signal in (("killed", "SIGKILL"), ("stopped", "SIGTERM"))),
+    _three("many", "leaders_s", "SIGKILL of the leader of 1,000 partitions, until all have another", "s", "firn"),
+    *(_three("many", "acknowledging_s", "the same, until each has acknowledged a record", "s", firn)
+      for firn in ("firn-replicated", "firn")),
+    _three("many", "create_s", "creating 1,000 partitions × 3 replicas, until each has acknowledged a record", "s"),
+    _three("replaced", "copied_mb", "what the empty broker copied", "MB", "firn-tiered"),
 )  # fmt: skip
 
 
