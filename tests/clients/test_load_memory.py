@@ -124,6 +124,10 @@ def test_slow_readers_hold_bounded_memory_and_are_closed(start_server: StartServ
     stays_healthy(server)
 
 
+REQUESTS = 120
+"""Requests on each connection whose replies nobody takes."""
+
+
 def test_replies_that_nobody_takes_are_few(start_server: StartServer) -> None:
     server = start_server()
     topic = server.create_topic("wide", partitions=5000)
@@ -134,16 +138,19 @@ def test_replies_that_nobody_takes_are_few(start_server: StartServer) -> None:
         before = memory_bytes(server)
         socks = [connection(server, receive_buffer=4096) for _ in range(int(60 * SCALE))]
         for sock in socks:
-            sock.sendall(frame * 60)
+            sock.sendall(frame * REQUESTS)
         lengths = {struct.unpack(">i", sock.recv(4))[0] for sock in socks}
         neighbour.progress(10)
         grown = memory_bytes(server, "VmHWM") - before
         for sock in socks:
             sock.close()
     (length,) = lengths
-    describe(connections=len(socks), reply_bytes=length, owed_mib=60 * len(socks) * length // MIB, grown_mib=grown // MIB)
-    # On each connection: what it owes, and one reply more; a buffer may have twice the size of what is in it.
-    assert grown < 2 * len(socks) * (MIB + length) + 32 * MIB, f"{grown // MIB} MiB"
+    owed = REQUESTS * len(socks) * length
+    describe(connections=len(socks), reply_bytes=length, owed_mib=owed // MIB, grown_mib=grown // MIB)
+    # On each connection: what it owes, and one reply more. The process was seen to grow by up to 2.7 times as much, however
+    # much is owed; without the bound of a connection it would be all of that.
+    allowed = 3 * len(socks) * (MIB + length) + 32 * MIB
+    assert grown < allowed < owed / 3, f"{grown // MIB} MiB"
     stays_healthy(server)
 
 
