@@ -14,8 +14,6 @@ pub const RECORDS_BY_REFERENCE_MIN_BYTES: usize = 4096;
 
 /// Size of the frame's length, in front of everything.
 const LENGTH_BYTES: usize = 4;
-/// Spare bytes of a finished frame that are not worth a copy.
-const SPARE_BYTES: usize = 4 << 10;
 
 /// The largest frame that its length can state, without the length itself.
 const MAX_FRAME_BYTES: usize = i32::MAX as usize;
@@ -116,11 +114,7 @@ impl Writer {
         Frame { segments: self.into_segments(LENGTH_BYTES), len }.into_bytes()
     }
 
-    fn into_segments(mut self, mut start: usize) -> Vec<Bytes> {
-        // A frame may wait for long until somebody takes it, and there may be many.
-        if self.buffer.capacity() - self.buffer.len() > self.buffer.len() / 4 + SPARE_BYTES {
-            self.buffer.shrink_to_fit();
-        }
+    fn into_segments(self, mut start: usize) -> Vec<Bytes> {
         let buffer = Bytes::from(self.buffer);
         let mut segments = Vec::with_capacity(1 + 2 * self.references.len());
         for (position, bytes) in self.references {
