@@ -8,19 +8,22 @@ from confluent_kafka.admin import NewTopic
 from clients import run
 from harness.broker import unique
 from harness.cluster import NOBODY, Node
+from harness.cluster_requests import PREFERRED, elect
 from harness.load import Load
 from peers.brokers import KINDS, AnyCluster
 from peers.figures import Run
 
 _PER_SECOND = 1000
+_BURST = 3
+"""One record of each partition, every 3 ms."""
 _FIRN_TURNS = 3
 """Kafka's figure is its session timeout, and its brokers take long to come back: one turn of it is enough."""
 _MANY = 1000
 
 
 def measure(bench: Run, name: str, cluster: AnyCluster, config: Mapping[str, str]) -> None:
-    """SIGKILL, then SIGTERM, of the leader of the one partition that a producer writes to; the worst of some turns each."""
-    topic = cluster.create_topic("failover", config=config)
+    """SIGKILL, then SIGTERM, of a leader while each broker leads a partition that is written to; the worst of some turns."""
+    topic = cluster.create_topic("failover", partitions=len(cluster.nodes), config=config)
     for case, end in (("three-killed", lambda node: node.kill()), ("three-stopped", lambda node: node.stop())):
         turns = 1 if KINDS[name].kafka else _FIRN_TURNS
         pauses = [_pause_s(cluster, topic, end) for _ in range(turns)]
@@ -28,8 +31,8 @@ def measure(bench: Run, name: str, cluster: AnyCluster, config: Mapping[str, str
 
 
 def _pause_s(cluster: AnyCluster, topic: str, end: Callable[[Node], None]) -> float:
-    """The longest time without an acknowledgement while a leader ends; the cluster is whole again afterwards."""
-    load = Load(cluster.bootstrap, topic, 1, per_second=_PER_SECOND)
+    """The longest time without an acknowledgement of a partition while a leader ends; the cluster is whole again then."""
+    load = Load(cluster.bootstrap, topic, len(cluster.nodes), per_second=_PER_SECOND, burst=_BURST)
     try:
         load.await_progress()
         leader = cluster.leader(topic)
@@ -43,6 +46,7 @@ def _pause_s(cluster: AnyCluster, topic: str, end: Callable[[Node], None]) -> fl
         load.abandon()
     cluster.start([leader])
     cluster.await_isr(topic, len(cluster.nodes), timeout_s=60)
+    elect(cluster.living[0], PREFERRED, topic, *range(len(cluster.nodes)))
     return pause_s
 
 

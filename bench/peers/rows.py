@@ -156,8 +156,8 @@ TARGETS = (
     _three("none", "mb_s", "produce, 1 KiB, none", "MB/s", at_least=2.5),
     _three("linger-5", "p99_ms", "produce p99 at 5,000/s, linger 5", "ms", at_most=0.5),
     _three("end", "resident_mb", "resident memory of all after producing", "MB", at_most=0.3),
-    _three("killed", "pause_s", "SIGKILL of a leader, longest time without an acknowledgement", "s", below=1),
-    _three("stopped", "pause_s", "SIGTERM of a leader, longest time without an acknowledgement", "s", below=0.1),
+    _three("killed", "pause_s", "SIGKILL of a leader, longest pause of a partition", "s", below=1),
+    _three("stopped", "pause_s", "SIGTERM of a leader, longest pause of a partition", "s", below=0.1),
     _three("many", "leaders_s", "SIGKILL of the leader of 1,000 partitions, until all have another", "s", below=2),
     _three("replaced", "in_sync_s", "an empty broker replaces a dead one, until in sync", "s", "firn-tiered", below=10),
     _own("three-replaced/copied_mb", "three-replaced/written_mb", "three brokers: what it copied / what was written",
@@ -240,7 +240,7 @@ REST = (
       if (firn, what) != ("firn-replicated", "p99")),
     _three("end", "proportional_mb", "the same, shared pages counted once (PSS)", "MB"),
     _three("end", "resident_mb", "resident memory of all after producing", "MB", "firn"),
-    *(_three(case, "pause_s", f"{signal} of a leader, longest time without an acknowledgement", "s", "firn")
+    *(_three(case, "pause_s", f"{signal} of a leader, longest pause of a partition", "s", "firn")
       for case, signal in (("killed", "SIGKILL"), ("stopped", "SIGTERM"))),
     _three("many", "leaders_s", "SIGKILL of the leader of 1,000 partitions, until all have another", "s", "firn"),
     *(_three("many", "acknowledging_s", "the same, until each has acknowledged a record", "s", firn)

@@ -18,7 +18,9 @@ class Load(threading.Thread):
     As a context manager it writes until the block ends: a test that fails leaves no writer behind.
     """
 
-    def __init__(self, bootstrap: str, topic: str, partitions: int, *, per_second: int = 20_000, **config: object) -> None:
+    def __init__(
+        self, bootstrap: str, topic: str, partitions: int, *, per_second: int = 20_000, burst: int = 50, **config: object
+    ) -> None:
         super().__init__(daemon=True)
         self.topic = topic
         self.partitions = partitions
@@ -26,9 +28,11 @@ class Load(threading.Thread):
         self.acknowledged: dict[int, tuple[int, int]] = {}
         self.errors: list[KafkaError] = []
         self.longest_pause_s = 0.0
-        """The longest time between two acknowledgements; a test may set it back to 0."""
-        self._acknowledged_at = time.monotonic()
-        self._pause_s = 50 / per_second
+        """The longest time between two acknowledgements of one partition; a test may set it back to 0."""
+        self._acknowledged_at: dict[int, float] = {}
+        self._burst = burst
+        """Records between two pauses: what is acknowledged is noticed so often."""
+        self._pause_s = burst / per_second
         self._stopping = threading.Event()
         self._producer = Producer(
             {"bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all", "linger.ms": 2,
@@ -58,10 +62,10 @@ class Load(threading.Thread):
                 if error is not None:
                     self.errors.append(error)
                 else:
-                    self.acknowledged[number] = (message.partition(), message.offset())
-                    now = time.monotonic()
-                    self.longest_pause_s = max(self.longest_pause_s, now - self._acknowledged_at)
-                    self._acknowledged_at = now
+                    partition, now = message.partition(), time.monotonic()
+                    self.acknowledged[number] = (partition, message.offset())
+                    self.longest_pause_s = max(self.longest_pause_s, now - self._acknowledged_at.get(partition, now))
+                    self._acknowledged_at[partition] = now
 
             try:
                 self._producer.produce(
@@ -73,7 +77,7 @@ class Load(threading.Thread):
                 self._producer.poll(0)
             except BufferError:
                 self._producer.poll(0.02)
-            if number % 50 == 0:
+            if number % self._burst == 0:
                 time.sleep(self._pause_s)
 
     def await_progress(self, timeout_s: float = 60) -> None:
