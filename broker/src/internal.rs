@@ -8,6 +8,7 @@
 //! POST /v1/bootstrap, /v1/join        a cluster is made of its first voters; a node joins one
 //! POST /v1/raft/append, vote, snapshot  the metadata log
 //! POST /v1/session                    a beat twice a second, for as long as the node lives
+//! POST /v1/seen                       how far its image of the metadata is, if it is there
 //! POST /v1/submit                     commands for the cluster, to the leader of the metadata log
 //! POST /v1/quorum, /v1/voters         how its quorum stands, who gets or loses a vote: to the same
 //! POST /v1/replica-state              where a partition's log lies, asked by a follower of its leader

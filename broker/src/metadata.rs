@@ -9,8 +9,8 @@
 //! that leads the log), `entry` (what stands in the log), `machine` (applies it), `log` and `writer` (keep it), `disk` (the
 //! file's layout) on `backend` (a disk that may be full), `image` (what readers see), `quorum` and `gauges` (who leads and votes).
 //! Other nodes: `peers` (where they are), `network` (asks them for Raft), `rpc` (answers them), `formation` (how a cluster
-//! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is alive), `succession`
-//! (who leads what a broker led), `leaving` (what comes before a stop), `balancing` (who should lead), `widening` (replicas
+//! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is alive), `confirming`
+//! (whether that is still so), `succession` (who leads what a broker led), `leaving` (what comes before a stop), `balancing` (who should lead), `widening` (replicas
 //! that are waited for), `recovery` (when most voters are lost).
 
 use std::fmt;
@@ -32,6 +32,7 @@ use crate::config::{HostPort, MemberList};
 
 mod backend;
 mod balancing;
+mod confirming;
 mod disk;
 mod entering;
 mod entry;
@@ -62,6 +63,7 @@ pub use quorum::{Quorum, QuorumMember};
 pub use recovery::{Recovery, examine, recover};
 pub use voters::{VoterChange, VoterError};
 
+use confirming::Looks;
 use disk::RaftFile;
 use entry::Raft;
 use image::Images;
@@ -139,6 +141,7 @@ struct Inner {
     images: Arc<Images>,
     peers: Arc<Peers>,
     sessions: Arc<Sessions>,
+    looks: Looks,
     proposer: Mutex<Option<Proposer>>,
     writer: Writer,
     writer_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -213,6 +216,7 @@ impl Metadata {
             images,
             peers,
             sessions: Sessions::new(),
+            looks: Looks::new(),
             writer,
             writer_thread: Mutex::new(Some(thread)),
             identity,

@@ -1,15 +1,19 @@
 """Leaders are killed, stopped, paused and restarted under load: nothing is lost or doubled, and producers soon go on."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer
+from kafka.protocol.metadata import MetadataRequest
 
-from harness.cluster import Cluster
+from harness.cluster import NOBODY, Cluster, Node
 from harness.load import Load, expect_all, number_of
 from harness.process import wait_until
 from harness.records import consume
 from harness.replicas import expect_replicas
+from harness.wire import Wire
 
 PARTITIONS = 3
 PER_SECOND = 4000
@@ -43,7 +47,7 @@ def test_a_killed_leader_loses_doubles_and_reorders_nothing(cluster: Cluster[Any
 @pytest.mark.timeout(120)
 def test_a_producer_resumes_soon_after_its_leader_was_killed(cluster: Cluster[Any]) -> None:
     topic = cluster.create_topic("resumes")
-    with Load(cluster.bootstrap, topic, 1, per_second=1000) as load:
+    with Load(cluster.bootstrap, topic, 1, per_second=1000, burst=2) as load:
         load.await_progress()
         load.longest_pause_s = 0
         leader = cluster.leader(topic)
@@ -55,6 +59,43 @@ def test_a_producer_resumes_soon_after_its_leader_was_killed(cluster: Cluster[An
         finish(cluster, load)
     # The goal is a second on a quiet machine; this only tells a broken connection from a timeout.
     assert pause_s < 5, f"no acknowledgement for {pause_s:.1f} s"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_who_sees_the_end_of_a_leader_first_is_told_the_next_one(cluster: Cluster[Any], how: str) -> None:
+    """A client asks as soon as a connection breaks, perhaps before the one that is asked has seen the loss.
+
+    The lost broker is named on for a while: librdkafka drops one that is not, and its partitions with it, before it looks
+    at who leads them now.
+    """
+    topic = cluster.create_topic("asked")
+    asking = MetadataRequest[12](topics=[MetadataRequest.MetadataRequestTopic(name=topic)], allow_auto_topic_creation=False)
+    for turn in range(3):
+        leader = cluster.leader(topic)
+        with ExitStack() as open_ones, ThreadPoolExecutor(1) as pool:
+
+            def connect(node: Node, open_ones: ExitStack = open_ones) -> Wire:
+                return open_ones.enter_context(Wire(node.host, node.port))
+
+            watched, asked = connect(leader), [connect(node) for node in cluster.others(leader)]
+            ended = pool.submit(leader.kill if how == "kill" else leader.stop)
+            assert watched.closed_by_server()
+            for wire in asked:
+                wire.send(asking)
+            for wire in asked:
+                answer = wire.receive(asking)
+                assert answer.topics[0].partitions[0].leader_id not in (leader.node_id, NOBODY), answer
+                assert leader.node_id in {broker.node_id for broker in answer.brokers}
+            ended.result()
+            left = {node.node_id for node in cluster.living}
+            for wire in asked if turn == 0 else ():
+                wait_until(
+                    "the lost broker to be named no longer",
+                    lambda wire=wire, left=left: {broker.node_id for broker in wire.ask(asking).brokers} == left,
+                )
+        cluster.start([leader])
+        cluster.await_isr(topic, 3)
 
 
 @pytest.mark.timeout(240)

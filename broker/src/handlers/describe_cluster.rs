@@ -19,7 +19,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeCluste
             ..DescribeClusterResponse::default()
         };
     }
-    context.broker.metadata.wait_for_verdicts().await;
+    context.broker.metadata.confirm().await;
     let image = context.broker.metadata.image();
     let entry = |broker: &coordinator::cluster::Broker| {
         let listener = broker.listener(LISTENER)?;

@@ -1,6 +1,6 @@
 //! Metadata: brokers, topics, and who leads what; creates topics on demand.
 
-use coordinator::cluster::{NO_LEADER, Partition, Topic};
+use coordinator::cluster::{Broker, NO_LEADER, Partition, Topic};
 use model::{TopicId, TopicName, TopicPartition};
 use protocol::Str;
 use protocol::error_code::ErrorCode;
@@ -19,7 +19,7 @@ use crate::metadata::ClusterImage;
 const EMPTY_MEANS_NONE: i16 = 1;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: MetadataRequest) -> MetadataResponse {
-    context.broker.metadata.wait_for_verdicts().await;
+    context.broker.metadata.confirm().await;
     let may_create = request.allow_auto_topic_creation && context.broker.config.settings.broker.auto_create_topics;
     let wants_all = match &request.topics {
         None => true,
@@ -41,7 +41,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: MetadataReques
     }
     let image = context.broker.metadata.image();
     MetadataResponse {
-        brokers: brokers(&image),
+        brokers: context.broker.metadata.named_brokers(&image).filter_map(broker_entry).collect(),
         cluster_id: Some(Str::from(image.cluster_id().to_owned())),
         controller_id: controller_id(context.broker, &image),
         topics,
@@ -53,18 +53,15 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: MetadataReques
     }
 }
 
-fn brokers(image: &ClusterImage) -> Vec<MetadataResponseBroker> {
-    let entry = |broker: &coordinator::cluster::Broker| {
-        let listener = broker.listener(LISTENER)?;
-        Some(MetadataResponseBroker {
-            node_id: broker.id,
-            host: Str::from(listener.host.clone()),
-            port: i32::from(listener.port),
-            rack: broker.rack.clone().map(Str::from),
-            ..MetadataResponseBroker::default()
-        })
-    };
-    image.brokers().filter(|broker| !broker.is_fenced).filter_map(entry).collect()
+fn broker_entry(broker: &Broker) -> Option<MetadataResponseBroker> {
+    let listener = broker.listener(LISTENER)?;
+    Some(MetadataResponseBroker {
+        node_id: broker.id,
+        host: Str::from(listener.host.clone()),
+        port: i32::from(listener.port),
+        rack: broker.rack.clone().map(Str::from),
+        ..MetadataResponseBroker::default()
+    })
 }
 
 async fn find(context: &RequestContext<'_>, wanted: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {

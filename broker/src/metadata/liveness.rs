@@ -30,12 +30,8 @@ const HEAD_START: Duration = Duration::from_millis(70);
 const MAX_JITTER_MS: u64 = 40;
 /// How long a command about a broker's liveness may take before it is handed in anew.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long after its connection broke a node is worth waiting for, until the cluster has decided whether it is lost.
-const VERDICT_WITHIN: Duration = Duration::from_millis(800);
 /// Beats that are older do not count as company. Raft's timers wait for longer before a follower stands for election.
 const HEARD_WITHIN: Duration = Duration::from_millis(1_800);
-/// Pause between two looks for that decision.
-const VERDICT_PAUSE: Duration = Duration::from_millis(20);
 
 impl Metadata {
     /// Watches over the cluster, and over this broker's place in it, until `stop`. Fences a broker that was silent for
@@ -55,23 +51,6 @@ impl Metadata {
             () = self.inner.closing.cancelled() => {}
             _ = Box::pin(all) => {}
         }
-    }
-
-    /// Waits until the cluster has decided what becomes of the brokers whose connections have just broken: a client that asks
-    /// for leaders at that moment would be told those of before, and look again only a second later. The same at a start, as
-    /// long as no broker may lead: some clients never ask again for brokers that were not in the first answer. Returns at once
-    /// when there is nothing to wait for, and in any case within a second.
-    pub(crate) async fn wait_for_verdicts(&self) {
-        let asked = Instant::now();
-        while asked.elapsed() < VERDICT_WITHIN && self.is_undecided() {
-            sleep(VERDICT_PAUSE).await;
-        }
-    }
-
-    fn is_undecided(&self) -> bool {
-        let broken = self.inner.sessions.broken_within(VERDICT_WITHIN);
-        let image = self.image();
-        broken.iter().any(|node| image.is_alive(*node)) || image.brokers().all(|broker| broker.is_fenced)
     }
 
     /// This broker serves: it may lead from now on.

@@ -36,6 +36,7 @@ pub(super) const SNAPSHOT: &str = "/v1/raft/snapshot";
 pub(super) const SESSION: &str = "/v1/session";
 pub(super) const RESIGN: &str = "/v1/resign";
 pub(super) const SUBMIT: &str = "/v1/submit";
+pub(super) const SEEN: &str = "/v1/seen";
 pub(super) const QUORUM: &str = "/v1/quorum";
 pub(super) const VOTERS: &str = "/v1/voters";
 
@@ -107,6 +108,13 @@ pub(super) struct Outcomes {
     pub(super) version: u64,
 }
 
+/// What a node has seen of the metadata log.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Seen {
+    /// Version of its image.
+    pub(super) version: u64,
+}
+
 type Shared = State<Arc<Internal>>;
 type Answer<A> = Result<Json<A>, Refusal>;
 
@@ -122,6 +130,7 @@ pub(crate) fn routes() -> Router<Arc<Internal>> {
         .route(SUBMIT, post(submit))
         .route(SESSION, post(session))
         .route(RESIGN, post(resign))
+        .route(SEEN, post(seen))
         .route(QUORUM, post(quorum))
         .route(VOTERS, post(voters))
 }
@@ -174,6 +183,10 @@ async fn session(State(internal): Shared) -> Result<Body, Refusal> {
 async fn resign(State(internal): Shared, Json(asked): Json<Resignation>) -> Answer<()> {
     internal.metadata()?.inner.sessions.resigns(asked.node_id, asked.term);
     Ok(Json(()))
+}
+
+async fn seen(State(internal): Shared) -> Answer<Seen> {
+    Ok(Json(Seen { version: internal.metadata()?.image().version() }))
 }
 
 async fn quorum(State(internal): Shared, Json(AskedQuorum {}): Json<AskedQuorum>) -> Answer<Quorum> {

@@ -142,14 +142,16 @@ impl Sessions {
         }
     }
 
-    fn hear(&self, node: NodeId) {
+    /// There was a beat of the node.
+    pub(super) fn hear(&self, node: NodeId) {
         if let Some(session) = self.nodes.lock().get_mut(&node) {
             let resigned = session.resigned;
             *session = Session { heard: Instant::now(), was_there: true, broken: None, gone: None, resigned };
         }
     }
 
-    fn set_broken(&self, node: NodeId) {
+    /// The connection to the node was found broken.
+    pub(super) fn set_broken(&self, node: NodeId) {
         if let Some(session) = self.nodes.lock().get_mut(&node)
             && session.was_there
         {

@@ -17,7 +17,7 @@ const KEY_TRANSACTION: i8 = 1;
 const BATCHED: i16 = 4;
 
 pub(crate) async fn handle(context: &RequestContext<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    context.broker.metadata.wait_for_verdicts().await;
+    context.broker.metadata.confirm().await;
     let keys = if context.version >= BATCHED { request.coordinator_keys } else { vec![request.key] };
     let ready = match request.key_type {
         KEY_GROUP => ensure_topic(context).await,

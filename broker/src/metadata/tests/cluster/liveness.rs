@@ -57,14 +57,49 @@ async fn who_asks_while_a_broker_is_lost_waits_for_the_verdict_but_not_for_ever(
     gone.stop().await;
     let is_noticed = || !asked.inner.sessions.broken_within(SESSION_TIMEOUT).is_empty();
     until("its connection is broken", is_noticed).await;
-    asked.wait_for_verdicts().await;
+    asked.confirm().await;
     assert!(!asked.image().is_alive(id));
 
     // Nobody is left to fence the second one.
     let last = nodes.remove(0);
     nodes.remove(0).stop().await;
-    tokio::time::timeout(Duration::from_secs(30), last.metadata.wait_for_verdicts()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), last.metadata.confirm()).await.unwrap();
     last.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_before_a_loss_was_seen_makes_it_seen() {
+    let scene = Scene { session_timeout: NEVER, ..Scene::new().await };
+    let mut nodes = scene.cluster().await;
+    until_all_alive(&nodes).await;
+    let gone = nodes.remove(2);
+    let (id, asked) = (gone.id(), &nodes[0].metadata);
+    gone.stop().await;
+    asked.inner.sessions.hear(id);
+    asked.look().await;
+    assert!(asked.inner.sessions.of(id).unwrap().broken.is_some());
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_knows_then_what_another_node_knew_before() {
+    let scene = Scene::new().await;
+    let nodes = scene.cluster().await;
+    until_all_alive(&nodes).await;
+    let leader = leader_of(&nodes).await;
+    for number in 0..20 {
+        let name = format!("orders-{number}");
+        create(&nodes[leader].metadata, &name).await;
+        for node in &nodes {
+            node.metadata.look().await;
+            assert!(node.metadata.image().topic(&name).is_some(), "{name} at node {}", node.id());
+        }
+    }
+    for node in nodes {
+        node.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
