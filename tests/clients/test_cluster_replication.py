@@ -1,9 +1,11 @@
 """Followers fall behind and catch up: the ISR, the high watermark, and what producers are told meanwhile."""
 
+import time
 from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
+from kafka.protocol.metadata import MetadataRequest
 
 from harness import requests
 from harness.batches import batch
@@ -59,6 +61,25 @@ def test_the_isr_shrinks_by_a_follower_that_lags_and_grows_when_it_has_caught_up
         read = consume(cluster.bootstrap, topic, partitions=2)
         expect_all(load, read)
         expect_replicas(cluster, topic, read, partitions=2)
+
+
+@pytest.mark.timeout(120)
+def test_clients_that_ask_who_leads_do_not_wait_for_a_broker_that_stands_still(cluster: Cluster[Any]) -> None:
+    """Nothing is decided about it before its session ends, which is far longer here than an answer may take."""
+    topic = cluster.create_topic("still")
+    asking = MetadataRequest[12](topics=[MetadataRequest.MetadataRequestTopic(name=topic)], allow_auto_topic_creation=False)
+    still, asked = cluster.leader(topic), cluster.others(cluster.leader(topic))[0]
+    still.pause()
+    try:
+        # The connection to it is given up in this time.
+        end = time.monotonic() + 4
+        with Wire(asked.host, asked.port, timeout_s=1) as wire:
+            while time.monotonic() < end:
+                assert wire.ask(asking).topics[0].partitions[0].leader_id == still.node_id
+                time.sleep(0.02)
+    finally:
+        still.resume()
+    cluster.await_isr(topic, 3)
 
 
 @pytest.mark.timeout(120)

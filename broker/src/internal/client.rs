@@ -146,6 +146,9 @@ impl Client {
 }
 
 fn of_http(error: reqwest::Error) -> CallError {
+    if error.is_timeout() {
+        return CallError::TimedOut;
+    }
     let mut cause: &(dyn Error + 'static) = &error;
     loop {
         if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {

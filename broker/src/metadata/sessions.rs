@@ -47,7 +47,7 @@ pub(super) struct Session {
     pub(super) heard: Instant,
     /// There was a beat.
     pub(super) was_there: bool,
-    /// When its connection broke; none while there is one.
+    /// When its connection broke; none while there is one, or while the node is merely silent.
     pub(super) broken: Option<Instant>,
     /// Set when its process ended.
     pub(super) gone: Option<Gone>,
@@ -107,7 +107,10 @@ impl Sessions {
                 () = stop.cancelled() => break,
                 ended = self.listen(node, &peers) => ended,
             };
-            self.set_broken(node);
+            // Silence is told from a loss: what becomes of the node is decided only when its session ends.
+            if !matches!(ended, CallError::TimedOut) {
+                self.set_broken(node);
+            }
             misses = if matches!(ended, CallError::NobodyThere) { misses + 1 } else { 0 };
             let session = self.of(node);
             // Each miss leads to the next address: one that is out of date must not pass for a crash.
