@@ -62,6 +62,8 @@ pub(crate) struct Leadership {
     pub(crate) replicas: Vec<NodeId>,
     /// Those of them that are in sync.
     pub(crate) isr: Vec<NodeId>,
+    /// Where the log begins at least, for readers: no leader begins before.
+    pub(crate) log_start: Offset,
 }
 
 impl Leadership {
@@ -73,6 +75,7 @@ impl Leadership {
             partition_epoch: -1,
             replicas: Vec::new(),
             isr: Vec::new(),
+            log_start: 0,
         }
     }
 }
@@ -85,6 +88,7 @@ impl From<&coordinator::cluster::Partition> for Leadership {
             partition_epoch: state.partition_epoch,
             replicas: state.replicas.clone(),
             isr: state.isr.clone(),
+            log_start: state.log_start,
         }
     }
 }

@@ -12,7 +12,7 @@
 //! - a topic's partitions are `0..topic.partitions`; `isr ⊆ replicas`; the leader is in the ISR, or there is none;
 //! - nobody is in both the ISR and the ELR (KIP-966); the members of both have all that was acknowledged, or there is no leader
 //!   without loss ([`Partition`]);
-//! - leader epochs, partition epochs, broker epochs, producer ids and ledger versions only grow;
+//! - leader epochs, partition epochs, log starts, broker epochs, producer ids and ledger versions only grow;
 //! - in the ledger, `log_start ≤ archived_end`, and neither goes backwards;
 //! - the ledger has entries for partitions of existing topics and of deleted ones that are not purged, and no others.
 
@@ -35,6 +35,7 @@ mod error;
 mod isr;
 mod layers;
 mod leadership;
+mod log_start;
 mod on_request;
 mod placement;
 mod reassignment;
@@ -52,7 +53,8 @@ pub use answers::REMEMBERED_ANSWERS;
 pub use broker::{Broker, Listener};
 pub use command::{
     ArchiveCommit, BrokerRef, Command, CommandId, ConfigChange, ConfigEdit, ConfigOp, ConfigOpKind, ConfigResource,
-    ElectionKind, IsrChange, Layout, MorePartitions, NewTopic, Reassignment, RegisterBroker, Submission, TopicRef,
+    ElectionKind, IsrChange, Layout, LogStartMove, MorePartitions, NewTopic, Reassignment, RegisterBroker, Submission,
+    TopicRef,
 };
 pub use error::ClusterError;
 pub use record::Record;

@@ -10,7 +10,7 @@ from kafka.protocol.metadata import MetadataRequest
 from harness import requests
 from harness.batches import batch
 from harness.cluster import Cluster, Node
-from harness.cluster_requests import set_topic
+from harness.cluster_requests import PREFERRED, delete_records, elect, quorum, reassign, set_topic
 from harness.load import Load, expect_all
 from harness.process import wait_until
 from harness.records import consume, expect_same, generated, produce
@@ -157,15 +157,65 @@ def test_deleted_records_stay_deleted_under_the_next_leader(cluster: Cluster[Any
     admin, part = cluster.admin(), TopicPartition(topic, 0, 60)
     assert admin.delete_records([part])[part].result(20).low_watermark == 60
     leader.kill()
-    successor = cluster.leader(topic, unlike=leader)
-
-    def start_told() -> int | None:
-        # Another node may tell of the new leader before the new leader knows.
-        with Wire(successor.host, successor.port) as wire:
-            answer = requests.list_offset(wire, topic, requests.EARLIEST)
-        return answer.offset if answer.error_code == requests.NONE else None
-
-    start = wait_until("the new leader to answer", start_told)
+    start = start_told(cluster.leader(topic, unlike=leader), topic)
     cluster.start([leader])
     cluster.await_isr(topic, 3)
     assert start == 60
+
+
+def start_told(node: Node, topic: str) -> int:
+    """The log start as this node tells it once it leads: another may tell of a new leader before that one knows."""
+
+    def told() -> tuple[int] | None:
+        with Wire(node.host, node.port) as wire:
+            answer = requests.list_offset(wire, topic, requests.EARLIEST)
+        return (answer.offset,) if answer.error_code == requests.NONE else None
+
+    return wait_until(f"node {node.node_id} to tell the log start", told)[0]
+
+
+@pytest.mark.firn
+@pytest.mark.timeout(120)
+def test_a_log_start_that_readers_saw_stays_though_the_next_leader_had_not_heard_of_it(cluster: Cluster[Any]) -> None:
+    topic = cluster.create_topic("unheard")
+    produce(cluster.bootstrap, topic, generated(100, seed=6))
+    # The controller stays awake, and the first in line to lead next is the one that stands still.
+    controller = cluster.nodes[quorum(cluster.living[0]).leader_id]
+    leader, deaf = cluster.others(controller)
+    reassign(controller, topic, {0: [leader.node_id, deaf.node_id, controller.node_id]})
+    elect(controller, PREFERRED, topic, 0)
+    wait_until("the leader that is meant", lambda: cluster.leader(topic) is leader)
+    cluster.await_isr(topic, 3)
+    deaf.pause()
+    try:
+        # Answers the fetch that was under way.
+        assert write(leader, topic, acks=1)[0] == requests.NONE
+        assert delete_records(leader, topic, 60, timeout_ms=200)[0] == requests.REQUEST_TIMED_OUT
+        wait_until("the log start to move", lambda: start_told(leader, topic) == 60)
+        leader.kill()
+    finally:
+        deaf.resume()
+    start = start_told(cluster.leader(topic, unlike=leader), topic)
+    cluster.start([leader])
+    cluster.await_isr(topic, 3)
+    assert start == 60
+
+
+@pytest.mark.firn
+@pytest.mark.timeout(120)
+def test_a_log_start_that_nobody_can_keep_is_not_shown(cluster: Cluster[Any]) -> None:
+    topic = cluster.create_topic("unkept")
+    produce(cluster.bootstrap, topic, generated(100, seed=7))
+    leader = cluster.leader(topic)
+    for node in cluster.others(leader):
+        node.pause()
+    try:
+        assert delete_records(leader, topic, 60, timeout_ms=500)[0] == requests.REQUEST_TIMED_OUT
+        assert start_told(leader, topic) == 0
+    finally:
+        for node in cluster.others(leader):
+            node.resume()
+    admin, part = cluster.admin(), TopicPartition(topic, 0, 60)
+    assert admin.delete_records([part])[part].result(20).low_watermark == 60
+    assert start_told(cluster.leader(topic), topic) == 60
+    cluster.await_isr(topic, 3)

@@ -1,8 +1,10 @@
 //! DeleteRecords (KIP-107): moves a partition's log start, in both tiers.
 //!
-//! The move is durable on every in-sync replica before the reply leaves, so that no later leader shows the records again;
-//! the archiver then writes it to the manifest, and the sweep removes the objects that nobody can read any more.
+//! The new start is in the cluster's metadata before the leader shows it to anybody, so that no later leader shows the records
+//! again, and durable on every in-sync replica before the reply leaves. The archiver then writes it to the manifest, and the
+//! sweep removes the objects that nobody can read any more.
 
+use futures::stream::{self, StreamExt};
 use protocol::ErrorCode;
 use protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
@@ -13,24 +15,34 @@ use crate::timing::request_timeout;
 
 /// "Everything up to the high watermark."
 const HIGH_WATERMARK: i64 = -1;
+/// Partitions of one request whose log starts move at a time.
+const CONCURRENCY: usize = 64;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let deadline = Instant::now() + request_timeout(request.timeout_ms);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in &topic.partitions {
-            let moved = delete(context, &topic.name, wanted.partition_index, wanted.offset, deadline).await;
-            partitions.push(DeleteRecordsPartitionResult {
-                partition_index: wanted.partition_index,
-                low_watermark: moved.unwrap_or(-1),
-                error_code: moved.err().map_or(0, ErrorCode::code),
-                ..DeleteRecordsPartitionResult::default()
-            });
-        }
+        let wanted = topic.partitions.iter().map(|wanted| (wanted.partition_index, wanted.offset));
+        let moves: Vec<_> = wanted.map(|wanted| answer(context, &topic.name, wanted, deadline)).collect();
+        let partitions = stream::iter(moves).buffered(CONCURRENCY).collect().await;
         topics.push(DeleteRecordsTopicResult { name: topic.name, partitions, ..DeleteRecordsTopicResult::default() });
     }
     DeleteRecordsResponse { topics, ..DeleteRecordsResponse::default() }
+}
+
+async fn answer(
+    context: &RequestContext<'_>,
+    topic: &str,
+    (partition_index, offset): (i32, i64),
+    deadline: Instant,
+) -> DeleteRecordsPartitionResult {
+    let moved = delete(context, topic, partition_index, offset, deadline).await;
+    DeleteRecordsPartitionResult {
+        partition_index,
+        low_watermark: moved.unwrap_or(-1),
+        error_code: moved.err().map_or(0, ErrorCode::code),
+        ..DeleteRecordsPartitionResult::default()
+    }
 }
 
 async fn delete(
@@ -49,7 +61,7 @@ async fn delete(
     if offset < 0 || offset > high_watermark {
         return Err(ErrorCode::OffsetOutOfRange);
     }
-    partition.delete_below(offset, deadline).await.map_err(|error| {
+    partition.delete_below(&context.broker.metadata, offset, deadline).await.map_err(|error| {
         tracing::warn!(%topic, partition = partition.id.partition, offset, %error, "cannot delete records");
         super::errors::delete_error(&error)
     })?;

@@ -81,6 +81,12 @@ impl From<SubmitError> for Refusal {
 pub(crate) fn delete_error(error: &DeleteError) -> ErrorCode {
     match error {
         DeleteError::Hot(_) => ErrorCode::KafkaStorageError,
+        DeleteError::NotKept(SubmitError::Refused(
+            ClusterError::UnknownTopicId { .. } | ClusterError::UnknownPartition { .. },
+        )) => ErrorCode::UnknownTopicOrPartition,
+        // Another term has begun, of the partition or of this broker.
+        DeleteError::NotKept(SubmitError::Refused(_)) => ErrorCode::NotLeaderOrFollower,
+        DeleteError::NotKept(_) => ErrorCode::RequestTimedOut,
         DeleteError::NotCommitted(error) => not_committed(*error),
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cold_tier::{ArchiveError, ArchiveOptions, ArchivedSegment, ManifestChange, RetentionLimits};
-use coordinator::cluster::{ArchiveCommit, ArchiveReply, Command, Reply};
+use coordinator::cluster::{ArchiveCommit, ArchiveReply, Command, LogStartMove, Reply};
 use model::archive::ManifestPointer;
 use model::segment::SealedSegment;
 use model::{LeaderEpoch, Offset, TimestampMs};
@@ -45,6 +45,9 @@ pub(crate) enum SettleError {
     /// The ledger could not be asked.
     #[error("the archive ledger did not answer: {0}")]
     Ledger(#[from] SubmitError),
+    /// The log start could not be moved.
+    #[error("the cluster's metadata did not take the log start: {0}")]
+    NotKept(#[source] SubmitError),
     /// The topic is gone.
     #[error("the topic was deleted")]
     Deleted,
@@ -62,6 +65,9 @@ pub(crate) enum DeleteError {
     /// The local log.
     #[error("{0}")]
     Hot(#[from] hot_tier::ReadError),
+    /// The metadata do not keep the new log start.
+    #[error("the cluster's metadata did not take the log start: {0}")]
+    NotKept(#[source] SubmitError),
     /// Not durable in time.
     #[error("{0}")]
     NotCommitted(#[from] NotCommitted),
@@ -267,6 +273,7 @@ impl Partition {
     /// Total retention: moves the log start over what is too old or too much, in both tiers.
     pub(crate) async fn retain(self: &Arc<Self>, metadata: &Metadata, now: TimestampMs) -> Result<(), SettleError> {
         let Some(term) = self.term() else { return self.evict(now) };
+        self.catch_up_log_start().await.map_err(SettleError::LogStart)?;
         let settings = self.log.settings();
         let limits = RetentionLimits::from(&*settings);
         if limits == RetentionLimits::default() {
@@ -288,6 +295,8 @@ impl Partition {
             return self.evict(now);
         }
         info!(topic = %self.topic, partition = self.id.partition, log_start, "retention moves the log start");
+        self.keep_log_start(metadata, term, log_start).await.map_err(SettleError::NotKept)?;
+        crash_point("retention.log-start-kept");
         self.move_log_start(log_start).await.map_err(SettleError::LogStart)?;
         crash_point("retention.log-start-moved");
         self.commit_log_start(metadata, term).await?;
@@ -301,19 +310,59 @@ impl Partition {
         self.log.retention_end(hot_tier::RetentionLimits { max_age_ms, max_bytes }, now)
     }
 
-    /// DeleteRecords: moves the log start to `offset`, durably.
+    /// DeleteRecords: moves the log start to `offset`, durably, and so that no later leader takes it back.
     ///
     /// # Errors
-    /// [`DeleteError`]; the move may still become durable when it was not in time.
-    pub(crate) async fn delete_below(&self, offset: Offset, deadline: Instant) -> Result<(), DeleteError> {
-        match tokio::time::timeout_at(deadline, self.move_log_start(offset)).await {
-            Ok(moved) => {
-                moved?;
-                crash_point("delete-records.log-start-moved");
-                Ok(())
-            }
+    /// [`DeleteError`]; the move goes on when it was not in time.
+    pub(crate) async fn delete_below(
+        self: &Arc<Self>,
+        metadata: &Metadata,
+        offset: Offset,
+        deadline: Instant,
+    ) -> Result<(), DeleteError> {
+        let Some(term) = self.term() else { return Err(NotCommitted::NotLeader.into()) };
+        if offset <= self.log_start() {
+            return Ok(());
+        }
+        let (partition, metadata) = (Arc::clone(self), metadata.clone());
+        let moving = tokio::spawn(async move {
+            partition.keep_log_start(&metadata, term, offset).await.map_err(DeleteError::NotKept)?;
+            crash_point("delete-records.log-start-kept");
+            partition.move_log_start(offset).await?;
+            crash_point("delete-records.log-start-moved");
+            Ok(())
+        });
+        match tokio::time::timeout_at(deadline, moving).await {
+            Ok(moved) => blocking::unwound(moved),
             Err(_) => Err(NotCommitted::TimedOut.into()),
         }
+    }
+
+    /// Writes a log start to the metadata, where every later leader finds it. Only then may readers be shown it.
+    async fn keep_log_start(
+        &self,
+        metadata: &Metadata,
+        leader_epoch: LeaderEpoch,
+        log_start: Offset,
+    ) -> Result<(), SubmitError> {
+        // Without such rules each replica keeps its own.
+        if !metadata.image().keeps_log_starts() || log_start <= self.leadership().log_start {
+            return Ok(());
+        }
+        let moves = vec![LogStartMove { partition: self.id, leader_epoch, log_start }];
+        let reply = metadata.submit(Command::MoveLogStarts { broker: metadata.broker(), moves }).await?;
+        match reply {
+            Reply::PartitionsAltered(mut outcomes) if outcomes.len() == 1 => {
+                outcomes.remove(0).map(drop).map_err(SubmitError::Refused)
+            }
+            reply => Err(SubmitError::Uncertain { reason: format!("an unexpected reply: {reply:?}") }),
+        }
+    }
+
+    /// A move that nobody waited for any more, or that a leader before did not come to make.
+    async fn catch_up_log_start(&self) -> Result<(), hot_tier::ReadError> {
+        let kept = self.leadership().log_start.min(self.log.log_end());
+        if kept > self.log.log_start() { self.move_log_start(kept).await } else { Ok(()) }
     }
 
     /// The move waits for a flush: it is made on a thread that may wait.

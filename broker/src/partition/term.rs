@@ -128,7 +128,8 @@ impl Partition {
     }
 
     fn begin_term(&self, leadership: &Leadership, now: Instant) -> Role {
-        self.restore_end();
+        self.restore_end(leadership.log_start);
+        self.restore_start(leadership.log_start);
         // What has one replica has no follower that would ask where an epoch without records began.
         if leadership.replicas.len() > 1
             && let Err(error) = self.log.begin_epoch(leadership.leader_epoch)
@@ -139,20 +140,31 @@ impl Partition {
         Role::Leader(Mutex::new(Leading::new(self.node_id, leadership, self.log.log_end(), now)))
     }
 
-    /// A local log that ends before the archive does has lost its disk: offsets must go on where the archive ends, or they
-    /// would be given out twice.
-    fn restore_end(&self) {
-        let Some(pointer) = self.ledger() else { return };
-        let (log_end, archived_end) = (self.log.log_end(), pointer.archived_end);
-        if log_end >= archived_end {
+    /// A local log that ends before the archive does, or before the log begins for readers, has lost its disk: offsets must go
+    /// on behind, or they would be given out twice.
+    fn restore_end(&self, log_start: Offset) {
+        let archived_end = self.ledger().map_or(0, |pointer| pointer.archived_end);
+        let (log_end, continues_at) = (self.log.log_end(), archived_end.max(log_start));
+        if log_end >= continues_at {
             return;
         }
+        let (topic, partition) = (&self.topic, self.id.partition);
         warn!(
-            topic = %self.topic, partition = self.id.partition, log_end, archived_end,
-            "the local log ends before the archive: it was lost, and continues at the archive's end"
+            %topic, partition, log_end, archived_end, log_start, continues_at,
+            "the local log ends before the archive, or before the log start: it was lost, and continues behind them"
         );
-        if let Err(error) = self.log.reset_to(archived_end) {
-            error!(topic = %self.topic, partition = self.id.partition, %error, "cannot continue the log at the archive's end");
+        if let Err(error) = self.log.reset_to(continues_at) {
+            error!(%topic, partition, %error, "cannot continue the log behind what was lost");
+        }
+    }
+
+    /// A leader before may have shown readers that the log begins there: this one shows nothing else from its first answer on.
+    fn restore_start(&self, log_start: Offset) {
+        let log_start = log_start.min(self.log.log_end());
+        if log_start > self.log.log_start()
+            && let Err(error) = self.log.advance_log_start(log_start)
+        {
+            error!(topic = %self.topic, partition = self.id.partition, log_start, %error, "cannot move the log start");
         }
     }
 

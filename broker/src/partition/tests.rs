@@ -55,9 +55,15 @@ async fn replica(node_id: NodeId, min_insync_replicas: u32) -> Replica {
 
 impl Replica {
     fn follow(&self, leader: NodeId, leader_epoch: i32, isr: &[NodeId]) {
-        let before = self.partition.leadership().partition_epoch;
+        self.follow_from(0, leader, leader_epoch, isr);
+    }
+
+    /// As [`Replica::follow`], where readers were shown that the log begins at `log_start`.
+    fn follow_from(&self, log_start: Offset, leader: NodeId, leader_epoch: i32, isr: &[NodeId]) {
+        let partition_epoch = self.partition.leadership().partition_epoch + 1;
         let (replicas, isr) = (vec![1, 2, 3], isr.to_vec());
-        let _ = self.partition.follow(Leadership { leader, leader_epoch, partition_epoch: before + 1, replicas, isr });
+        let leadership = Leadership { leader, leader_epoch, partition_epoch, replicas, isr, log_start };
+        let _ = self.partition.follow(leadership);
     }
 
     fn append(&self, records: usize) -> Accepted {

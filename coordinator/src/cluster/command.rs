@@ -4,7 +4,7 @@
 
 use model::archive::ManifestPointer;
 use model::settings::SettingsMap;
-use model::{LeaderEpoch, NodeId, TopicId, TopicPartition};
+use model::{LeaderEpoch, NodeId, Offset, TopicId, TopicPartition};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -115,6 +115,14 @@ pub enum Command {
         broker: BrokerRef,
         /// The partitions.
         changes: Vec<IsrChange>,
+    },
+    /// A leader moves the log starts of its partitions, each for itself, before it shows them to readers. Changes nothing before
+    /// metadata version 3.
+    MoveLogStarts {
+        /// The leader.
+        broker: BrokerRef,
+        /// The partitions.
+        moves: Vec<LogStartMove>,
     },
     /// Chooses leaders anew, of each partition for itself (KIP-460).
     ElectLeaders {
@@ -321,6 +329,17 @@ pub struct IsrChange {
     /// The wanted ISR, each member with the broker epoch that its last fetch carried (KIP-903): a member that has
     /// registered anew since may have lost what it had. An epoch of −1, "not known", is taken for present members only.
     pub isr: Vec<BrokerRef>,
+}
+
+/// A log start that a leader wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStartMove {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// Epoch in which the broker leads it.
+    pub leader_epoch: LeaderEpoch,
+    /// The first offset that readers may still see. A lower one than before changes nothing.
+    pub log_start: Offset,
 }
 
 /// Where a partition shall be kept.

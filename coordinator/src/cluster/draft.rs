@@ -6,7 +6,9 @@
 use model::{TimestampMs, TopicPartition};
 
 use super::{Cluster, ClusterError, Command, CommandId, Decision, PRODUCER_ID_BLOCK, Partition, Record, Reply};
-use super::{archive, configs, isr, on_request, reassignment, recovered, registration, topics, versions, waiting};
+use super::{
+    archive, configs, isr, log_start, on_request, reassignment, recovered, registration, topics, versions, waiting,
+};
 
 /// See the module's page.
 pub(super) struct Draft {
@@ -86,6 +88,11 @@ impl Draft {
             Command::AlterPartitions { broker, changes } => {
                 registration::check_epoch(&self.state, *broker)?;
                 let outcomes = changes.iter().map(|change| isr::alter(self, broker.broker_id, change));
+                Ok(Reply::PartitionsAltered(outcomes.collect()))
+            }
+            Command::MoveLogStarts { broker, moves } => {
+                registration::check_epoch(&self.state, *broker)?;
+                let outcomes = moves.iter().map(|wanted| log_start::advance(self, broker.broker_id, *wanted));
                 Ok(Reply::PartitionsAltered(outcomes.collect()))
             }
             Command::ElectLeaders { kind, partitions } => {

@@ -38,7 +38,13 @@ pub(super) fn alter(
     }
 }
 
-fn check_term(id: TopicPartition, old: &Partition, broker_id: NodeId, given: LeaderEpoch) -> Result<(), ClusterError> {
+/// Only the leader of the newest term changes its partition.
+pub(super) fn check_term(
+    id: TopicPartition,
+    old: &Partition,
+    broker_id: NodeId,
+    given: LeaderEpoch,
+) -> Result<(), ClusterError> {
     let current = old.leader_epoch;
     if given < current {
         return Err(ClusterError::FencedLeaderEpoch { partition: id, given, current });

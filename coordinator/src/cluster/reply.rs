@@ -40,7 +40,7 @@ pub enum Reply {
         /// How many ids.
         count: i64,
     },
-    /// To AlterPartitions: the partitions as they are now.
+    /// To AlterPartitions and MoveLogStarts: the partitions as they are now.
     PartitionsAltered(Vec<Result<AlteredPartition, ClusterError>>),
     /// To ElectLeaders: what became of each partition.
     LeadersElected(Vec<(TopicPartition, Result<(), ClusterError>)>),
@@ -86,7 +86,7 @@ pub struct RemovedTopic {
     pub name: TopicName,
 }
 
-/// A partition after AlterPartitions.
+/// A partition after a change by its leader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlteredPartition {
     /// Which.

@@ -9,6 +9,7 @@ mod configs;
 mod elections;
 mod eligible;
 mod formats;
+mod log_starts;
 mod random;
 mod reassignments;
 mod replication;

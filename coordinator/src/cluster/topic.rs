@@ -1,7 +1,7 @@
 //! What the cluster knows of a topic and of its partitions.
 
 use model::settings::SettingsMap;
-use model::{LeaderEpoch, NodeId, TimestampMs, TopicId, TopicName};
+use model::{LeaderEpoch, NodeId, Offset, TimestampMs, TopicId, TopicName};
 use serde::{Deserialize, Serialize};
 
 /// "This partition has no leader": none of its in-sync replicas is alive.
@@ -27,7 +27,7 @@ pub struct Topic {
 /// Who keeps a partition, and who leads it.
 ///
 /// Invariants: `isr ⊆ replicas`, `elr ⊆ replicas`, `isr ∩ elr = ∅`, `adding` and `removing` are in `replicas` and share
-/// nothing, none names a broker twice; `leader ∈ isr` or [`NO_LEADER`]; both epochs only grow. The ISR is empty only where the last member lost its disk.
+/// nothing, none names a broker twice; `leader ∈ isr` or [`NO_LEADER`]; log start and both epochs only grow. The ISR is empty only where the last member lost its disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
     /// The brokers that keep the partition, the preferred leader first; during a reassignment its target, then those that
@@ -50,6 +50,10 @@ pub struct Partition {
     /// metadata version 2 on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted_replicas: Option<usize>,
+    /// Readers see nothing below, whoever leads: the highest log start that a leader may have shown. From metadata version 3
+    /// on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub log_start: Offset,
     /// The broker that takes writes, or [`NO_LEADER`].
     pub leader: NodeId,
     /// Counts the leaderships: a higher one fences all lower ones.
@@ -69,6 +73,7 @@ impl Partition {
             adding: Vec::new(),
             removing: Vec::new(),
             wanted_replicas: None,
+            log_start: 0,
             leader,
             leader_epoch: 0,
             partition_epoch: 0,
@@ -98,6 +103,10 @@ impl Partition {
     pub fn has_leader(&self) -> bool {
         self.leader != NO_LEADER
     }
+}
+
+fn is_zero(offset: &Offset) -> bool {
+    *offset == 0
 }
 
 /// A deleted topic whose objects may still lie in the archive.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | 1 | all that is not named below |
 //! | 2 | [`Partition::wanted_replicas`] |
+//! | 3 | [`Partition::log_start`] |
 
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +18,11 @@ use super::{Cluster, ClusterError, Partition, Record, Reply};
 use model::TopicPartition;
 
 /// Newest rules that this build knows.
-pub const METADATA_VERSION: u16 = 2;
+pub const METADATA_VERSION: u16 = 3;
 /// Partitions keep how many replicas they wait for.
 pub(super) const WITH_WANTED_REPLICAS: u16 = 2;
+/// Partitions keep their log starts.
+pub(super) const WITH_LOG_STARTS: u16 = 3;
 
 /// The metadata versions that a build knows, from the first to the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,9 +138,16 @@ fn check_known(state: &Cluster, version: u16) -> Result<(), ClusterError> {
 
 /// What the older rules do not know must not be there any more.
 fn forget_newer(draft: &mut Draft, version: u16, change: VersionChange) -> Result<(), ClusterError> {
-    if version >= WITH_WANTED_REPLICAS {
-        return Ok(());
+    if version < WITH_WANTED_REPLICAS {
+        forget_wanted_replicas(draft, version, change)?;
     }
+    if version < WITH_LOG_STARTS {
+        forget_log_starts(draft);
+    }
+    Ok(())
+}
+
+fn forget_wanted_replicas(draft: &mut Draft, version: u16, change: VersionChange) -> Result<(), ClusterError> {
     let waiting = draft.state.partitions().filter(|(_, partition)| partition.wanted_replicas.is_some());
     let waiting: Vec<(TopicPartition, Partition)> = waiting.map(|(id, partition)| (id, partition.clone())).collect();
     if waiting.is_empty() {
@@ -156,4 +166,14 @@ fn forget_newer(draft: &mut Draft, version: u16, change: VersionChange) -> Resul
         draft.put_partition(id, Partition { wanted_replicas: None, partition_epoch, ..old });
     }
     Ok(())
+}
+
+/// Older rules leave them to the replicas, each of which keeps its own: also a safe downgrade forgets them.
+fn forget_log_starts(draft: &mut Draft) {
+    let moved = draft.state.partitions().filter(|(_, partition)| partition.log_start > 0);
+    let moved: Vec<(TopicPartition, Partition)> = moved.map(|(id, partition)| (id, partition.clone())).collect();
+    for (id, old) in moved {
+        let partition_epoch = old.partition_epoch.saturating_add(1);
+        draft.put_partition(id, Partition { log_start: 0, partition_epoch, ..old });
+    }
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 from kafka.protocol.admin import (
     AlterPartitionReassignmentsRequest,
+    DeleteRecordsRequest,
     DescribeClusterRequest,
     DescribeQuorumRequest,
     ElectLeadersRequest,
@@ -65,6 +66,15 @@ def set_topic(node: Broker, topic: str, **config: str) -> None:
     wanted = resource(resource_type=_TOPIC, resource_name=topic, configs=configs)
     answer = _ask(node, IncrementalAlterConfigsRequest[1](resources=[wanted], validate_only=False))
     assert answer.responses[0].error_code == requests.NONE, answer
+
+
+def delete_records(node: Broker, topic: str, before: int, timeout_ms: int = 20_000) -> tuple[int, int]:
+    """DeleteRecords of partition 0 for this node to answer: its error and the low watermark."""
+    kind = DeleteRecordsRequest.DeleteRecordsTopic
+    part = kind.DeleteRecordsPartition(partition_index=0, offset=before)
+    answer = _ask(node, DeleteRecordsRequest[2](topics=[kind(name=topic, partitions=[part])], timeout_ms=timeout_ms))
+    told = answer.topics[0].partitions[0]
+    return told.error_code, told.low_watermark
 
 
 def elect(node: Broker, kind: int, topic: str, *partitions: int) -> int:

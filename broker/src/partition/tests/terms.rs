@@ -102,7 +102,8 @@ async fn after_a_restart_only_a_replica_alone_in_sync_takes_its_log_for_committe
         let bell = Arc::new(Notify::new());
         let partition = Partition::new(Arc::clone(log), 1, cold.clone(), Duration::from_secs(1), bell);
         let (replicas, isr) = (vec![1, 2, 3], isr.to_vec());
-        partition.follow(Leadership { leader: 2, leader_epoch: 6, partition_epoch: 9, replicas, isr });
+        let leadership = Leadership { leader: 2, leader_epoch: 6, partition_epoch: 9, replicas, isr, log_start: 0 };
+        partition.follow(leadership);
         partition.high_watermark()
     };
     assert_eq!(opened_anew(&[1]), 4);
@@ -120,4 +121,29 @@ async fn a_replica_taken_away_sends_everybody_elsewhere() {
     assert_eq!(leader.partition.committed(1, term, far()).await, Err(NotCommitted::NotLeader));
     leader.partition.follow(Leadership::unknown());
     assert_eq!(leader.partition.term(), None);
+}
+
+#[tokio::test]
+async fn a_new_leader_begins_where_readers_were_shown_that_the_log_begins() {
+    let (old, new) = (replica(1, 1).await, replica(2, 1).await);
+    old.follow(1, 5, &[1, 2]);
+    new.follow(1, 5, &[1, 2]);
+    old.append(10);
+    new.copy_from(&old).unwrap();
+    // The leader before has shown 6 and was lost before this follower heard of it.
+    new.follow_from(6, 1, 5, &[1, 2]);
+    assert_eq!(new.partition.log_start(), 0, "as long as it follows, its leader tells it");
+    new.follow_from(6, 2, 6, &[1, 2]);
+    assert_eq!(new.partition.log_start(), 6);
+    new.follow_from(6, 1, 7, &[1, 2]);
+    new.follow_from(6, 2, 8, &[1, 2]);
+    assert_eq!((new.partition.log_start(), new.partition.log.log_end()), (6, 10));
+}
+
+#[tokio::test]
+async fn a_leader_that_lost_its_records_goes_on_behind_the_log_start() {
+    let replica = replica(1, 1).await;
+    replica.follow_from(6, 1, 5, &[1]);
+    assert_eq!(replica.append(1).appended.base_offset, 6, "below, nobody would ever see it");
+    assert_eq!(replica.partition.log_start(), 6);
 }

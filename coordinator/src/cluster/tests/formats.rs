@@ -31,6 +31,9 @@ const SEVERAL: Golden = golden!("v1-several");
 /// What came with metadata version 2.
 const SECOND: Golden = golden!("v2");
 
+/// What came with metadata version 3.
+const THIRD: Golden = golden!("v3");
+
 const SUBMISSIONS: &str = ALONE.submissions;
 const STATE: &str = ALONE.state;
 
@@ -51,7 +54,7 @@ fn commands_records_and_state_keep_their_form() {
 
 #[test]
 fn the_golden_records_replay_to_the_golden_state() {
-    for golden in [ALONE, SEVERAL, SECOND] {
+    for golden in [ALONE, SEVERAL, SECOND, THIRD] {
         let records: Vec<Record> = serde_json::from_str(golden.records).unwrap();
         let mut state = Cluster::new();
         records.into_iter().for_each(|record| state.apply(record));
@@ -103,13 +106,19 @@ fn story(commands: &[Submission]) -> (Vec<Record>, Cluster) {
     (records, scene.state)
 }
 
-fn stories() -> [(Golden, Vec<Submission>); 3] {
-    [(ALONE, alone()), (SEVERAL, several()), (SECOND, second())]
+fn stories() -> [(Golden, Vec<Submission>); 4] {
+    [(ALONE, alone()), (SEVERAL, several()), (SECOND, second()), (THIRD, third())]
 }
 
 /// As the first builds registered: they did not say which versions they know.
 fn registration(id: NodeId, process: u128) -> RegisterBroker {
     RegisterBroker { metadata_versions: MetadataVersions::default(), ..super::registration(id, process) }
+}
+
+/// As builds register that know these versions.
+fn registration_until(max: u16, id: NodeId) -> Command {
+    let metadata_versions = MetadataVersions { min: 1, max };
+    Command::RegisterBroker(RegisterBroker { metadata_versions, ..registration(id, id.unsigned_abs().into()) })
 }
 
 fn set_version(version: u16, change: VersionChange) -> Command {
@@ -199,12 +208,12 @@ fn second() -> Vec<Submission> {
     let reassigned = vec![Reassignment { partition: partition("decided"), replicas: Some(vec![2, 1]) }];
     let commands = vec![
         Command::CreateCluster { cluster_id: "Q2x1c3RlcklkRm9yVGVzdA".to_owned(), metadata_version: 1 },
-        Command::RegisterBroker(super::registration(1, 1)),
+        registration_until(2, 1),
         Command::CreateTopics { topics: vec![waiting("too-early")], validate_only: false },
         Command::SetMetadataVersion { version: 2, change: VersionChange::Upgrade, validate_only: true },
         set_version(2, VersionChange::Upgrade),
         Command::CreateTopics { topics: vec![waiting("waits"), waiting("decided")], validate_only: false },
-        Command::RegisterBroker(super::registration(2, 2)),
+        registration_until(2, 2),
         Command::AlterReassignments { changes: reassigned, keep_replication_factor: false },
         Command::AddWantedReplicas { at_most: 2 },
         Command::CreateTopics {
@@ -217,6 +226,27 @@ fn second() -> Vec<Submission> {
             topics: vec![NewTopic { wanted_replicas: Some(3), ..placed("kept", 1, 2) }],
             validate_only: false,
         },
+    ];
+    commands.into_iter().map(Submission::from).collect()
+}
+
+fn third() -> Vec<Submission> {
+    let partition = TopicPartition { topic_id: topic_id("trimmed"), partition: 0 };
+    let move_to = |log_start| Command::MoveLogStarts {
+        broker: BrokerRef { broker_id: 1, broker_epoch: 0 },
+        moves: vec![LogStartMove { partition, leader_epoch: 0, log_start }],
+    };
+    let commands = vec![
+        Command::CreateCluster { cluster_id: "Q2x1c3RlcklkRm9yVGVzdA".to_owned(), metadata_version: 2 },
+        registration_until(3, 1),
+        Command::CreateTopics { topics: vec![placed("trimmed", 1, 1)], validate_only: false },
+        move_to(5),
+        set_version(3, VersionChange::Upgrade),
+        move_to(7),
+        set_version(2, VersionChange::SafeDowngrade),
+        set_version(3, VersionChange::Upgrade),
+        move_to(9),
+        move_to(8),
     ];
     commands.into_iter().map(Submission::from).collect()
 }

@@ -27,6 +27,7 @@ enum Step {
     SetMin { name: u8, value: u8 },
     Allocate { broker: i32, sequence: u64 },
     Alter { name: u8, isr: Vec<i32>, is_stale: bool },
+    MoveStart { name: u8, is_stale: bool, log_start: i64 },
     Commit { name: u8, version_error: i8, is_stale: bool, log_start: i64, archived_end: i64 },
     Purge { id: u8 },
     PassOver,
@@ -48,7 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         ),
         (0..3_usize).prop_map(|at_most| Step::Balance { at_most }),
         (0..4_usize).prop_map(|at_most| Step::AddWanted { at_most }),
-        (0..4_u16, prop::bool::ANY).prop_map(|(version, is_downgrade)| Step::SetVersion { version, is_downgrade }),
+        (0..5_u16, prop::bool::ANY).prop_map(|(version, is_downgrade)| Step::SetVersion { version, is_downgrade }),
         (name.clone(), prop::bool::weighted(0.3))
             .prop_map(|(name, is_allowed)| Step::AllowUnclean { name, is_allowed }),
         (name.clone(), 0..20_u8, 0..4_i32, 0..4_i16, prop::option::of(1..5_usize), prop::bool::weighted(0.1)).prop_map(
@@ -68,6 +69,8 @@ fn step() -> impl Strategy<Value = Step> {
         (broker, 0..400_u64).prop_map(|(broker, sequence)| Step::Allocate { broker, sequence }),
         (name.clone(), prop::collection::vec(1..5_i32, 0..4), prop::bool::weighted(0.2))
             .prop_map(|(name, isr, is_stale)| Step::Alter { name, isr, is_stale }),
+        (name.clone(), prop::bool::weighted(0.2), -1..100_i64)
+            .prop_map(|(name, is_stale, log_start)| Step::MoveStart { name, is_stale, log_start }),
         (name, -1..2_i8, prop::bool::weighted(0.2), 0..50_i64, 0..100_i64).prop_map(
             |(name, version_error, is_stale, log_start, archived_end)| Step::Commit {
                 name,
@@ -147,6 +150,7 @@ fn submission(state: &Cluster, step: Step) -> Submission {
             let change = IsrChange { partition: id, leader_epoch, partition_epoch, isr };
             Command::AlterPartitions { broker: broker_ref(leader, false), changes: vec![change] }
         }
+        Step::MoveStart { name: n, is_stale, log_start } => move_start(state, topic_of(&name(n)), is_stale, log_start),
         Step::Commit { name: n, version_error, is_stale, log_start, archived_end } => {
             let id = TopicPartition { topic_id: topic_of(&name(n)), partition: 0 };
             let leader_epoch = state.partition(id).map_or(0, |p| p.leader_epoch) - i32::from(is_stale);
@@ -159,6 +163,15 @@ fn submission(state: &Cluster, step: Step) -> Submission {
         Step::Purge { id: i } => Command::ArchivePurged { topic_id: id(i) },
     };
     command.into()
+}
+
+fn move_start(state: &Cluster, topic_id: TopicId, is_stale: bool, log_start: i64) -> Command {
+    let partition = TopicPartition { topic_id, partition: 0 };
+    let (leader, leader_epoch) = state.partition(partition).map_or((1, 0), |p| (p.leader, p.leader_epoch));
+    let leader_epoch = leader_epoch - i32::from(is_stale);
+    let broker_epoch = state.broker(leader).map_or(0, |broker| broker.epoch);
+    let moves = vec![LogStartMove { partition, leader_epoch, log_start }];
+    Command::MoveLogStarts { broker: BrokerRef { broker_id: leader, broker_epoch }, moves }
 }
 
 fn set(topic: &str, name: &str, value: String) -> Command {
@@ -201,6 +214,8 @@ fn check_partition(state: &Cluster, id: TopicPartition, partition: &Partition) {
     let target = partition.target_replicas();
     assert!(partition.replicas.starts_with(&target) && !target.is_empty(), "{id} {partition:?}");
     assert!(partition.wanted_replicas.is_none_or(|wanted| wanted > target.len()), "{id} has enough: {partition:?}");
+    let keeps_start = partition.log_start > 0;
+    assert!(partition.log_start >= 0 && (!keeps_start || state.keeps_log_starts()), "{id} is ahead: {partition:?}");
     assert!(partition.wanted_replicas.is_none() || state.metadata_version() >= 2, "{id} is ahead: {partition:?}");
     if partition.has_leader() {
         let is_done = partition.is_reassigning() && target.iter().all(|broker| state.is_active(*broker));
@@ -225,6 +240,7 @@ fn check_progress(before: &Cluster, after: &Cluster) {
         let Some(new) = after.partition(id) else { continue };
         assert!(old.leader_epoch <= new.leader_epoch && old.partition_epoch <= new.partition_epoch);
         assert!(old == new || old.partition_epoch < new.partition_epoch);
+        assert!(old.log_start <= new.log_start || !after.keeps_log_starts());
         assert!(old.leader == new.leader || old.leader_epoch < new.leader_epoch);
     }
     for (id, old) in before.archives() {
