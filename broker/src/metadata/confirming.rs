@@ -62,8 +62,9 @@ impl Looks {
 }
 
 impl Metadata {
-    /// Waits until this node knows what the living others know now, and until the cluster has decided what becomes of the
-    /// brokers whose connections have just broken. The same at a start, as long as no broker may lead: some clients never ask
+    /// Waits until this node knows what the living others know now, and until the cluster has decided who leads what the
+    /// brokers led whose connections have just broken. One that has handed over before is not waited for: what the client asked
+    /// next on its connection would wait with it. The same at a start, as long as no broker may lead: some clients never ask
     /// again for brokers that were not in the first answer. Takes as long as a call to another node when there is nothing to
     /// wait for, and two seconds at most.
     pub(crate) async fn confirm(&self) {
@@ -107,10 +108,12 @@ impl Metadata {
         }
     }
 
-    fn is_undecided(&self) -> bool {
+    /// Somebody leads by the metadata who may be gone.
+    pub(super) fn is_undecided(&self) -> bool {
         let broken = self.inner.sessions.broken_within(VERDICT_WITHIN);
         let image = self.image();
-        broken.iter().any(|node| image.is_alive(*node)) || image.brokers().all(|broker| broker.is_fenced)
+        let leads = |node: &NodeId| image.partitions().any(|(_, partition)| partition.leader == *node);
+        broken.iter().any(leads) || image.brokers().all(|broker| broker.is_fenced)
     }
 }
 

@@ -12,6 +12,18 @@ async fn until_all_alive(nodes: &[Node]) {
     }
 }
 
+/// A topic of which each of the three brokers leads two partitions.
+async fn create_led_by_all(metadata: &Metadata) {
+    let layout = Layout::Placed { partitions: 6, replication_factor: 3 };
+    let topic =
+        NewTopic { id: new_topic_id(), name: "orders".to_owned(), layout, configs: Vec::new(), wanted_replicas: None };
+    metadata.submit(Command::CreateTopics { topics: vec![topic], validate_only: false }).await.unwrap();
+}
+
+fn led_by(image: &ClusterImage, broker: NodeId) -> usize {
+    image.partitions().filter(|(_, partition)| partition.leader == broker).count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn brokers_register_fenced_and_may_lead_once_they_serve() {
     let scene = Scene::new().await;
@@ -46,25 +58,48 @@ async fn a_broker_whose_process_ended_is_fenced_before_its_session_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_while_a_broker_is_lost_waits_for_the_verdict_but_not_for_ever() {
+async fn who_asks_while_a_leader_is_lost_waits_for_the_next_one_but_not_for_ever() {
     let scene = Scene::new().await;
     let mut nodes = scene.cluster().await;
     until_all_alive(&nodes).await;
+    create_led_by_all(&nodes[0].metadata).await;
     let leader = leader_of(&nodes).await;
     let gone = nodes.remove((leader + 1) % 3);
     let id = gone.id();
     let asked = &nodes[0].metadata;
+    until("it leads", || led_by(&asked.image(), id) > 0).await;
     gone.stop().await;
     let is_noticed = || !asked.inner.sessions.broken_within(SESSION_TIMEOUT).is_empty();
     until("its connection is broken", is_noticed).await;
     asked.confirm().await;
-    assert!(!asked.image().is_alive(id));
+    assert_eq!(led_by(&asked.image(), id), 0);
+    let is_named = || asked.named_brokers(&asked.image()).any(|broker| broker.id == id);
+    assert!(is_named(), "who just lost it may still have to move its partitions");
+    until("it is named no longer", || !is_named()).await;
 
     // Nobody is left to fence the second one.
     let last = nodes.remove(0);
     nodes.remove(0).stop().await;
     tokio::time::timeout(Duration::from_secs(30), last.metadata.confirm()).await.unwrap();
     last.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_does_not_wait_for_a_broker_that_has_handed_over() {
+    let scene = Scene { session_timeout: NEVER, ..Scene::new().await };
+    let mut nodes = scene.cluster().await;
+    until_all_alive(&nodes).await;
+    create_led_by_all(&nodes[0].metadata).await;
+    let stopping = nodes.remove(2);
+    stopping.metadata.hand_over(Duration::from_secs(5)).await;
+    let (id, asked) = (stopping.id(), &nodes[0].metadata);
+    asked.look().await;
+    assert!(led_by(&asked.image(), id) == 0 && asked.image().is_alive(id));
+    asked.inner.sessions.set_broken(id);
+    assert!(!asked.is_undecided());
+    for node in nodes.into_iter().chain([stopping]) {
+        node.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,14 +189,10 @@ async fn a_broker_that_stops_hands_its_partitions_over_first() {
     let scene = Scene::new().await;
     let nodes = scene.cluster().await;
     until_all_alive(&nodes).await;
-    let layout = Layout::Placed { partitions: 6, replication_factor: 3 };
-    let topic =
-        NewTopic { id: new_topic_id(), name: "orders".to_owned(), layout, configs: Vec::new(), wanted_replicas: None };
-    nodes[0].metadata.submit(Command::CreateTopics { topics: vec![topic], validate_only: false }).await.unwrap();
-    let led = |image: &ClusterImage| image.partitions().filter(|(_, partition)| partition.leader == 2).count();
-    assert!(led(&nodes[0].metadata.image()) > 0);
+    create_led_by_all(&nodes[0].metadata).await;
+    assert!(led_by(&nodes[0].metadata.image(), 2) > 0);
     nodes[1].metadata.hand_over(Duration::from_secs(5)).await;
-    assert_eq!(led(&nodes[1].metadata.image()), 0);
+    assert_eq!(led_by(&nodes[1].metadata.image(), 2), 0);
     assert!(nodes[1].metadata.image().partitions().all(|(_, partition)| partition.has_leader()));
     for node in nodes {
         node.stop().await;
