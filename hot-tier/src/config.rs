@@ -17,8 +17,8 @@ pub struct Config {
     pub flush_bypass_bytes: u64,
     /// Longest time between two checkpoints while anything changes. Default: 30 s.
     pub checkpoint_interval: Duration,
-    /// An idempotent producer that was silent for so long is forgotten, in ms: Kafka's `producer.id.expiration.ms`.
-    /// Default: one day.
+    /// An idempotent producer that was silent for so long while the tier was open is forgotten, in ms: Kafka's
+    /// `producer.id.expiration.ms`. Default: one day.
     pub producer_id_expiration_ms: u64,
     /// Files that are kept open at a time, all partitions together. Default: 4096; at least 8.
     pub max_open_files: usize,

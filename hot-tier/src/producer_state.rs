@@ -14,6 +14,9 @@ mod snapshot;
 /// Batches that are remembered of each producer: as many as a client may have in flight.
 pub(crate) const BATCHES_MAX: usize = 5;
 
+/// Most that a producer's age may grow between two looks, in ms. Partitions are looked at every few seconds.
+const LONGEST_STEP_MS: i64 = 60_000;
+
 /// A producer that the partition remembers, for `DescribeProducers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActiveProducer {
@@ -46,7 +49,7 @@ struct Producer {
     epoch: ProducerEpoch,
     coordinator_epoch: i32,
     last_timestamp: TimestampMs,
-    /// The broker's time of the last append: what expiry goes by.
+    /// When it last appended, by [`ProducerStates::clock`]: what expiry goes by.
     last_seen_ms: TimestampMs,
     txn_start: Option<Offset>,
     batches: VecDeque<BatchMark>,
@@ -66,9 +69,32 @@ pub(crate) enum Verdict {
 }
 
 /// The producers of one partition, by id.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct ProducerStates {
     producers: BTreeMap<ProducerId, Producer>,
+    clock: Clock,
+}
+
+/// Tells how long the partition was looked after. Wall clocks leap, and a process that starts after a leap has another time
+/// than the one that stored the state: going by them, producers that are at work would be forgotten, and their repeated
+/// batches stored twice. So leaps count for little, and what passes while no process runs does not count.
+#[derive(Debug, Clone, Copy, Default)]
+#[cfg_attr(test, derive(PartialEq))]
+struct Clock {
+    /// What it shows; from where it began does not matter.
+    now_ms: Option<TimestampMs>,
+    /// What the broker's clock showed when it was last asked.
+    asked_ms: Option<TimestampMs>,
+}
+
+impl Clock {
+    /// Goes on to where the broker's clock shows `now_ms`.
+    fn advance(&mut self, now_ms: TimestampMs) -> TimestampMs {
+        let passed = self.asked_ms.map_or(0, |asked| now_ms.saturating_sub(asked).clamp(0, LONGEST_STEP_MS));
+        self.asked_ms = Some(now_ms);
+        *self.now_ms.insert(self.now_ms.map_or(now_ms, |shown| shown.saturating_add(passed)))
+    }
 }
 
 impl Producer {
@@ -89,7 +115,6 @@ impl Producer {
 
     fn is_idle(&self, now_ms: TimestampMs, expiration_ms: u64) -> bool {
         self.txn_start.is_none()
-            && now_ms.saturating_sub(self.last_seen_ms) >= 0
             && u64::try_from(now_ms.saturating_sub(self.last_seen_ms)).unwrap_or(0) >= expiration_ms
     }
 }
@@ -138,7 +163,7 @@ impl ProducerStates {
             producer.batches.clear();
         }
         producer.last_timestamp = batch.max_timestamp;
-        producer.last_seen_ms = now_ms;
+        producer.last_seen_ms = self.clock.advance(now_ms);
         if batch.is_control() {
             producer.txn_start = None;
             return;
@@ -175,6 +200,7 @@ impl ProducerStates {
 
     /// Forgets producers that were silent for `expiration_ms`, other than those with an open transaction.
     pub(crate) fn expire(&mut self, now_ms: TimestampMs, expiration_ms: u64) {
+        let now_ms = self.clock.advance(now_ms);
         self.producers.retain(|_, producer| !producer.is_idle(now_ms, expiration_ms));
     }
 

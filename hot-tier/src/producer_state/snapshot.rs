@@ -4,7 +4,7 @@
 //! 0  4  magic "FPS1"
 //! 4  4  CRC-32C of all that follows
 //! 8  4  number of producers; for each, by ascending id:
-//!       8 id · 2 epoch · 4 coordinator epoch · 8 last timestamp · 8 last seen (broker's ms) · 8 open transaction's
+//!       8 id · 2 epoch · 4 coordinator epoch · 8 last timestamp · 8 last seen (ms since any time) · 8 open transaction's
 //!       first offset or −1 · 1 number of batches, 0 to 5, oldest first; for each:
 //!         4 first sequence · 4 last sequence · 8 base offset · 8 last offset · 8 largest timestamp
 //! ```
@@ -64,6 +64,8 @@ impl ProducerStates {
             let id = fields.i64()?;
             states.producers.insert(id, read_producer(&mut fields)?);
         }
+        // Who appended last did so just now, as far as the age of all goes.
+        states.clock.now_ms = states.producers.values().map(|producer| producer.last_seen_ms).max();
         fields.rest().is_empty().then_some(states)
     }
 }

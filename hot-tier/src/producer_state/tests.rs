@@ -93,7 +93,7 @@ fn silent_producers_are_forgotten_unless_a_transaction_is_open() {
     states.apply(&batch(2, 0, 0, 1, 1), 1500);
     let mut open = batch(3, 0, 0, 1, 2);
     open.attributes = open.attributes.with_transactional(true);
-    states.apply(&open, 1000);
+    states.apply(&open, 1500);
     states.expire(2000, 1000);
     assert_eq!(states.active().iter().map(|p| p.producer_id).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(states.active()[1].current_txn_start_offset, Some(2));
@@ -127,4 +127,23 @@ fn damaged_state_is_not_taken() {
         assert_eq!(ProducerStates::decode(&damaged), None, "byte {i}");
         assert_eq!(ProducerStates::decode(&bytes[..i]), None, "cut at {i}");
     }
+}
+
+#[test]
+fn a_leap_of_the_clock_forgets_nobody() {
+    const DAY: i64 = 86_400_000;
+    let day = DAY.unsigned_abs();
+    let mut states = ProducerStates::default();
+    states.apply(&batch(1, 0, 0, 1, 0), 100 * DAY);
+    // Back, and another producer appends; the state is stored, and read by a process whose clock is right again.
+    states.apply(&batch(2, 0, 0, 1, 1), 10 * DAY);
+    let mut states = ProducerStates::decode(&states.encode()).unwrap();
+    states.expire(101 * DAY, day);
+    states.expire(400 * DAY, day);
+    assert_eq!(states.active().len(), 2);
+    // What really passes counts.
+    for minute in 0..day / 60_000 {
+        states.expire(400 * DAY + i64::try_from(minute).unwrap() * 60_000, day);
+    }
+    assert_eq!(states.active().len(), 0);
 }

@@ -130,7 +130,9 @@ fn silent_producers_are_forgotten() {
     log.append_leader(vec![Make { producer: Some((9, 0, 0)), ..Make::default() }.batch()], 0, NOW).unwrap();
     log.roll_if_due(NOW + 1000).unwrap();
     assert_eq!(log.producers().len(), 1);
-    log.roll_if_due(NOW + 86_400_000).unwrap();
+    for minute in 1..=24 * 60 {
+        log.roll_if_due(NOW + minute * 60_000).unwrap();
+    }
     assert_eq!(log.producers().len(), 0);
 }
 
