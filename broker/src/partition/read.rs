@@ -51,6 +51,14 @@ pub(crate) enum ReadFailure {
         /// First offset there is not.
         log_end: Offset,
     },
+    /// This replica has not come as far as its leader may have.
+    #[error("offset {from} is not here yet, the replica ends at {log_end}")]
+    Behind {
+        /// The wanted offset.
+        from: Offset,
+        /// First offset that the replica does not have.
+        log_end: Offset,
+    },
     /// The local disk.
     #[error("cannot read the local log: {0}")]
     Hot(#[source] hot_tier::ReadError),
@@ -70,7 +78,11 @@ impl Partition {
     /// [`ReadFailure`].
     pub(crate) async fn read(self: &Arc<Self>, request: ReadRequest) -> Result<PartitionRead, ReadFailure> {
         let ReadRequest { from, .. } = request;
+        let term = self.term();
         let (log_start, log_end) = (self.log_start(), self.log.log_end());
+        if from > log_end && (term.is_none() || self.term() != term) {
+            return Err(ReadFailure::Behind { from, log_end });
+        }
         if from < log_start || from > log_end {
             return Err(ReadFailure::OutOfRange { from, log_start, log_end });
         }

@@ -181,6 +181,8 @@ fn code_of(partition: &Partition, error: &ReadFailure) -> ErrorCode {
     let (topic, index) = (&partition.topic, partition.id.partition);
     match error {
         ReadFailure::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        // Not out of range: a client that believes so, because it takes us for the leader still, would begin elsewhere.
+        ReadFailure::Behind { .. } => ErrorCode::NotLeaderOrFollower,
         // Logged where it was met. Trying again will not help, and the client says so to its user.
         ReadFailure::Damaged(_) => ErrorCode::CorruptMessage,
         // That too many files are open has been logged, once for many.

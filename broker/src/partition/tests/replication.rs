@@ -28,6 +28,20 @@ async fn a_follower_reads_what_is_not_committed_and_a_consumer_does_not() {
 }
 
 #[tokio::test]
+async fn a_follower_never_calls_out_of_range_what_its_leader_may_have() {
+    let replica = replica(2, 1).await;
+    let read = |from| {
+        let request = ReadRequest { from, max_bytes: 1 << 20, min_one: true, deadline: far() };
+        replica.partition.read(request)
+    };
+    replica.follow(1, 5, &[1, 2]);
+    assert!(matches!(read(996).await, Err(ReadFailure::Behind { from: 996, log_end: 0 })));
+    assert!(matches!(read(-1).await, Err(ReadFailure::OutOfRange { .. })));
+    replica.follow(2, 6, &[2]);
+    assert!(matches!(read(996).await, Err(ReadFailure::OutOfRange { from: 996, log_start: 0, log_end: 0 })));
+}
+
+#[tokio::test]
 async fn too_few_in_sync_replicas_are_told_before_the_append_and_commit_nothing() {
     let leader = replica(1, 2).await;
     leader.follow(1, 5, &[1]);
