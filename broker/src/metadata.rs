@@ -53,6 +53,7 @@ pub(crate) mod rpc;
 mod sessions;
 mod settling;
 mod succession;
+mod up_to_date;
 mod voters;
 mod widening;
 mod writer;

@@ -118,8 +118,9 @@ impl Metadata {
                 self.ask_to_take_part().await;
             }
             tell(&mut told, || tracing::info!(?leader, "waiting for the cluster"));
+            // Raft tells its metrics anew after every question, also when nothing has changed.
             let changed = async {
-                tokio::select! { _ = images.changed() => {}, _ = metrics.changed() => {} }
+                tokio::select! { _ = images.changed() => {}, _ = metrics.wait_for(|now| now.current_leader != leader) => {} }
             };
             let _ = timeout(LOOK_AGAIN_AFTER, changed).await;
         }

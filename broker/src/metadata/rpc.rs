@@ -23,6 +23,7 @@ use super::entry::{Raft, TypeConfig};
 use super::network::SnapshotHead;
 use super::quorum::Quorum;
 use super::sessions::beats;
+use super::up_to_date::AskedVersion;
 use super::voters::{AskedChange, AskedQuorum, VoterError};
 use super::{Metadata, SubmitError};
 use crate::internal::{Internal, Refusal};
@@ -37,6 +38,7 @@ pub(super) const SESSION: &str = "/v1/session";
 pub(super) const RESIGN: &str = "/v1/resign";
 pub(super) const SUBMIT: &str = "/v1/submit";
 pub(super) const SEEN: &str = "/v1/seen";
+pub(super) const VERSION: &str = "/v1/version";
 pub(super) const QUORUM: &str = "/v1/quorum";
 pub(super) const VOTERS: &str = "/v1/voters";
 
@@ -131,6 +133,7 @@ pub(crate) fn routes() -> Router<Arc<Internal>> {
         .route(SESSION, post(session))
         .route(RESIGN, post(resign))
         .route(SEEN, post(seen))
+        .route(VERSION, post(version))
         .route(QUORUM, post(quorum))
         .route(VOTERS, post(voters))
 }
@@ -187,6 +190,10 @@ async fn resign(State(internal): Shared, Json(asked): Json<Resignation>) -> Answ
 
 async fn seen(State(internal): Shared) -> Answer<Seen> {
     Ok(Json(Seen { version: internal.metadata()?.image().version() }))
+}
+
+async fn version(State(internal): Shared, Json(AskedVersion {}): Json<AskedVersion>) -> Answer<Option<u64>> {
+    Ok(Json(internal.metadata()?.confirmed_version().await))
 }
 
 async fn quorum(State(internal): Shared, Json(AskedQuorum {}): Json<AskedQuorum>) -> Answer<Quorum> {

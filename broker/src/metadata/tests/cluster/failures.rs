@@ -47,9 +47,13 @@ async fn without_a_majority_commands_wait_and_images_are_still_read() {
     let scene = Scene::new().await;
     let mut nodes = scene.cluster().await;
     create(&nodes[0].metadata, "orders").await;
+    for node in &nodes {
+        assert!(node.metadata.is_up_to_date(Duration::from_secs(10)).await);
+    }
     for node in nodes.drain(1..) {
         node.stop().await;
     }
+    assert!(!nodes[0].metadata.is_up_to_date(Duration::from_millis(500)).await);
     let outcome = nodes[0].metadata.submit_within(topic("late"), Duration::from_secs(1)).await;
     assert!(matches!(outcome, Err(SubmitError::NotApplied { .. } | SubmitError::Uncertain { .. })), "{outcome:?}");
     assert!(nodes[0].metadata.image().topic("orders").is_some());
