@@ -26,8 +26,14 @@ DURATION ?= 600
 SEED ?=
 CLUSTER ?=
 CHAOS_ARGS ?=
+# make sim: how many seeds, the first of them; SEED=… runs that one alone and shows its log, SIM_SECONDS of faults in each.
+SEEDS ?= 100
+FIRST ?= 1
+SIM_SECONDS ?= 10
+SIM_ARGS ?=
+SIM := --workspace --features firn-sim/simulation --bin firn-sim
 
-.PHONY: help run cluster check test test-setup test-rust test-clients chaos bench bench-peers fuzz clean
+.PHONY: help run cluster check test test-setup test-rust test-sim test-clients chaos sim bench bench-peers fuzz clean
 
 help: ## what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +52,7 @@ cluster: ## three brokers and an S3 server: the leader is killed under load, not
 check: ## format, lints, the code's own rules, documentation, licences
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy $(SIM) -- -D warnings
 	cargo test --package firn-tests
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	@scripts/setup-check.sh
@@ -53,7 +60,7 @@ check: ## format, lints, the code's own rules, documentation, licences
 	PATH="$(FIRN_TEST_CACHE)/bin:$$PATH" cargo deny --log-level error check bans licenses sources
 
 test: ## install what the tests need, run every test
-	@started=$$SECONDS; $(MAKE) test-setup && $(MAKE) test-rust && $(MAKE) test-clients \
+	@started=$$SECONDS; $(MAKE) test-setup && $(MAKE) test-rust && $(MAKE) test-sim && $(MAKE) test-clients \
 		&& echo "make test: everything passed in $$((SECONDS - started)) s"
 
 test-setup: ## only install what the tests need
@@ -61,6 +68,12 @@ test-setup: ## only install what the tests need
 
 test-rust: ## only the Rust tests, with the comparison of our message tables with the official ones
 	FIRN_KAFKA_JARS=$(FIRN_TEST_CACHE)/jars cargo test --workspace
+
+test-sim: ## only simulated clusters: a fixed set of seeds, each twice, and disks that lie, which must be found out
+	cargo test $(SIM)
+	cargo build $(SIM)
+	$(TARGET)/debug/firn-sim --seeds 16 --twice
+	$(TARGET)/debug/firn-sim --seeds 10 --disks-lie
 
 test-clients: ## only the tests with outside clients and a minute of chaos, against the built server
 	FIRN_BIN=$${FIRN_BIN:-$(abspath $(TARGET))/debug/firn} timeout --kill-after=10 1500 \
@@ -72,6 +85,10 @@ chaos: ## clients under faults, and a checker of what they saw (DURATION=600 sec
 	@FIRN_BIN=$(abspath $(BINARY)) PYTHONPATH=tests:tests/clients \
 		$(PYTHON) -m chaos.run --duration $(DURATION) $(if $(SEED),--seed $(SEED)) \
 		$(if $(CLUSTER),--cluster $(CLUSTER)) $(CHAOS_ARGS)
+
+sim: ## clusters in one thread, everything decided by a seed (SEEDS=1000 FIRST=1, SEED=7 alone with its log, PROFILE=release)
+	@cargo build $(SIM) --profile $(PROFILE)
+	@$(dir $(BINARY))firn-sim --seconds $(SIM_SECONDS) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --first $(FIRST)) $(SIM_ARGS)
 
 bench: ## rates and ratios on this machine, as a table (BENCH_ARGS="produce --rounds 3" narrows it)
 	@scripts/setup-bench.sh

@@ -17,11 +17,11 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
+use crate::machine::sockets::{HttpListener, TcpListener};
 use crate::telemetry::Telemetry;
 
 pub mod status;
@@ -42,7 +42,7 @@ pub(crate) async fn serve(admin: Admin, listener: TcpListener, stop: Cancellatio
         .route("/v1/archive/status", get(archive_status))
         .route("/v1/archive/objects", get(archive_objects))
         .with_state(admin);
-    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let served = axum::serve(HttpListener(listener), routes).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "the admin port failed");
     }

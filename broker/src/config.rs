@@ -78,6 +78,9 @@ pub struct Config {
     pub object_store: Option<String>,
     /// Broker settings and topic defaults.
     pub settings: Settings,
+    /// What a simulated node stands on.
+    #[cfg(feature = "simulation")]
+    pub machine: crate::machine::simulated::Machine,
 }
 
 impl Default for Config {
@@ -96,6 +99,8 @@ impl Default for Config {
             join: None,
             object_store: None,
             settings: Settings::default(),
+            #[cfg(feature = "simulation")]
+            machine: crate::machine::simulated::Machine::default(),
         }
     }
 }

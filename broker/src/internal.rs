@@ -14,7 +14,7 @@
 //! POST /v1/replica-state              where a partition's log lies, asked by a follower of its leader
 //! ```
 //!
-//! Rooms: `client` (the asking side). The routes of the metadata log are in `metadata/rpc`, that of the logs in
+//! Rooms: `client` (the asking side) over `connector`. The routes of the metadata log are in `metadata/rpc`, that of the logs in
 //! `replication/alignment`.
 
 use std::sync::{Arc, OnceLock};
@@ -25,16 +25,16 @@ use axum::http::header::CONNECTION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
 use model::NodeId;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::machine::sockets::{HttpListener, TcpListener};
 use crate::metadata::{self, Metadata};
 use crate::partitions::Partitions;
 use crate::replication;
 
 pub(crate) mod client;
+mod connector;
 
 /// Header: the node that the request is meant for.
 const TO: &str = "firn-to";
@@ -117,12 +117,8 @@ pub(crate) async fn serve(internal: Arc<Internal>, listener: TcpListener) {
         .layer(middleware::from_fn_with_state(internal.clone(), check_addressee))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(internal);
-    let listener = listener.tap_io(|stream| {
-        // Without it an answer waits for the acknowledgement of the one before.
-        let _ = stream.set_nodelay(true);
-    });
     // Not gracefully: the other nodes keep their connections open for ever.
-    let serving = axum::serve(listener, routes).into_future();
+    let serving = axum::serve(HttpListener(listener), routes).into_future();
     tokio::select! {
         () = stop.cancelled() => {}
         served = serving => if let Err(error) = served {

@@ -16,12 +16,11 @@ const FILE: &str = "archive-store";
 /// How long a known store has to answer.
 const KNOWN_STORE_WITHIN: Duration = Duration::from_secs(3);
 
-/// Opens the archive.
+/// Probes the archive, unless this node knows it.
 ///
 /// # Errors
 /// [`OpenError`] for a store that breaks a promise, and for a new one that does not answer.
-pub(crate) async fn open(config: cold_tier::Config, data_dir: &Path) -> Result<ColdTier, OpenError> {
-    let cold = ColdTier::connect(config).await?;
+pub(crate) async fn open(cold: ColdTier, data_dir: &Path) -> Result<ColdTier, OpenError> {
     let (path, url) = (data_dir.join(FILE), cold.url());
     if !is_known(&path, &url) {
         cold.welcome().await?;

@@ -24,17 +24,20 @@ mod replication;
 
 pub mod admin;
 mod archiver;
-mod blocking;
 mod crash_point;
 mod descriptors;
 mod disk_id;
 mod isr;
 mod known_store;
+mod machine;
 mod places;
 mod telemetry;
 mod throttle;
 pub mod timing;
 pub mod wire;
+
+#[cfg(feature = "simulation")]
+pub use machine::simulated;
 
 pub use config::{Config, ConfigError, HostPort, Overrides};
 pub use server::{Server, StartError};

@@ -13,16 +13,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::TcpKeepalive;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::broker::Broker;
-use crate::config::HostPort;
 use crate::descriptors::ADVICE;
+use crate::machine::sockets::{ACCEPT_PAUSE, TcpListener, TcpStream, tune};
 
 mod connection;
 mod memory;
@@ -33,39 +31,8 @@ use memory::RequestMemory;
 
 /// Requests of one connection that may be started before the first is answered.
 const MAX_IN_FLIGHT: usize = 64;
-/// Connections that wait to be accepted, if the system allows as many (`net.core.somaxconn`): with few places, a burst of
-/// clients, for example after a restart, loses packets and waits for seconds.
-const BACKLOG_CONNECTIONS: u32 = 4_096;
 /// A warning about the listener is logged at most this often.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-/// Pause after `accept` itself failed, for example because the process is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Opens the listening socket.
-///
-/// # Errors
-/// The system's error, with the address in front.
-pub(crate) async fn bind(address: &HostPort) -> std::io::Result<TcpListener> {
-    let name = |e: std::io::Error| std::io::Error::new(e.kind(), format!("cannot listen on {address}: {e}"));
-    let resolved = tokio::net::lookup_host((address.host.as_str(), address.port)).await.map_err(name)?;
-    let mut failure = std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, "the name has no address");
-    for one in resolved {
-        match listen(one) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => failure = error,
-        }
-    }
-    Err(name(failure))
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG_CONNECTIONS)
-}
-
 /// Accepts connections until `stop` is cancelled, then waits until every connection has written what it owes.
 pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, stop: CancellationToken) {
     let connections = TaskTracker::new();
@@ -138,20 +105,6 @@ async fn run_one(
         Err(error) => debug!(%peer, %error, "connection lost"),
     }
     metrics::gauge!("firn_connections").decrement(1.0);
-}
-
-/// Sends small replies at once, and has TCP find out when the client's machine is gone: probes once nothing came for
-/// `stall`, an end after `2 * stall` without any sign of life.
-fn tune(stream: &TcpStream, stall: Duration) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    let second = Duration::from_secs(1);
-    let probes =
-        TcpKeepalive::new().with_time(stall.max(second)).with_interval((stall / 4).max(second)).with_retries(4);
-    socket.set_tcp_keepalive(&probes)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(2 * stall.max(second)))?;
-    Ok(())
 }
 
 /// Lets one warning through per [`WARN_EVERY`], and counts the others.

@@ -23,10 +23,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::blocking;
 use crate::broker::{Broker, LISTENER};
 use crate::config::{BrokerSettings, HostPort};
 use crate::internal::client::Client;
+use crate::machine::blocking;
 use crate::metadata::ClusterImage;
 use crate::partition::Partition;
 use crate::throttle::Throttles;

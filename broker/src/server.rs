@@ -11,9 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use coordinator::cluster::{Listener, MetadataVersions};
-use hot_tier::HotTier;
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +25,8 @@ use crate::groups::GroupCoordinator;
 use crate::handlers::fetch::memory::ReplyMemory;
 use crate::handlers::fetch::session::FetchSessions;
 use crate::internal::{self, Internal};
+use crate::machine::sockets::{TcpListener, bind};
+use crate::machine::{self, blocking};
 use crate::metadata::{Metadata, MetadataConfig, MetadataError, Place, SNAPSHOT_EVERY};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
@@ -100,12 +100,12 @@ impl Server {
         let stop_ports = CancellationToken::new();
         // A start that fails leaves no port behind.
         let on_failure = stop_ports.clone().drop_guard();
-        let admin_listener = net::bind(&config.admin).await.map_err(StartError::Listen)?;
+        let admin_listener = bind(&config.admin).await.map_err(StartError::Listen)?;
         let admin_address = admin_listener.local_addr().map_err(StartError::Listen)?;
         let admin = Admin { telemetry: telemetry.clone(), broker: Arc::new(OnceCell::new()) };
         tokio::spawn(admin::serve(admin.clone(), admin_listener, stop_ports.clone()));
 
-        let listener = net::bind(&config.listen).await.map_err(StartError::Listen)?;
+        let listener = bind(&config.listen).await.map_err(StartError::Listen)?;
         let listen = listener.local_addr().map_err(StartError::Listen)?;
         let internal_listener = bind_internal(&config).await?;
         let internal_address = internal_listener.local_addr().map_err(StartError::Listen)?;
@@ -172,6 +172,11 @@ impl Server {
         self.internal
     }
 
+    #[cfg(feature = "simulation")]
+    pub(crate) fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
     /// Stops: finishes what was begun, flushes, and closes.
     pub async fn stop(self) {
         let started = Instant::now();
@@ -191,7 +196,7 @@ impl Server {
             warn!(waited = ?DRAIN_TIMEOUT, "some background work did not finish and is cut off");
         }
         let hot = self.broker.hot.clone();
-        match tokio::task::spawn_blocking(move || hot.close()).await {
+        match blocking::spawn(move || hot.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => error!(%error, "the local log could not be closed cleanly, the next start recovers it"),
             Err(error) => error!(%error, "closing the local log failed"),
@@ -240,7 +245,7 @@ async fn open(
         upload_part_bytes: settings.archive_part_bytes,
         ..cold_tier::Config::default()
     };
-    let cold = known_store::open(cold_config, &config.data_dir).await?;
+    let cold = known_store::open(machine::connect_cold(&config, cold_config).await?, &config.data_dir).await?;
     let partitions = Arc::new(Partitions::new());
     let flushed = Arc::clone(&partitions);
     let hot_config = hot_tier::Config {
@@ -250,10 +255,8 @@ async fn open(
         producer_id_expiration_ms: u64::try_from(settings.producer_id_expiration.as_millis()).unwrap_or(u64::MAX),
         ..hot_tier::Config::default()
     };
-    let now = clock.now_ms();
-    let opening = move || HotTier::open(hot_config, now, Arc::new(move |id, _end| flushed.flushed(id)));
-    let hot =
-        tokio::task::spawn_blocking(opening).await.map_err(|e| StartError::Listen(std::io::Error::other(e)))??;
+    let on_flush = Arc::new(move |id, _end| flushed.flushed(id));
+    let hot = machine::open_hot(&config, hot_config, clock.now_ms(), on_flush).await?;
     let broker = Arc::new(Broker {
         groups: GroupCoordinator::new(settings.group_settings(), clock.clone()),
         following_groups: Mutex::new(()),
@@ -300,9 +303,9 @@ fn metadata_config(config: &Config, addresses: &Addresses) -> MetadataConfig {
 async fn bind_internal(config: &Config) -> Result<TcpListener, StartError> {
     let address = config.internal_address();
     let is_free = config.internal.is_none() && config.peers.is_empty() && config.join.is_none();
-    match net::bind(&address).await {
+    match bind(&address).await {
         Err(error) if is_free && error.kind() == std::io::ErrorKind::AddrInUse => {
-            let other = net::bind(&HostPort { port: 0, ..address }).await.map_err(StartError::Listen)?;
+            let other = bind(&HostPort { port: 0, ..address }).await.map_err(StartError::Listen)?;
             let got = other.local_addr().map_err(StartError::Listen)?;
             warn!(%error, internal = %got, "the internal listener takes another port; give --internal to choose one");
             Ok(other)

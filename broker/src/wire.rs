@@ -11,8 +11,9 @@ use bytes::{Bytes, BytesMut};
 use protocol::frame::{self, FrameError, FrameSplitter};
 use protocol::{ApiKey, DecodeError, EncodeError, Message, Reader, Request, Str};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::machine::sockets::TcpStream;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

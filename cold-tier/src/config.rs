@@ -20,9 +20,10 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Largest read-ahead of one sequential reader, in bytes of record batches; 0 turns read-ahead off.
     pub read_ahead_max_bytes: u64,
-    /// Threads that turn Parquet chunks into record batches.
+    /// Threads that turn Parquet chunks into record batches. With none, whoever asks does it.
     pub decode_threads: usize,
-    /// Threads that turn segments into Parquet objects: as many segments are archived at a time.
+    /// Threads that turn segments into Parquet objects: as many segments are archived at a time. With none, whoever asks
+    /// does it.
     pub archive_threads: usize,
     /// Time that one call to the store may take before its bytes are counted; every 2 MiB add a second.
     pub call_timeout: Duration,

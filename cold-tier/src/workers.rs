@@ -29,31 +29,35 @@ pub(crate) enum JobError {
 /// The threads; they end when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Workers {
-    jobs: mpsc::Sender<Job>,
+    /// None: jobs are done where they are asked for.
+    jobs: Option<mpsc::Sender<Job>>,
 }
 
 impl Workers {
-    /// Starts `threads` threads called `name`.
+    /// Starts `threads` threads called `name`; with none, jobs are done by whoever asks for them.
     pub(crate) fn start(name: &str, threads: usize) -> std::io::Result<Self> {
-        let threads = threads.max(1);
+        if threads == 0 {
+            return Ok(Workers { jobs: None });
+        }
         let (jobs, queue) = mpsc::channel::<Job>(threads * QUEUE_PER_THREAD);
         let queue = Arc::new(Mutex::new(queue));
         for i in 0..threads {
             let queue = Arc::clone(&queue);
             thread::Builder::new().name(format!("{name}-{i}")).spawn(move || serve(&queue))?;
         }
-        Ok(Workers { jobs })
+        Ok(Workers { jobs: Some(jobs) })
     }
 
     /// Runs `job` on one of the threads.
     pub(crate) async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, JobError> {
+        let job = || catch_unwind(AssertUnwindSafe(job)).map_err(|panic| JobError::Panicked(words(&*panic)));
+        let Some(jobs) = &self.jobs else { return job() };
         let (answer, result) = oneshot::channel();
         let job = Box::new(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(job)).map_err(|panic| JobError::Panicked(words(&*panic)));
             // Nobody may be waiting any more.
-            let _ = answer.send(outcome);
+            let _ = answer.send(job());
         });
-        self.jobs.send(job).await.map_err(|_| JobError::Closed)?;
+        jobs.send(job).await.map_err(|_| JobError::Closed)?;
         result.await.unwrap_or(Err(JobError::Closed))
     }
 }

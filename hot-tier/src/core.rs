@@ -31,8 +31,8 @@ pub type FlushListener = Arc<dyn Fn(TopicPartition, Offset) + Send + Sync>;
 pub(crate) enum Drive {
     /// Two threads of the tier.
     Threads,
-    /// Whoever needs one, there and then: tests that must repeat exactly.
-    #[cfg(test)]
+    /// Whoever needs one, there and then, what else is pending waits for a step: for what must repeat exactly.
+    #[cfg(any(test, feature = "simulation"))]
     Inline,
 }
 
@@ -235,7 +235,7 @@ impl Core {
                 self.flush.wait(lsn);
                 if self.flush.settled() >= lsn { Ok(()) } else { self.check() }
             }
-            #[cfg(test)]
+            #[cfg(any(test, feature = "simulation"))]
             Drive::Inline => {
                 self.flush.request(lsn);
                 self.flush_round()?;

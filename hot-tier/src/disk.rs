@@ -21,7 +21,7 @@ mod local;
 mod conformance;
 #[cfg(test)]
 pub(crate) mod faulty;
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) mod memory;
 
 pub(crate) use local::LocalDisk;

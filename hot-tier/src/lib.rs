@@ -48,6 +48,8 @@ mod tests;
 pub use crate::core::FlushListener;
 pub use bootstrap::{Bootstrap, BootstrapError};
 pub use config::Config;
+#[cfg(any(test, feature = "simulation"))]
+pub use disk::memory::MemoryDisk;
 pub use error::{AppendError, OpenError, ReadError, StorageError, TierFailure};
 pub use partition::{
     AppendTime, Appended, EvictReport, LogRead, PartitionLog, ReadLimits, RetentionLimits, SealError, SegmentInfo,

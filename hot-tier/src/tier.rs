@@ -27,6 +27,8 @@ use crate::recovery::{self, Recovered, RecoveryReport, Setting, topics_dir};
 use crate::segment::Segment;
 
 mod checkpointing;
+#[cfg(feature = "simulation")]
+mod stepped;
 mod threads;
 
 /// The local log of a broker. Clones share it; the last one to go stops its threads, as a crash would: call

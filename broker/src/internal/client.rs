@@ -2,28 +2,54 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{Request, Response, StatusCode};
 use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioExecutor;
 use model::NodeId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::connector::Connector;
 use super::{CLUSTER, TO};
 use crate::config::HostPort;
 
-/// How long a connection may take to come about.
-const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// Idle connections kept per node.
 const MAX_IDLE: usize = 8;
 
 /// Copies share the connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    http: reqwest::Client,
+    http: legacy::Client<Connector, Full<Bytes>>,
+}
+
+/// What a node says bit by bit.
+#[derive(Debug)]
+pub(crate) struct Said(Incoming);
+
+impl Said {
+    /// The next bit; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
+        loop {
+            match self.0.frame().await.transpose().map_err(|error| of_http(&error))? {
+                // Trailers say nothing.
+                Some(frame) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+                None => return Ok(None),
+            }
+        }
+    }
 }
 
 /// Whom to ask.
@@ -76,18 +102,8 @@ impl CallError {
 impl Client {
     /// Without connections yet.
     pub(crate) fn new() -> Self {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map(|tls| tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth());
-        let builder = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(CONNECT_WITHIN)
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(MAX_IDLE);
-        // Neither can fail: the provider has TLS 1.2 and 1.3, and nothing is read from the system.
-        let http = tls.ok().and_then(|tls| builder.use_preconfigured_tls(tls).build().ok());
-        Client { http: http.unwrap_or_default() }
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        Client { http: builder.pool_max_idle_per_host(MAX_IDLE).build(Connector) }
     }
 
     /// Asks, with a JSON body.
@@ -111,9 +127,9 @@ impl Client {
         deadline: Duration,
     ) -> Result<A, CallError> {
         let asked = async {
-            let response = self.request(to, path).body(body).send().await.map_err(of_http)?;
+            let response = self.post(to, path, body).await?;
             let status = response.status();
-            let answer = response.bytes().await.map_err(of_http)?;
+            let answer = response.into_body().collect().await.map_err(|error| of_http(&error))?.to_bytes();
             if status.is_success() {
                 return serde_json::from_slice(&answer).map_err(|error| CallError::Nonsense(error.to_string()));
             }
@@ -123,36 +139,32 @@ impl Client {
     }
 
     /// Opens a stream of bytes.
-    pub(crate) async fn listen(
-        &self,
-        to: Addressee<'_>,
-        path: &str,
-        within: Duration,
-    ) -> Result<reqwest::Response, CallError> {
-        let asking = Box::pin(self.request(to, path).send());
-        let response = tokio::time::timeout(within, asking).await.map_err(|_| CallError::TimedOut)?.map_err(of_http)?;
+    pub(crate) async fn listen(&self, to: Addressee<'_>, path: &str, within: Duration) -> Result<Said, CallError> {
+        let asking = Box::pin(self.post(to, path, Bytes::new()));
+        let response = tokio::time::timeout(within, asking).await.map_err(|_| CallError::TimedOut)??;
         let status = response.status();
-        if status.is_success() { Ok(response) } else { Err(CallError::Refused { status, reason: String::new() }) }
+        let refused = || CallError::Refused { status, reason: String::new() };
+        if status.is_success() { Ok(Said(response.into_body())) } else { Err(refused()) }
     }
 
-    fn request(&self, to: Addressee<'_>, path: &str) -> reqwest::RequestBuilder {
-        let request = self.http.post(format!("http://{}{path}", to.address));
-        let request = request.header(CONTENT_TYPE, "application/json").header(CLUSTER, to.cluster);
-        match to.node {
-            Some(node) => request.header(TO, node),
-            None => request,
+    async fn post(&self, to: Addressee<'_>, path: &str, body: Bytes) -> Result<Response<Incoming>, CallError> {
+        let mut request = Request::post(format!("http://{}{path}", to.address));
+        request = request.header(CONTENT_TYPE, "application/json").header(CLUSTER, to.cluster);
+        if let Some(node) = to.node {
+            request = request.header(TO, node);
         }
+        let request = request.body(Full::new(body)).map_err(|error| CallError::Nonsense(error.to_string()))?;
+        self.http.request(request).await.map_err(|error| of_http(&error))
     }
 }
 
-fn of_http(error: reqwest::Error) -> CallError {
-    if error.is_timeout() {
-        return CallError::TimedOut;
-    }
-    let mut cause: &(dyn Error + 'static) = &error;
+fn of_http(error: &(dyn Error + 'static)) -> CallError {
+    let mut cause = error;
     loop {
-        if cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
-            return CallError::NobodyThere;
+        match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => return CallError::NobodyThere,
+            Some(io::ErrorKind::TimedOut) => return CallError::TimedOut,
+            _ => {}
         }
         match cause.source() {
             Some(deeper) => cause = deeper,

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
 
+use crate::machine;
+
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -37,7 +39,7 @@ impl Patience {
 /// A file that waits for room on its disk.
 #[derive(Debug)]
 pub(super) struct PatientFile {
-    file: FileBackend,
+    file: Box<dyn StorageBackend>,
     path: PathBuf,
     patience: Patience,
 }
@@ -54,7 +56,8 @@ impl PatientFile {
     }
 
     fn on(file: File, path: &Path, patience: Patience) -> Result<Self, DatabaseError> {
-        Ok(PatientFile { file: FileBackend::new(file)?, path: path.to_owned(), patience })
+        let file = Box::new(machine::raft_file(FileBackend::new(file)?, path));
+        Ok(PatientFile { file, path: path.to_owned(), patience })
     }
 
     fn with_room(&self, write: impl Fn() -> io::Result<()>) -> io::Result<()> {

@@ -17,6 +17,7 @@ use super::entry::{
 };
 use super::image::Images;
 use super::writer::Writer;
+use crate::machine::blocking;
 
 /// Version of the snapshot's form.
 const SNAPSHOT_FORMAT: u32 = 1;
@@ -146,7 +147,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
         let failed = |error| StorageIoError::read_snapshot(None, error);
         let file = self.disk.file.upgrade().ok_or_else(|| failed(AnyError::error("the metadata log is closed")))?;
-        let read = tokio::task::spawn_blocking(move || file.snapshot()).await;
+        let read = blocking::spawn(move || file.snapshot()).await;
         let stored = read.map_err(|error| failed(AnyError::new(&error)))?;
         let stored = stored.map_err(|error| failed(AnyError::new(&error)))?;
         Ok(stored.map(|stored| Snapshot { meta: stored.meta, snapshot: Box::new(Cursor::new(stored.data)) }))
@@ -158,7 +159,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let body = SnapshotBody { format: SNAPSHOT_FORMAT, version: self.version, cluster: self.cluster.clone() };
         let encode = move || serde_json::to_vec(&body);
         let failed = |error| StorageIoError::write_snapshot(Some(self.meta.signature()), error);
-        let encoded = tokio::task::spawn_blocking(encode).await.map_err(|error| failed(AnyError::new(&error)))?;
+        let encoded = blocking::spawn(encode).await.map_err(|error| failed(AnyError::new(&error)))?;
         let data = encoded.map_err(|error| failed(AnyError::new(&error)))?;
         save(&self.disk, &self.meta, data.clone()).await?;
         tracing::debug!(snapshot = self.meta.snapshot_id, bytes = data.len(), "saved a snapshot of the metadata");

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::image::{ClusterImage, Images};
 use crate::config::{HostPort, MemberList};
-use crate::internal::client::{Addressee, CallError, Client};
+use crate::internal::client::{Addressee, CallError, Client, Said};
 
 /// The other nodes of the cluster. Share it.
 #[derive(Debug)]
@@ -97,12 +97,7 @@ impl Peers {
     }
 
     /// Opens a stream of what the node has to say. `within`: how long it may take to begin.
-    pub(super) async fn listen(
-        &self,
-        node: NodeId,
-        path: &str,
-        within: Duration,
-    ) -> Result<reqwest::Response, CallError> {
+    pub(super) async fn listen(&self, node: NodeId, path: &str, within: Duration) -> Result<Said, CallError> {
         let way = self.way(node)?;
         self.noted(node, self.client.listen(way.to(), path, within).await)
     }

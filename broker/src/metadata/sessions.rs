@@ -136,10 +136,10 @@ impl Sessions {
             Err(error) => return error,
         };
         loop {
-            match timeout(STALE_AFTER, beats.chunk()).await {
+            match timeout(STALE_AFTER, beats.next()).await {
                 Ok(Ok(Some(_))) => self.hear(node),
                 Ok(Ok(None)) => return CallError::Broken("it was closed".to_owned()),
-                Ok(Err(error)) => return CallError::Broken(error.to_string()),
+                Ok(Err(error)) => return error,
                 Err(_) => return CallError::TimedOut,
             }
         }

@@ -4,16 +4,19 @@
 //! order in which they came, as Raft demands. The Raft core waits for each of its own jobs, so that few are ever queued.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 
 use openraft::storage::LogFlushed;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::backend::Patience;
 use super::disk::{Change, RaftFile};
 use super::entry::TypeConfig;
+#[cfg(not(feature = "simulation"))]
+use crate::machine::blocking;
+#[cfg(feature = "simulation")]
+use crate::machine::simulated;
 
 /// Most jobs of one commit.
 const MAX_GROUP: usize = 256;
@@ -21,7 +24,7 @@ const MAX_GROUP: usize = 256;
 /// Hands jobs to the thread. Copies share it.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
-    jobs: Sender<Job>,
+    jobs: UnboundedSender<Job>,
     patience: Patience,
 }
 
@@ -40,14 +43,57 @@ enum Done {
     Nobody,
 }
 
+/// The thread at work.
+#[cfg(not(feature = "simulation"))]
+pub(super) struct Writing(std::thread::JoinHandle<()>);
+
+#[cfg(not(feature = "simulation"))]
+impl Writing {
+    fn start(file: Arc<RaftFile>, queue: UnboundedReceiver<Job>) -> io::Result<Self> {
+        let thread = std::thread::Builder::new().name("metadata-log".to_owned());
+        Ok(Writing(thread.spawn(move || run(&file, queue))?))
+    }
+
+    /// Waits for its end.
+    pub(super) async fn ended(self) {
+        // A panic of the thread was logged when it happened.
+        let _ = blocking::run(move || self.0.join()).await;
+    }
+}
+
+/// A task that takes the thread's place in a simulation.
+#[cfg(feature = "simulation")]
+pub(super) struct Writing(tokio::task::JoinHandle<()>);
+
+#[cfg(feature = "simulation")]
+impl Writing {
+    #[expect(clippy::unnecessary_wraps, reason = "a thread may not start")]
+    fn start(file: Arc<RaftFile>, mut queue: UnboundedReceiver<Job>) -> io::Result<Self> {
+        let work = async move {
+            let mut group = Vec::new();
+            while let Some(first) = queue.recv().await {
+                simulated::disk_latency().await;
+                if work_off(&file, Some(first), &mut queue, &mut group) {
+                    return;
+                }
+            }
+        };
+        Ok(Writing(tokio::spawn(work)))
+    }
+
+    /// Waits for its end.
+    pub(super) async fn ended(self) {
+        let _ = self.0.await;
+    }
+}
+
 impl Writer {
     /// Starts the thread. It ends with [`Writer::stop`] or when all copies are gone, and closes the file then.
-    pub(super) fn start(file: RaftFile) -> io::Result<(Writer, Weak<RaftFile>, JoinHandle<()>)> {
+    pub(super) fn start(file: RaftFile) -> io::Result<(Writer, Weak<RaftFile>, Writing)> {
         let file = Arc::new(file);
         let (to_read, patience) = (Arc::downgrade(&file), file.patience.clone());
-        let (jobs, queue) = channel();
-        let thread = std::thread::Builder::new().name("metadata-log".to_owned()).spawn(move || run(&file, &queue))?;
-        Ok((Writer { jobs, patience }, to_read, thread))
+        let (jobs, queue) = unbounded_channel();
+        Ok((Writer { jobs, patience }, to_read, Writing::start(file, queue)?))
     }
 
     /// Appends to the log; Raft is told when that is durable.
@@ -95,39 +141,52 @@ impl Done {
     }
 }
 
-fn run(file: &RaftFile, queue: &Receiver<Job>) {
-    let mut group: Vec<(Box<Change>, Done)> = Vec::new();
+#[cfg(not(feature = "simulation"))]
+fn run(file: &RaftFile, mut queue: UnboundedReceiver<Job>) {
+    let mut group = Vec::new();
     loop {
-        let Some(is_last) = collect(queue, &mut group) else { continue };
-        if !group.is_empty() {
-            let outcome = file.commit(group.iter().map(|(change, _)| change.as_ref()));
-            if let Err(error) = &outcome {
-                let file = file.path().display();
-                tracing::error!(%error, %file, "the metadata log cannot be written: it changes no more; mend the disk and restart");
-            }
-            for (_, done) in group.drain(..) {
-                done.tell(outcome.as_ref().copied().map_err(|error| io::Error::other(error.to_string())));
-            }
-        }
-        if is_last {
+        let first = queue.blocking_recv();
+        if first.is_none() || work_off(file, first, &mut queue, &mut group) {
             return;
         }
     }
 }
 
-/// Waits for jobs and takes those that are there. None: nothing yet that must be written now. True: the last group.
-fn collect(queue: &Receiver<Job>, group: &mut Vec<(Box<Change>, Done)>) -> Option<bool> {
-    let Ok(first) = queue.recv() else { return Some(true) };
-    let mut next = Some(first);
+/// Takes the jobs that are there, and commits them once one of them must be durable. True after the last one.
+fn work_off(
+    file: &RaftFile,
+    first: Option<Job>,
+    queue: &mut UnboundedReceiver<Job>,
+    group: &mut Vec<(Box<Change>, Done)>,
+) -> bool {
+    let mut is_last = false;
+    let mut next = first;
     while let Some(job) = next {
         match job {
-            Job::Stop => return Some(true),
+            Job::Stop => {
+                is_last = true;
+                break;
+            }
             Job::Write(change, done) => group.push((change, done)),
         }
         next = if group.len() < MAX_GROUP { queue.try_recv().ok() } else { None };
     }
     let must_write = group.len() >= MAX_GROUP || group.iter().any(|(_, done)| !matches!(done, Done::Nobody));
-    must_write.then_some(false)
+    if must_write || (is_last && !group.is_empty()) {
+        commit(file, group);
+    }
+    is_last
+}
+
+fn commit(file: &RaftFile, group: &mut Vec<(Box<Change>, Done)>) {
+    let outcome = file.commit(group.iter().map(|(change, _)| change.as_ref()));
+    if let Err(error) = &outcome {
+        let file = file.path().display();
+        tracing::error!(%error, %file, "the metadata log cannot be written: it changes no more; mend the disk and restart");
+    }
+    for (_, done) in group.drain(..) {
+        done.tell(outcome.as_ref().copied().map_err(|error| io::Error::other(error.to_string())));
+    }
 }
 
 fn stopped() -> io::Error {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use protocol::ApiKey;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +13,7 @@ use super::reader::{ReadError, RequestReader};
 use super::writer::{self, Owed};
 use crate::broker::Broker;
 use crate::handlers::{self, BadRequest, Connection, Reply, Started};
+use crate::machine::sockets::TcpStream;
 
 /// Bytes of finished replies that one connection may owe before its further requests wait.
 const OWED_BYTES: usize = 1 << 20;

@@ -4,15 +4,14 @@
 //! memory; when somebody waits for it, a large request must go on coming: at least one part of [`STALL_PARTS`] of it in
 //! every [`STALL_WINDOW`], or its connection is closed.
 
-use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use protocol::frame::{FrameError, FrameSplitter};
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::Instant;
 
 use super::memory::{Claim, RequestMemory, SMALL_BYTES};
+use crate::machine::sockets::{self, OwnedReadHalf};
 
 const LENGTH_BYTES: usize = 4;
 /// How often a large request's progress is looked at.
@@ -155,18 +154,15 @@ impl RequestReader {
             self.buffer = BytesMut::new();
         }
         loop {
-            match tokio::time::timeout_at(self.silent_since + self.max_idle, self.stream.readable()).await {
+            let something = sockets::readable(&mut self.stream);
+            match tokio::time::timeout_at(self.silent_since + self.max_idle, something).await {
                 Ok(ready) => ready?,
                 Err(_) => return Err(ReadError::Idle(self.max_idle)),
             }
             self.make_room(room);
-            match self.stream.try_read_buf(&mut self.buffer) {
-                Ok(count) => {
-                    self.silent_since = Instant::now();
-                    return Ok(count > 0);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+            if let Some(count) = sockets::try_read(&mut self.stream, &mut self.buffer)? {
+                self.silent_since = Instant::now();
+                return Ok(count > 0);
             }
         }
     }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use protocol::{ApiKey, Frame};
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout_at;
 
 use super::memory::Claim;
 use crate::handlers::Reply;
+use crate::machine::sockets::OwnedWriteHalf;
 
 /// What a client must take of a reply in one stall timeout.
 const STALL_BYTES: usize = 64 << 10;

@@ -20,8 +20,8 @@ use uuid::Uuid;
 use super::damage::ADVICE;
 use super::health::{Activity, Trouble};
 use super::{NotCommitted, Partition};
-use crate::blocking;
 use crate::crash_point::crash_point;
+use crate::machine::blocking;
 use crate::metadata::{Metadata, SubmitError};
 
 /// Why a pass ended early. The next one starts where the ledger stands.

@@ -13,6 +13,7 @@ use model::Offset;
 use tracing::{error, info, warn};
 
 use super::Partition;
+use crate::machine::blocking;
 
 /// What a person can do about a damaged segment that is nowhere else.
 pub(super) const ADVICE: &str = "stop the broker and restore the file from a backup, or give up the segment's records by \
@@ -61,7 +62,7 @@ impl Partition {
     /// Lets go of the damaged front; what has to wait for a checkpoint goes with the next pass of retention.
     fn drop_damaged(self: &Arc<Self>) {
         let partition = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
+        blocking::spawn(move || {
             let (topic, index) = (&partition.topic, partition.id.partition);
             match partition.log.evict_below(partition.damaged_end()) {
                 Ok(evicted) if evicted.segments > 0 => {

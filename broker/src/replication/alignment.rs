@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::apply::Trouble;
-use crate::blocking;
 use crate::config::HostPort;
 use crate::internal::client::Addressee;
 use crate::internal::{Internal, Refusal};
+use crate::machine::blocking;
 use crate::partition::{Aligned, LeaderState, Partition};
 
 /// Where the leader answers.

@@ -23,7 +23,7 @@ use super::pause::{Pause, WAITING};
 use super::session::{Session, Wanted};
 use super::told::Told;
 use super::{Assignment, Shared};
-use crate::blocking::{self, unwound};
+use crate::machine::blocking::{self, unwound};
 use crate::partition::Partition;
 use crate::wire::{CallError, Connection};
 

@@ -4,6 +4,7 @@
 //! [`MemoryDisk::power_cut`] answers a disk on which any part of the unsynced may be missing: whole writes, sectors of a
 //! write, lengths, names. Changes of one folder are lost from the end, as journaling file systems do; between files and
 //! folders there is no order at all.
+#![allow(clippy::unwrap_used, reason = "only tests and simulations run on it, with paths and lengths of their own")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +23,7 @@ const ROOT: u64 = 0;
 
 /// Clones share the same disk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct MemoryDisk {
+pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
 }
 
@@ -92,9 +93,9 @@ impl NameChange {
 
 impl MemoryDisk {
     /// The disk as it might be after a power cut now. This one stays as it is.
-    pub(crate) fn power_cut(&self, rng: &mut StdRng) -> MemoryDisk {
-        let mut state = self.state.lock().clone();
-        state.locked = false;
+    #[must_use]
+    pub fn power_cut(&self, rng: &mut StdRng) -> MemoryDisk {
+        let mut state = self.unlocked();
         let mut names = state.synced_names.clone();
         let mut cut_dirs: BTreeMap<u64, bool> = BTreeMap::new();
         let keep_names = rng.random_range(0..=10) as f64 / 10.0;
@@ -121,7 +122,21 @@ impl MemoryDisk {
         MemoryDisk { state: Arc::new(Mutex::new(state)) }
     }
 
+    /// The disk as a process finds it that was killed with everything written before: nothing is lost. What is left of the
+    /// killed one writes to the disk of before.
+    #[must_use]
+    pub fn killed(&self) -> MemoryDisk {
+        MemoryDisk { state: Arc::new(Mutex::new(self.unlocked())) }
+    }
+
+    fn unlocked(&self) -> State {
+        let mut state = self.state.lock().clone();
+        state.locked = false;
+        state
+    }
+
     /// Flips bits of a file, for tests of damage.
+    #[cfg(test)]
     pub(crate) fn damage(&self, path: &Path, position: usize, mask: u8) {
         let mut state = self.state.lock();
         let id = state.file(path).unwrap();
@@ -129,6 +144,7 @@ impl MemoryDisk {
     }
 
     /// The bytes of a file.
+    #[cfg(test)]
     pub(crate) fn bytes(&self, path: &Path) -> Vec<u8> {
         let state = self.state.lock();
         let id = state.file(path).unwrap();
@@ -344,8 +360,9 @@ impl DiskFile for MemoryFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.with(|file| {
-            file.synced.clone_from(&file.bytes);
-            file.changes.clear();
+            for change in std::mem::take(&mut file.changes) {
+                change.apply(&mut file.synced);
+            }
         });
         Ok(())
     }

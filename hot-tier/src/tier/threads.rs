@@ -5,11 +5,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use crate::core::DESCRIPTOR_PAUSE;
 use crate::error::OpenError;
 
 /// Shortest time between two checkpoints that evictions ask for.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Pause before a flush is tried again for which too many files were open.
+const FLUSH_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, OpenError> {
     Ok(vec![
@@ -28,36 +30,42 @@ fn flush(shared: &Shared) {
     while shared.core.flush.sleep() {
         // A failure is noted where it is found, and ends the queue.
         if shared.core.flush_round().is_err() && shared.core.failure().is_none() {
-            std::thread::sleep(DESCRIPTOR_PAUSE);
+            std::thread::sleep(FLUSH_PAUSE);
         }
     }
 }
 
 fn keep_house(shared: &Shared) {
     let core = &shared.core;
-    let interval = core.config.checkpoint_interval;
     let mut last = Instant::now();
     let mut patience = Duration::ZERO;
     while core.housekeeping.wait(patience) {
+        if shared.keep_house_once(last.elapsed()) {
+            last = Instant::now();
+        }
+        let longest = if core.is_checkpoint_wanted() { CHECKPOINT_PAUSE } else { core.config.checkpoint_interval };
+        patience = longest.saturating_sub(last.elapsed());
+    }
+}
+
+impl Shared {
+    /// One round of the housekeeper, that long after the last checkpoint. True when it was time for one.
+    pub(super) fn keep_house_once(&self, since_checkpoint: Duration) -> bool {
+        let core = &self.core;
         if let Err(e) = core.journal.prepare()
             && !core.lacks_descriptor(&e)
         {
             tracing::warn!(error = %e, "cannot prepare a journal file");
         }
-        let is_wanted = core.is_checkpoint_wanted() && last.elapsed() >= CHECKPOINT_PAUSE;
-        if core.wants_checkpoint() || is_wanted || last.elapsed() >= interval {
-            if let Err(e) = shared.checkpoint()
-                && !core.lacks_descriptor(&e)
-            {
-                tracing::error!(error = %e, "cannot write a checkpoint");
-            }
-            last = Instant::now();
+        let is_wanted = core.is_checkpoint_wanted() && since_checkpoint >= CHECKPOINT_PAUSE;
+        let is_due = core.wants_checkpoint() || is_wanted || since_checkpoint >= core.config.checkpoint_interval;
+        if is_due
+            && let Err(e) = self.checkpoint()
+            && !core.lacks_descriptor(&e)
+        {
+            tracing::error!(error = %e, "cannot write a checkpoint");
         }
         core.trash.empty(core.disk());
-        patience = if core.is_checkpoint_wanted() {
-            CHECKPOINT_PAUSE.saturating_sub(last.elapsed())
-        } else {
-            interval.saturating_sub(last.elapsed())
-        };
+        is_due
     }
 }

@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("coordinator", &["model"]),
     ("broker", &["model", "protocol", "hot-tier", "cold-tier", "coordinator"]),
     ("firn", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker"]),
+    ("firn-sim", &["model", "protocol", "broker"]),
     ("firn-tests", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker", "firn"]),
 ];
 

@@ -9,8 +9,8 @@ const MAX_LINES: usize = 500;
 const MAX_INLINE_TEST_LINES: usize = 150;
 /// Names that say nothing.
 const BANNED_NAMES: [&str; 8] = ["utils", "util", "helpers", "helper", "common", "types", "manager", "impls"];
-const PACKAGES: [&str; 9] =
-    ["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker", "firn", "tests", "bench"];
+const PACKAGES: [&str; 10] =
+    ["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker", "firn", "sim", "tests", "bench"];
 
 fn rust_files() -> Vec<PathBuf> {
     let mut files = Vec::new();

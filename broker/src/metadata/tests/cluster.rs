@@ -126,7 +126,7 @@ impl Node {
 
 async fn bind(address: &HostPort) -> TcpListener {
     for _ in 0..500 {
-        match crate::net::bind(address).await {
+        match crate::machine::sockets::bind(address).await {
             Ok(listener) => return listener,
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }

@@ -1,0 +1,166 @@
+//! A Kafka client as small as can be: requests to nodes by name, one at a time on each connection.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use protocol::messages::fetch_response::PartitionData;
+use protocol::messages::metadata_request::MetadataRequestTopic;
+use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use protocol::messages::produce_response::PartitionProduceResponse;
+use protocol::messages::{CreateTopicsRequest, FetchRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest};
+use protocol::{Records, Request, Str};
+use tokio::time::Instant;
+
+use broker::wire::Connection;
+
+/// Where nodes listen for clients.
+pub(crate) const PORT: u16 = 9092;
+/// Longest that an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Longest that a connection may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+const MAX_FRAME_BYTES: usize = 64 << 20;
+
+/// The name of a node's host.
+pub(crate) fn host(node: i32) -> String {
+    format!("n{node}")
+}
+
+/// A client. Errors are words: whoever gets one asks again for who leads.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    connections: BTreeMap<i32, Connection>,
+}
+
+impl Client {
+    /// Asks a node.
+    async fn call<R: Request>(&mut self, node: i32, request: &R, version: i16) -> Result<R::Response, String> {
+        let mut connection = match self.connections.remove(&node) {
+            Some(connection) => connection,
+            None => {
+                let client_id = Str::from_static("sim");
+                let opened = Connection::open((&host(node), PORT), CONNECT_WITHIN, client_id, MAX_FRAME_BYTES).await;
+                opened.map_err(|error| error.to_string())?
+            }
+        };
+        // A connection that failed is not used again.
+        let answer = connection.call(request, version, Instant::now() + PATIENCE).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        self.connections.insert(node, connection);
+        Ok(answer)
+    }
+
+    /// Makes a topic, or finds it made.
+    pub(crate) async fn create_topic(
+        &mut self,
+        node: i32,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<(), String> {
+        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: Str::from(*name),
+            value: Some(Str::from(*value)),
+            ..CreatableTopicConfig::default()
+        };
+        let topic = CreatableTopic {
+            name: Str::from(name),
+            num_partitions: partitions,
+            replication_factor: 3,
+            configs: settings.iter().map(config).collect(),
+            ..CreatableTopic::default()
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 5_000, ..CreateTopicsRequest::default() };
+        let answer = self.call(node, &request, 7).await?;
+        let topic = answer.topics.first().ok_or("no answer for the topic")?;
+        match topic.error_code {
+            0 | 36 => Ok(()),
+            code => Err(format!("{code} {:?}", topic.error_message.as_ref().map(Str::as_str))),
+        }
+    }
+
+    /// Who leads a partition, as a node sees it.
+    pub(crate) async fn leader(&mut self, node: i32, topic: &str, partition: i32) -> Result<i32, String> {
+        let wanted = MetadataRequestTopic { name: Some(Str::from(topic)), ..MetadataRequestTopic::default() };
+        let request = MetadataRequest { topics: Some(vec![wanted]), ..MetadataRequest::default() };
+        let answer = self.call(node, &request, 12).await?;
+        let partitions = answer.topics.into_iter().flat_map(|topic| topic.partitions);
+        let found = partitions.into_iter().find(|one| one.partition_index == partition && one.leader_id >= 0);
+        found.map(|one| one.leader_id).ok_or_else(|| "nobody leads".to_owned())
+    }
+
+    /// A new producer's id and epoch.
+    pub(crate) async fn producer_id(&mut self, node: i32) -> Result<(i64, i16), String> {
+        let request = InitProducerIdRequest {
+            transactional_id: None,
+            transaction_timeout_ms: 60_000,
+            ..InitProducerIdRequest::default()
+        };
+        let answer = self.call(node, &request, 4).await?;
+        if answer.error_code == 0 {
+            Ok((answer.producer_id, answer.producer_epoch))
+        } else {
+            Err(format!("error {}", answer.error_code))
+        }
+    }
+
+    /// Hands a batch to a leader, with acks=all.
+    pub(crate) async fn produce(
+        &mut self,
+        node: i32,
+        topic: &str,
+        partition: i32,
+        batch: Bytes,
+    ) -> Result<PartitionProduceResponse, String> {
+        let part = PartitionProduceData {
+            index: partition,
+            records: Some(Records::from(batch)),
+            ..PartitionProduceData::default()
+        };
+        let data =
+            TopicProduceData { name: Str::from(topic), partition_data: vec![part], ..TopicProduceData::default() };
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: 4_000,
+            topic_data: vec![data],
+            transactional_id: None,
+            ..ProduceRequest::default()
+        };
+        let answer = self.call(node, &request, 9).await?;
+        let parts = answer.responses.into_iter().flat_map(|topic| topic.partition_responses);
+        parts.into_iter().next().ok_or_else(|| "no answer for the partition".to_owned())
+    }
+
+    /// What a leader has from an offset on.
+    pub(crate) async fn fetch(
+        &mut self,
+        node: i32,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<PartitionData, String> {
+        let part = FetchPartition {
+            partition,
+            fetch_offset: offset,
+            partition_max_bytes: 16 << 10,
+            ..FetchPartition::default()
+        };
+        let topic = FetchTopic { topic: Str::from(topic), partitions: vec![part], ..FetchTopic::default() };
+        let request = FetchRequest {
+            max_wait_ms: 200,
+            min_bytes: 1,
+            max_bytes: 1 << 20,
+            topics: vec![topic],
+            ..FetchRequest::default()
+        };
+        let answer = self.call(node, &request, 12).await?;
+        if answer.error_code != 0 {
+            return Err(format!("error {}", answer.error_code));
+        }
+        let parts = answer.responses.into_iter().flat_map(|topic| topic.partitions);
+        parts.into_iter().next().ok_or_else(|| "no answer for the partition".to_owned())
+    }
+}
