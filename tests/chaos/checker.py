@@ -2,6 +2,12 @@
 
 One function for one promise. Each takes what is known for certain (an answer that had come before a question was asked)
 and never what is merely likely, so a violation is a proof and not a suspicion.
+
+A leader that is cut off from the others goes on answering readers, until it learns that it was replaced (as in Kafka). Its
+answers about the log start and the end carry its leader epoch, by which clients recognise them as old (KIP-320): an answer
+is held against what leaders up to its own epoch had told before, and an acknowledgement or a read counts as told by the
+newest leader that there can have been (`floor.py`). Answers that carry no epoch (committed offsets, offsets by time, a
+refusal as out of range) are only excused while there can be an old leader: while links are cut or a process is paused.
 """
 
 from collections import Counter
@@ -14,6 +20,9 @@ from chaos.evidence import Evidence, Part, Partition
 
 CLOCK_SLACK_MS = 50
 """How much the broker's time of day may differ from the clients', which ask the same machine."""
+
+ASKED_BEFORE_S = 6.0
+"""A member asks for its committed offsets before it begins to read, and waits so long at most."""
 
 EXPLAINED = frozenset({
     # The connection or the server was gone, or did not answer in time.
@@ -243,6 +252,9 @@ def _sessions(evidence: Evidence) -> Iterator[Violation]:
         who = f"{opened.session} ({opened.why}, opened at {opened.offset}, {session.place})"
         text = f"{_at(where, stray.expected)}: {who} was given {stray.offset} instead ({stray.place})"
         if opened.group and session.first == stray.offset and stray.expected == opened.offset:
+            # The member had asked, and its client asked again: one of both may have met an old coordinator.
+            if evidence.may_be_old(opened.at - ASKED_BEFORE_S, stray.at):
+                continue
             yield Violation(Kind.WRONG_RESUME, f"group {opened.group}, {text}", stray.at)
         else:
             yield Violation(Kind.GAP if stray.offset > stray.expected else Kind.WENT_BACK, text, stray.at)
@@ -251,7 +263,7 @@ def _sessions(evidence: Evidence) -> Iterator[Violation]:
         if opened.group and opened.offset == NOWHERE and session.rows:
             # The member could not ask where it would resume; what it read first tells.
             known, why = evidence.register(opened.group, opened.topic, opened.partition).floor.before(opened.at)
-            if session.first < known:
+            if session.first < known and not evidence.may_be_old(opened.at - ASKED_BEFORE_S, opened.at):
                 text = f"group {opened.group}, {opened.session} ({session.place}) resumed at {session.first}, though {why}"
                 yield Violation(Kind.WRONG_RESUME, text, opened.at)
 
@@ -277,7 +289,7 @@ def _ends(evidence: Evidence) -> Iterator[Violation]:
     """The high watermark never falls, and never lies below what was acknowledged or read."""
     for where, part in evidence.parts.items():
         for event, place in part.bounds:
-            known, why = part.end.before(event.asked)
+            known, why = part.end.before(event.asked, event.end_epoch)
             if event.end < known:
                 text = f"{where[0]}/{where[1]}: the end was told as {event.end} ({place}), though {why}"
                 yield Violation(Kind.END_BEHIND, text, event.at)
@@ -288,7 +300,7 @@ def _starts(evidence: Evidence) -> Iterator[Violation]:
     for where, part in evidence.parts.items():
         topic = evidence.topics.get(where[0])
         for event, place in sorted(part.bounds, key=lambda noted: noted[0].asked):
-            known, why = part.start.before(event.asked)
+            known, why = part.start.before(event.asked, event.start_epoch)
             told = f"{where[0]}/{where[1]}: the log start was told as {event.start} ({place})"
             if event.start < known:
                 yield Violation(Kind.START_BEHIND, f"{told}, though {why}", event.at)
@@ -325,7 +337,7 @@ def _record_at(evidence: Evidence, part: Partition, offset: int) -> Record | Non
 def _risen(evidence: Evidence) -> Iterator[Violation]:
     """What was deleted before a reading began is not in it."""
     for session in evidence.sessions.values():
-        start, why = evidence.part_of(session).start.before(session.opened.at)
+        start, why = evidence.part_of(session).start.before(session.opened.at, session.lowest_epoch)
         if session.rows and session.lowest < start:
             opened = session.opened
             where = _at((opened.topic, opened.partition), session.lowest)
@@ -337,7 +349,11 @@ def _refused(evidence: Evidence) -> Iterator[Violation]:
     for where, part in evidence.parts.items():
         bounds = sorted(part.bounds, key=lambda noted: noted[0].asked)
         for event, place in part.out_of_range:
-            later = next((noted for noted in bounds if noted[0].asked > event.at), None)
+            if evidence.may_be_old(evidence.sessions[event.session].opened.at, event.at):
+                continue
+            # Told by the leader that refused, or by a newer one.
+            epoch = part.terms.at_most(event.at)
+            later = next((noted for noted in bounds if noted[0].asked > event.at and noted[0].start_epoch >= epoch), None)
             if later is not None and later[0].start <= event.offset:
                 text = f"{_at(where, event.offset)} was out of range for {event.session} ({place})"
                 yield Violation(Kind.OUT_OF_RANGE, f"{text}, but the log began at {later[0].start} ({later[1]})", event.at)
@@ -353,6 +369,8 @@ def _times(evidence: Evidence) -> Iterator[Violation]:
         stamps = [-1 if record is None else record.timestamp for record in records]
         bounds = sorted(part.bounds, key=lambda noted: noted[0].asked)
         for event, place in part.times:
+            if evidence.may_be_old(event.asked, event.at):
+                continue
             told = f"{where[0]}/{where[1]} at time {event.timestamp}: the answer was offset {event.offset} ({place})"
             lowest = part.start.before(event.asked)[0]
             begun = next((noted[0].start for noted in bounds if noted[0].asked > event.at), length)
@@ -380,7 +398,7 @@ def _commits(evidence: Evidence) -> Iterator[Violation]:
         for fetched, place in register.fetched:
             told = f"{where}: {fetched.who} was told {fetched.offset} ({place})"
             known, why = register.floor.before(fetched.asked)
-            if fetched.offset < known:
+            if fetched.offset < known and not evidence.may_be_old(fetched.asked, fetched.at):
                 yield Violation(Kind.COMMIT_LOST, f"{told}, though {why}", fetched.at)
             if fetched.offset != NOWHERE and first_asked.get(fetched.offset, fetched.at) >= fetched.at:
                 yield Violation(Kind.COMMIT_INVENTED, f"{told}, which nobody had committed", fetched.at)

@@ -31,10 +31,11 @@ class Record(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A record at its offset."""
+    """A record at its offset, and the leader epoch in which it was appended; NOWHERE if that was not told."""
 
     offset: int
     record: Record
+    epoch: int = NOWHERE
 
 
 def text_of(data: bytes | None) -> str | None:
@@ -54,12 +55,16 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Topic(Event):
-    """What a topic was made for; `retention_ms` 0 means that time deletes nothing, `trimmed` that DeleteRecords is used."""
+    """What a topic was made for; `retention_ms` 0 means that time deletes nothing, `trimmed` that DeleteRecords is used.
+
+    Where there are several replicas, one that has led may go on answering for a while, with what it knew.
+    """
 
     topic: str
     partitions: int
     retention_ms: int = 0
     trimmed: bool = False
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,10 @@ class OutOfRange(Event):
 
 @dataclass(frozen=True, slots=True)
 class Bounds(Event):
-    """ListOffsets: the log start and the high watermark. `wall_ms` is the time of day after the answer."""
+    """ListOffsets: the log start and the high watermark, each with the epoch of the leader that told it.
+
+    `wall_ms` is the time of day after the answer.
+    """
 
     asked: float
     wall_ms: int
@@ -146,6 +154,8 @@ class Bounds(Event):
     partition: int
     start: int
     end: int
+    start_epoch: int = NOWHERE
+    end_epoch: int = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,11 +272,11 @@ FIELDS = {name: tuple(field.name for field in fields(kind)) for name, kind in KI
 
 
 def to_line(event: Event) -> str:
-    """The event as JSON, its kind in front. A row is `[offset, timestamp, key, value, headers]`."""
+    """The event as JSON, its kind in front. A row is `[offset, timestamp, key, value, headers, leader epoch]`."""
     name = type(event).__name__
     values = [getattr(event, field) for field in FIELDS[name]]
     if isinstance(event, Read):
-        values[-1] = [(row.offset, *row.record) for row in event.rows]
+        values[-1] = [(row.offset, *row.record, row.epoch) for row in event.rows]
     return json.dumps([name, *values], separators=(",", ":"))
 
 
@@ -276,7 +286,7 @@ def from_line(line: str) -> Event:
     if name == "Sent":
         values[-1] = _record(values[-1])
     elif name == "Read":
-        values[-1] = tuple(Row(row[0], _record(row[1:])) for row in values[-1])
+        values[-1] = tuple(Row(row[0], _record(row[1:5]), row[5]) for row in values[-1])
     return KINDS[name](*values)
 
 

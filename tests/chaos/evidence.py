@@ -4,7 +4,6 @@ Reads are taken in one by one and only the first sight of every offset is kept; 
 where a session does not go on with the next offset, is kept as a surprise.
 """
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -34,6 +33,15 @@ from chaos.events import (
     Trouble,
     Whole,
 )
+from chaos.floor import Floor, Terms
+
+LEARNING_S = 5.0
+"""How long a node that was cut off or paused may need to learn that others lead."""
+PARTING = {
+    "isolate": "links are whole", "cut one way": "links are whole", "cut both ways": "links are whole",
+    "lose packets": "links are whole", "pause": "running again after pause",
+}  # fmt: skip
+"""Faults by which a leader can miss that it was replaced, and what is noted when they are over."""
 
 Part = tuple[str, int]
 """A topic and a partition."""
@@ -46,6 +54,7 @@ class Sight(NamedTuple):
     place: Place
     at: float
     session: str
+    epoch: int
 
 
 class Stray(NamedTuple):
@@ -59,34 +68,6 @@ class Stray(NamedTuple):
     record: Record
 
 
-class Floor:
-    """A number that may only rise, as it became known over time; asked for what was surely known at an instant."""
-
-    def __init__(self) -> None:
-        self._facts: list[tuple[float, int, str]] = []
-        self._times: list[float] = []
-
-    def know(self, at: float, value: int, why: str) -> None:
-        """From `at` on the number is at least this."""
-        self._facts.append((at, value, why))
-        self._times = []
-
-    def before(self, asked: float) -> tuple[int, str]:
-        """The highest value known before `asked`, and where from; (-1, "") when nothing was known."""
-        if not self._times:
-            self._rise()
-        index = bisect_left(self._times, asked)
-        return self._facts[index - 1][1:] if index else (-1, "")
-
-    def _rise(self) -> None:
-        """Keeps the facts that were news, in order of time."""
-        risen: list[tuple[float, int, str]] = []
-        for fact in sorted(self._facts):
-            if not risen or fact[1] > risen[-1][1]:
-                risen.append(fact)
-        self._facts, self._times = risen, [fact[0] for fact in risen]
-
-
 @dataclass
 class Session:
     """One reader's way through a partition."""
@@ -97,6 +78,10 @@ class Session:
     next: int = NOWHERE
     rows: int = 0
     lowest: int = NOWHERE
+    epoch: int = NOWHERE
+    """The newest leader epoch of its records: who served them led in this one, or later."""
+    lowest_epoch: int = NOWHERE
+    """The same when it came to its lowest offset."""
 
 
 @dataclass
@@ -112,10 +97,14 @@ class Partition:
     deletes: list[DeleteAsked] = field(default_factory=list)
     deleted: list[tuple[Deleted, Place]] = field(default_factory=list)
     out_of_range: list[tuple[OutOfRange, Place]] = field(default_factory=list)
-    start: Floor = field(default_factory=Floor)
-    end: Floor = field(default_factory=Floor)
+    terms: Terms = field(default_factory=Terms)
+    start: Floor = field(init=False)
+    end: Floor = field(init=False)
     whole: list[tuple[Whole, Place]] = field(default_factory=list)
     """The last readings: of both tiers, and of the archive alone."""
+
+    def __post_init__(self) -> None:
+        self.start, self.end = Floor(self.terms), Floor(self.terms)
 
 
 @dataclass
@@ -153,7 +142,9 @@ class Evidence:
             self.counts[type(event).__name__] += 1
             takers.get(type(event), self._take_plain)(event, place)  # type: ignore[operator]
         self._match_commits()
+        self._match_terms()
         self.faults.sort(key=lambda fault: fault.at)
+        self._old_leaders = self._spans() if any(topic.replicas > 1 for topic in self.topics.values()) else []
 
     def part(self, topic: str, partition: int) -> Partition:
         """What is known of a partition."""
@@ -166,6 +157,32 @@ class Evidence:
     def part_of(self, session: Session) -> Partition:
         """The partition that a session reads."""
         return self.part(session.opened.topic, session.opened.partition)
+
+    def may_be_old(self, asked: float, at: float) -> bool:
+        """Whether the answer to a question, got between these, can be that of a leader which the others have replaced.
+
+        For answers that do not tell who gave them: a leader is old only while, and a little after, links are cut or a
+        process is paused.
+        """
+        return any(begun < at and asked < ended for begun, ended in self._old_leaders)
+
+    def _spans(self) -> list[tuple[float, float]]:
+        """When there can be old leaders."""
+        spans = []
+        for fault in self.faults:
+            if fault.fault in PARTING:
+                over = PARTING[fault.fault]
+                ends = (later.at for later in self.faults if later.at >= fault.at and later.fault == over)
+                spans.append((fault.at, next(ends, float("inf")) + LEARNING_S))
+        return spans
+
+    def _match_terms(self) -> None:
+        """Which records were appended in which leader epochs."""
+        for part in self.parts.values():
+            for sight in part.sights.values():
+                known = self.sent.get(sight.record.name)
+                if known is not None and sight.epoch != NOWHERE:
+                    part.terms.appended(sight.epoch, known[0].at)
 
     def _take_plain(self, event: Event, place: Place) -> None:
         if isinstance(event, Topic):
@@ -206,17 +223,20 @@ class Evidence:
     def _take_read(self, event: Read, place: Place) -> None:
         session = self.sessions[event.session]
         part = self.part_of(session)
-        for offset, record in event.rows:
+        for offset, record, epoch in event.rows:
+            session.epoch = max(session.epoch, epoch)
             if session.first == NOWHERE:
                 session.first = session.lowest = offset
+                session.lowest_epoch = session.epoch
             if session.next not in (NOWHERE, offset):
                 stray = Stray(offset, place, event.at, event.session, session.next, record)
                 self.strays.append((session, stray))
             session.next = offset + 1
-            session.lowest = min(session.lowest, offset)
+            if offset < session.lowest:
+                session.lowest, session.lowest_epoch = offset, session.epoch
             known = part.sights.get(offset)
             if known is None:
-                part.sights[offset] = Sight(record, place, event.at, event.session)
+                part.sights[offset] = Sight(record, place, event.at, event.session, epoch)
             elif known.record != record:
                 part.changed.append(Stray(offset, place, event.at, event.session, offset, record))
         session.rows += len(event.rows)
@@ -228,8 +248,9 @@ class Evidence:
     def _take_bounds(self, event: Bounds, place: Place) -> None:
         part = self.part(event.topic, event.partition)
         part.bounds.append((event, place))
-        part.start.know(event.at, event.start, f"the log start was {event.start} ({place})")
-        part.end.know(event.at, event.end, f"the end was {event.end} ({place})")
+        part.terms.saw(max(event.start_epoch, event.end_epoch))
+        part.start.know(event.at, event.start, f"the log start was {event.start} ({place})", event.start_epoch)
+        part.end.know(event.at, event.end, f"the end was {event.end} ({place})", event.end_epoch)
 
     def _take_deleted(self, event: Deleted, place: Place) -> None:
         part = self.part(event.topic, event.partition)

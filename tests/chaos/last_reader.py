@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient
 
 from chaos.client import Client
 from chaos.events import Whole
@@ -22,6 +23,7 @@ class LastReader(Client):
 
     def __init__(self) -> None:
         super().__init__()
+        self.admin = AdminClient(self.config())
         self.consumer = Consumer(self.config(**READER))
 
     def run(self) -> int:
@@ -49,7 +51,7 @@ class LastReader(Client):
         return True
 
     def _read(self, topic: str, partition: int, until: float) -> bool:
-        bounds = ask_bounds(self, self.consumer, topic, partition)
+        bounds = ask_bounds(self, self.admin, topic, partition)
         if bounds is None:
             return False
         start, end = bounds

@@ -21,7 +21,6 @@ class Observer(Client):
     def __init__(self) -> None:
         super().__init__()
         self.groups = {group: Consumer(self.config(**{**READER, "group.id": group})) for group in GROUPS}
-        self.asker = Consumer(self.config(**READER))
         self.admin = AdminClient(self.config())
 
     def run(self) -> int:
@@ -32,14 +31,14 @@ class Observer(Client):
             if now() - deleted_at > DELETE_EVERY_S:
                 deleted_at = now()
             self.rest(PAUSE_S)
-        for consumer in (*self.groups.values(), self.asker):
+        for consumer in self.groups.values():
             consumer.close()
         return 0
 
     def _round(self, *, deletes: bool) -> None:
         for topic in TOPICS:
             for partition in range(topic.partitions):
-                bounds = None if self.stopping else ask_bounds(self, self.asker, topic.name, partition)
+                bounds = None if self.stopping else ask_bounds(self, self.admin, topic.name, partition)
                 if bounds is not None and topic.trimmed and deletes:
                     self._delete(topic.name, partition, *bounds)
         for group in self.groups:

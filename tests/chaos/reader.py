@@ -7,6 +7,7 @@ import sys
 import time
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from chaos.client import Client
 from chaos.events import NOWHERE, AtTime
@@ -27,6 +28,7 @@ class Reader(Client):
 
     def __init__(self) -> None:
         super().__init__()
+        self.admin = AdminClient(self.config())
         self.consumers = [Consumer(self.config(**READER, **more)) for more in ({}, SMALL_FETCHES)]
 
     def run(self) -> int:
@@ -35,7 +37,7 @@ class Reader(Client):
             topic = self.rng.choice(TOPICS)
             partition = self.rng.randrange(topic.partitions)
             consumer = self.rng.choice(self.consumers)
-            bounds = ask_bounds(self, consumer, topic.name, partition)
+            bounds = ask_bounds(self, self.admin, topic.name, partition)
             if bounds is None:
                 self.rest(0.2)
                 continue

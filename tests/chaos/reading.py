@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from chaos.client import Client
 from chaos.events import NOWHERE, Bounds, Fetched, Opened, OutOfRange, Read, Record, Row, text_of
@@ -17,12 +18,15 @@ READER = {
 }  # fmt: skip
 SMALL_FETCHES = {"fetch.message.max.bytes": 1500, "queued.min.messages": 1}
 ASK_S = 5.0
+BOUNDS = (OffsetSpec.earliest(), OffsetSpec.latest())
 
 
 def row_of(message: Message) -> Row:
     """A consumed message as the history holds it."""
     headers = tuple((name, text_of(content)) for name, content in message.headers() or ())
-    return Row(message.offset(), Record(message.timestamp()[1], text_of(message.key()), text_of(message.value()), headers))
+    record = Record(message.timestamp()[1], text_of(message.key()), text_of(message.value()), headers)
+    epoch = message.leader_epoch()
+    return Row(message.offset(), record, NOWHERE if epoch is None else epoch)
 
 
 def rows_by_partition(messages: Iterable[Message]) -> dict[int, list[Row]]:
@@ -34,16 +38,22 @@ def rows_by_partition(messages: Iterable[Message]) -> dict[int, list[Row]]:
     return rows
 
 
-def ask_bounds(client: Client, consumer: Consumer, topic: str, partition: int) -> tuple[int, int] | None:
+def ask_bounds(client: Client, admin: AdminClient, topic: str, partition: int) -> tuple[int, int] | None:
     """Asks for log start and high watermark and notes the answer; None when there was none."""
+    part = TopicPartition(topic, partition)
     asked = now()
     try:
-        start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ASK_S, cached=False)
+        asking = [admin.list_offsets({part: wanted}, request_timeout=ASK_S)[part] for wanted in BOUNDS]
+        start, end = [question.result(2 * ASK_S) for question in asking]
     except KafkaException as error:
         client.trouble(error.args[0])
         return None
-    client.history.note(Bounds(now(), asked, round(time.time() * 1000), topic, partition, start, end))
-    return start, end
+    if start.leader_epoch is None or end.leader_epoch is None:
+        # A connection on which librdkafka got no ApiVersions in time speaks versions that do not tell who answers.
+        return None
+    told = (start.offset, end.offset, start.leader_epoch, end.leader_epoch)
+    client.history.note(Bounds(now(), asked, round(time.time() * 1000), topic, partition, *told))
+    return start.offset, end.offset
 
 
 def ask_committed(client: Client, consumer: Consumer, group: str) -> bool:

@@ -82,7 +82,8 @@ class Run:
         self.fleet.bootstrap = self.subject.bootstrap
         for topic in TOPICS:
             self.subject.create_topic(topic)
-            self.history.note(Topic(now(), topic.name, topic.partitions, topic.retention_ms, topic.trimmed))
+            replicas = max(1, self.outcome.cluster)
+            self.history.note(Topic(now(), topic.name, topic.partitions, topic.retention_ms, topic.trimmed, replicas))
         self.fleet.start()
 
     def _trouble(self) -> None:
