@@ -1,4 +1,7 @@
-"""A minute of faults under clients: every promise is kept. `make chaos DURATION=…` runs the same for longer."""
+"""A minute of faults under clients, of one server and of three nodes: every promise is kept.
+
+`make chaos DURATION=…` runs the same for longer.
+"""
 
 import os
 import random
@@ -18,10 +21,10 @@ SEED = int(os.environ.get("FIRN_SEED") or random.SystemRandom().randrange(1 << 3
 pytestmark = pytest.mark.skipif(os.environ.get("FIRN_PEER") == "kafka", reason="about both tiers of Firn")
 
 
-def run_and_judge(seconds: float, cluster: int) -> None:
+def run_and_judge(cluster: int) -> None:
     """A run in a folder that is kept when a promise was broken."""
     folder = Path(tempfile.mkdtemp(prefix="firn-chaos-"))
-    outcome = Run(SEED, seconds, folder, cluster=cluster).run()
+    outcome = Run(SEED, SECONDS, folder, cluster=cluster).run()
     print(told(outcome))
     assert outcome.good, f"a promise was broken, the history is in {folder}"
     assert outcome.verdict is not None
@@ -33,4 +36,9 @@ def run_and_judge(seconds: float, cluster: int) -> None:
 
 @pytest.mark.timeout(1200)
 def test_clients_see_every_promise_kept_under_faults() -> None:
-    run_and_judge(SECONDS, cluster=0)
+    run_and_judge(cluster=0)
+
+
+@pytest.mark.timeout(1200)
+def test_clients_of_three_nodes_see_every_promise_kept_under_faults() -> None:
+    run_and_judge(cluster=3)
