@@ -10,6 +10,7 @@ use model::segment::EpochStart;
 use model::{Offset, TopicPartition};
 
 use crate::error::StorageError;
+use crate::producer_state::ProducerStates;
 
 /// The state of a partition right before the first record of a local log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,15 @@ pub struct Bootstrap {
     pub epochs: Vec<EpochStart>,
     /// Producer state right before `local_start`, in the hot tier's own format.
     pub producers: Bytes,
+}
+
+impl Bootstrap {
+    /// A log that begins at `local_start` and knows nothing of what was before, where readers may ask from `log_start` on.
+    #[must_use]
+    pub fn without_past(log_start: Offset, local_start: Offset) -> Self {
+        let producers = ProducerStates::default().encode().into();
+        Bootstrap { log_start, local_start, epochs: Vec::new(), producers }
+    }
 }
 
 /// Why a log did not begin anew. It is as it was, unless the tier has failed.

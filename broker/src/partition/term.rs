@@ -13,7 +13,7 @@
 use std::time::Instant;
 
 use coordinator::cluster::NO_LEADER;
-use hot_tier::{AppendTime, Appended};
+use hot_tier::{AppendTime, Appended, Bootstrap};
 use model::batch::ValidatedBatch;
 use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset};
 use parking_lot::{Mutex, RwLockReadGuard};
@@ -153,7 +153,9 @@ impl Partition {
             %topic, partition, log_end, archived_end, log_start, continues_at,
             "the local log ends before the archive, or before the log start: it was lost, and continues behind them"
         );
-        if let Err(error) = self.log.reset_to(continues_at) {
+        // The archive is not lost, whatever is missing here.
+        let log_start = self.log_start().max(log_start).min(continues_at);
+        if let Err(error) = self.log.reset_to_bootstrap(&Bootstrap::without_past(log_start, continues_at)) {
             error!(%topic, partition, %error, "cannot continue the log behind what was lost");
         }
     }

@@ -147,3 +147,25 @@ async fn a_leader_that_lost_its_records_goes_on_behind_the_log_start() {
     assert_eq!(replica.append(1).appended.base_offset, 6, "below, nobody would ever see it");
     assert_eq!(replica.partition.log_start(), 6);
 }
+
+#[tokio::test]
+async fn a_leader_that_lost_its_records_still_shows_what_the_archive_has() {
+    let replica = replica(1, 1).await;
+    let pointer = ManifestPointer {
+        object: "manifest".to_owned(),
+        version: 1,
+        leader_epoch: 4,
+        log_start: 5,
+        archived_end: 100,
+        bytes: 1,
+        record_bytes: 1,
+        objects: 1,
+        max_timestamp: -1,
+    };
+    replica.partition.follow_ledger(Some(&Arc::new(pointer)));
+    replica.follow_from(20, 1, 5, &[1]);
+    let Partition { log, .. } = &*replica.partition;
+    assert_eq!((replica.partition.log_start(), log.local_start(), log.log_end()), (20, 100, 100));
+    assert!(replica.partition.is_cold(20));
+    assert_eq!(replica.append(1).appended.base_offset, 100);
+}
