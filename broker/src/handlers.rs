@@ -20,6 +20,7 @@ pub(crate) mod topics;
 
 mod alter_configs;
 mod api_versions;
+mod certainty;
 mod create_partitions;
 mod create_topics;
 mod delete_records;

@@ -21,6 +21,7 @@ use self::memory::{Held, ReplyMemory};
 use self::read::{Outcome, PartitionToRead, read_all};
 use self::reader::{Moves, Reader};
 use self::session::{FetchContext, SessionRequest, Target, Told, Wanted};
+use super::certainty::certain_image;
 use super::leader_hints::{Endpoint, LeaderHints};
 use super::{Reply, RequestContext, encode};
 
@@ -65,8 +66,12 @@ async fn handle(context: &RequestContext<'_>, request: FetchRequest) -> (FetchRe
         Ok(session) => session,
         Err(code) => return refuse(code),
     };
-    let (outcomes, held) =
+    let (mut outcomes, held) =
         long_poll(context, (reader, &rack), &session, Limits { max_bytes, min_bytes, deadline }).await;
+    if outcomes.iter().any(Outcome::is_past_end) {
+        let image = certain_image(context.broker).await;
+        outcomes.iter_mut().for_each(|outcome| outcome.doubt_end(image.as_deref(), context.broker.config.node_id));
+    }
     (respond(context, &session, outcomes), held)
 }
 

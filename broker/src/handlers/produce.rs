@@ -23,14 +23,13 @@ use protocol::{ApiKey, Str};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::certainty::certain_image;
 use super::errors::{batch_error, not_accepted, not_committed};
 use super::leader_hints::{Endpoint, LeaderHints};
 use super::{BadRequest, Reply, RequestContext, encode};
 use crate::broker::Broker;
 use crate::partition::{Accepted, NotAccepted, NotCommitted, Partition};
 
-/// Longest that a client waits to hear whether sequence numbers are missing.
-const DOUBT_WITHIN: Duration = Duration::from_secs(2);
 /// From this version on a client can be told who leads.
 const LEADERS_SINCE: i16 = 10;
 /// What a batch may decompress to, as a multiple of `max.message.bytes` and at least [`MIN_DECOMPRESSED_BYTES`].
@@ -71,7 +70,7 @@ pub(super) async fn start(
             responses.push(topic.finish(deadline).await);
         }
         let mut response = ProduceResponse { responses, ..ProduceResponse::default() };
-        doubt_gaps(&broker, &mut response, deadline).await;
+        doubt_gaps(&broker, &mut response).await;
         if version >= LEADERS_SINCE {
             name_leaders(&broker, &mut response);
         }
@@ -79,20 +78,17 @@ pub(super) async fn start(
     })))
 }
 
-/// Finds out whether sequence numbers are missing indeed. A leader that is cut off has not heard of what its successor stored,
-/// and a client that it tells of a gap fails for good.
-async fn doubt_gaps(broker: &Broker, response: &mut ProduceResponse, deadline: Instant) {
+/// Tells of missing sequence numbers only where this node certainly leads.
+async fn doubt_gaps(broker: &Broker, response: &mut ProduceResponse) {
     let is_gap = |one: &PartitionProduceResponse| one.error_code == ErrorCode::OutOfOrderSequenceNumber.code();
     if !response.responses.iter().flat_map(|topic| &topic.partition_responses).any(is_gap) {
         return;
     }
-    let within = deadline.saturating_duration_since(Instant::now()).min(DOUBT_WITHIN);
-    let is_known = broker.metadata.is_up_to_date(within).await;
-    let mut leaders = LeaderHints::new(broker.metadata.image());
+    let mut leaders = certain_image(broker).await.map(LeaderHints::new);
     for topic in &mut response.responses {
         for one in topic.partition_responses.iter_mut().filter(|one| is_gap(one)) {
-            let (leader, _) = leaders.leader(TopicId(topic.topic_id), &topic.name, one.index);
-            if !is_known || leader != broker.config.node_id {
+            let leader = leaders.as_mut().map(|all| all.leader(TopicId(topic.topic_id), &topic.name, one.index).0);
+            if leader != Some(broker.config.node_id) {
                 one.error_code = ErrorCode::NotLeaderOrFollower.code();
                 one.error_message = None;
             }

@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::reader::Reader;
 use super::session::{Told, Wanted};
+use crate::metadata::ClusterImage;
 use crate::partition::{NotAdmitted, Partition, PartitionRead, ReadFailure, ReadRequest, State};
 use crate::throttle::Throttles;
 
@@ -61,6 +62,8 @@ pub(super) struct Outcome {
     has_news: bool,
     /// The replica to ask instead.
     pub(super) preferred: Option<NodeId>,
+    /// The reader has more than this leader.
+    is_past_end: bool,
     partition: Option<Arc<Partition>>,
     read: PartitionRead,
 }
@@ -84,6 +87,20 @@ impl Outcome {
     /// True when the client must hear of it at once.
     pub(super) fn is_urgent(&self) -> bool {
         self.error.is_some() || self.diverging.is_some() || self.preferred.is_some() || self.has_news
+    }
+
+    /// True when the reader is told that it has read more than there is.
+    pub(super) fn is_past_end(&self) -> bool {
+        self.is_past_end
+    }
+
+    /// Takes that back unless this node leads by what the cluster has decided.
+    pub(super) fn doubt_end(&mut self, decided: Option<&ClusterImage>, own: NodeId) {
+        let id = self.partition.as_ref().map(|partition| partition.id);
+        let leads = id.is_some_and(|id| decided.and_then(|image| image.partition(id)).is_some_and(|p| p.leader == own));
+        if self.is_past_end && !leads {
+            self.error = Some(ErrorCode::NotLeaderOrFollower);
+        }
     }
 
     /// Where the partition stands, when it can be read.
@@ -171,8 +188,9 @@ async fn read_one(target: &PartitionToRead, partition: &Arc<Partition>, request:
     match read {
         Ok(read) => Outcome { has_news, partition: Some(partition), read, ..Outcome::default() },
         Err(error) => {
+            let is_past_end = matches!(error, ReadFailure::OutOfRange { from, log_end, .. } if from > log_end);
             let code = code_of(&partition, &error);
-            Outcome { error: Some(code), partition: Some(partition), ..Outcome::default() }
+            Outcome { error: Some(code), is_past_end, partition: Some(partition), ..Outcome::default() }
         }
     }
 }
