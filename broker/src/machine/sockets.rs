@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures::FutureExt;
-use tokio::io::AsyncReadExt;
 
 use crate::config::HostPort;
 
@@ -98,7 +96,23 @@ pub(crate) async fn readable(stream: &mut OwnedReadHalf) -> io::Result<()> {
 }
 
 /// Reads what is there, as far as the buffer has room. `None` when nothing is there after all.
+///
+/// Not a read that is polled once: tokio answers nothing once a task has had its share of time, and a loop around it and
+/// [`readable`], which has no such share, never ends.
+#[cfg(not(feature = "simulation"))]
 pub(crate) fn try_read(stream: &mut OwnedReadHalf, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
+    match stream.try_read_buf(buffer) {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same; here [`readable`] has its share of time, too.
+#[cfg(feature = "simulation")]
+pub(crate) fn try_read(stream: &mut OwnedReadHalf, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
+    use futures::FutureExt;
+    use tokio::io::AsyncReadExt;
     stream.read_buf(buffer).now_or_never().transpose()
 }
 
@@ -128,5 +142,30 @@ impl axum::serve::Listener for HttpListener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
+    }
+}
+
+#[cfg(all(test, not(feature = "simulation")))]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_had_its_share_of_time_still_reads() {
+        let listener = bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(connecting, listener.accept());
+        let (mut client, (stream, _)) = (client.unwrap(), accepted.unwrap());
+        client.write_all(&[7; 3]).await.unwrap();
+        let (mut stream, _other) = stream.into_split();
+        readable(&mut stream).await.unwrap();
+        // Nothing here waits, so that the whole share is gone in one turn.
+        while tokio::task::coop::has_budget_remaining() {
+            tokio::task::coop::consume_budget().await;
+        }
+        let mut buffer = BytesMut::with_capacity(16);
+        assert_eq!(try_read(&mut stream, &mut buffer).unwrap(), Some(3));
+        assert_eq!(try_read(&mut stream, &mut buffer).unwrap(), None);
     }
 }
