@@ -61,7 +61,11 @@ def test_a_fourth_node_takes_its_share_gets_a_vote_and_leaves(start_cluster: Sta
     written = produce(cluster.bootstrap, topic, generated(600, seed=9, partitions=6))
     fourth = joining_node(cluster, tmp_path / "joining", 4)
     fourth.start()
-    wait_until("node 4 to serve", lambda: any(line["id"] == 4 for line in as_json(cluster, "status")["brokers"]))
+
+    def serves() -> bool:
+        return any(line["id"] == 4 and not line["is_fenced"] for line in as_json(cluster, "status")["brokers"])
+
+    wait_until("node 4 to serve", serves)
     ask(cluster, "rebalance")
     kept = [index for index, part in cluster.parts(topic).items() if 4 in part.replicas]
     assert kept, cluster.parts(topic)

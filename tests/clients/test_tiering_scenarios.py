@@ -216,12 +216,13 @@ def test_an_open_segment_is_not_archived(proxied: FirnServer) -> None:
 
 def test_retention_waits_for_a_running_upload_and_leaves_no_object_behind(proxied: FirnServer, proxy: FaultProxy) -> None:
     """Pulsar#13219: retention deleted what was being offloaded; the offload then failed, or left its object for ever."""
-    topic = proxied.create_topic("raced", tier="cold", config={"retention.ms": "3600000"})
+    topic = proxied.create_topic("raced", tier="cold", config={"retention.ms": "-1"})
     old = 1_600_000_000_000
     rule = Chosen(lambda r: r.is_write and r.is_data, Fault.SLOW, times=4)
     with proxy.failing(rule):
         expired = produce(proxied.bootstrap, topic, [Draft(value=b"old" * 60, timestamp=old)] * 400, **SMALL)
         wait_until("uploads under way", lambda: rule.struck >= 1)
+        alter(proxied, topic, retention_ms="3600000")
         kept = produce(proxied.bootstrap, topic, [Draft(value=b"new" * 60)] * 300, **SMALL)
         wait_until("retention to move the start", lambda: log_start(proxied, topic) >= 300, 30)
     wait_until("all that is left to settle", lambda: proxied.settle(topic) is None)
