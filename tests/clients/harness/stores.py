@@ -1,6 +1,7 @@
 """Object stores for the archive: a local folder, and VersityGW as an S3 server on loopback."""
 
 import json
+import os
 import shutil
 import socket
 from collections.abc import Mapping
@@ -25,9 +26,10 @@ class Store:
     """Where the objects lie as plain files, for readers from outside."""
 
     def objects(self, suffix: str = "") -> list[Path]:
-        """The store's objects as files whose names end like this."""
+        """The store's objects as files whose names end like this; folders may go meanwhile."""
         assert self.folder is not None, "this store has no folder"
-        return sorted(path for path in self.folder.rglob(f"*{suffix}") if path.is_file())
+        files = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
+        return sorted(path for path in files if path.name.endswith(suffix))
 
 
 def folder_store(folder: Path) -> Store:
