@@ -111,7 +111,8 @@ pub(crate) fn batch_error(error: &InvalidBatch) -> ErrorCode {
 /// Why a batch was not appended.
 pub(crate) fn not_accepted(error: &NotAccepted) -> ErrorCode {
     match error {
-        NotAccepted::NotLeader | NotAccepted::Log(AppendError::StaleLeaderEpoch { .. }) => {
+        // The error that has every client try again without giving its producer up.
+        NotAccepted::NotLeader | NotAccepted::TooEarly(_) | NotAccepted::Log(AppendError::StaleLeaderEpoch { .. }) => {
             ErrorCode::NotLeaderOrFollower
         }
         NotAccepted::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,

@@ -74,6 +74,8 @@ struct Pending {
     is_asked: bool,
 }
 
+/// How long a producer may take to send again what was refused: librdkafka waits as long for an answer that does not come.
+const TRIED_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 /// How long after an attempt without an answer a refusal of the next one says nothing of the first: it may still be on
 /// its way.
 const OPEN_FOR: Duration = Duration::from_secs(20);
@@ -88,6 +90,8 @@ pub(super) struct Leading {
     isr: Vec<NodeId>,
     pending: Option<Pending>,
     followers: BTreeMap<NodeId, Follower>,
+    /// When a producer may have been refused last: the leader before is refused as well whatever is still on its way to it.
+    refused_at: Option<Instant>,
 }
 
 impl Leading {
@@ -100,9 +104,21 @@ impl Leading {
             isr: Vec::new(),
             pending: None,
             followers: BTreeMap::new(),
+            // Nobody has led before the first epoch.
+            refused_at: (leadership.leader_epoch > 0).then_some(now),
         };
         leading.follow(leadership, now);
         leading
+    }
+
+    /// A producer is refused what it may try again.
+    pub(super) fn refuse(&mut self, now: Instant) {
+        self.refused_at = Some(now);
+    }
+
+    /// True when requests may still come that a producer has sent before those that are here.
+    pub(super) fn may_lack_requests(&self, now: Instant) -> bool {
+        self.refused_at.is_some_and(|at| now.saturating_duration_since(at) < TRIED_AGAIN_WITHIN)
     }
 
     /// Takes over what the cluster says of the same epoch. It ends what was pending: either it is valid now, or it never

@@ -13,7 +13,7 @@
 use std::time::Instant;
 
 use coordinator::cluster::NO_LEADER;
-use hot_tier::{AppendTime, Appended, Bootstrap};
+use hot_tier::{AppendError, AppendTime, Appended, Bootstrap};
 use model::batch::ValidatedBatch;
 use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset};
 use parking_lot::{Mutex, RwLockReadGuard};
@@ -67,9 +67,12 @@ pub(crate) enum NotAccepted {
         /// How many must be.
         wanted: u32,
     },
+    /// Sequence numbers are missing, and the requests that have them may still come.
+    #[error("{0}; earlier requests were refused, and may be on their way again")]
+    TooEarly(#[source] AppendError),
     /// The local log.
     #[error("{0}")]
-    Log(#[from] hot_tier::AppendError),
+    Log(#[from] AppendError),
 }
 
 /// Why an acknowledgement cannot be given.
@@ -237,8 +240,9 @@ impl Partition {
     /// [`NotAccepted::NotLeader`] or [`NotAccepted::NotEnoughReplicas`].
     pub(crate) fn check_in_sync(&self) -> Result<(), NotAccepted> {
         let Role::Leader(leading) = &*self.role.read() else { return Err(NotAccepted::NotLeader) };
-        let (leading, wanted) = (leading.lock(), self.log.settings().min_insync_replicas);
+        let (mut leading, wanted) = (leading.lock(), self.log.settings().min_insync_replicas);
         if leading.is_under_min_isr(wanted) {
+            leading.refuse(Instant::now());
             return Err(NotAccepted::NotEnoughReplicas { in_sync: leading.in_sync(), wanted });
         }
         Ok(())
@@ -282,7 +286,18 @@ impl Partition {
         if !is_right(term) {
             return Err(NotAccepted::NotLeader);
         }
-        let appended = self.log.append_leader(batches, term, now)?;
+        let appended = match self.log.append_leader(batches, term, now) {
+            Ok(appended) => appended,
+            Err(gap @ AppendError::OutOfOrderSequence { .. }) if leading.lock().may_lack_requests(Instant::now()) => {
+                return Err(NotAccepted::TooEarly(gap));
+            }
+            Err(error) => {
+                if matches!(error, AppendError::Storage(_)) {
+                    leading.lock().refuse(Instant::now());
+                }
+                return Err(error.into());
+            }
+        };
         // A topic that does not flush may be committed as soon as it is appended.
         self.advance_in(leading);
         Ok(Accepted { appended, term })

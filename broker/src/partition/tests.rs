@@ -105,7 +105,11 @@ impl Drop for Replica {
 }
 
 fn batch(records: usize) -> ValidatedBatch {
-    let mut builder = BatchBuilder::new(BatchFacts::default());
+    batch_of(BatchFacts::default(), records)
+}
+
+fn batch_of(facts: BatchFacts, records: usize) -> ValidatedBatch {
+    let mut builder = BatchBuilder::new(facts);
     for i in 0..records {
         let (offset, value) = (i64::try_from(i).unwrap(), Some(Bytes::from_static(b"value")));
         builder.append(&NewRecord { offset, timestamp: 0, key: None, value: value.as_deref(), headers: &[] });

@@ -169,3 +169,46 @@ async fn a_leader_that_lost_its_records_still_shows_what_the_archive_has() {
     assert!(replica.partition.is_cold(20));
     assert_eq!(replica.append(1).appended.base_offset, 100);
 }
+
+/// A producer has three requests on their way to a leader that is cut off. The first is with the new leader, the third comes
+/// there before the second does.
+#[tokio::test]
+async fn missing_requests_of_a_producer_may_still_come_after_a_change_of_leader() {
+    let (old, new) = (replica(1, 1).await, replica(2, 1).await);
+    old.follow(1, 0, &[1, 2]);
+    new.follow(1, 0, &[1, 2]);
+    let send = |to: &Replica, sequence: i32| {
+        let facts = BatchFacts { producer_id: 9, producer_epoch: 0, base_sequence: sequence, ..BatchFacts::default() };
+        to.partition.append(vec![batch_of(facts, 1)], AppendTime::from(0))
+    };
+    assert!(send(&old, 0).is_ok());
+    let gap = send(&old, 2).unwrap_err();
+    assert!(matches!(gap, NotAccepted::Log(_)), "nobody has led before, and nothing was refused: {gap}");
+    new.copy_from(&old).unwrap();
+    assert!(send(&old, 1).is_ok(), "which the new leader does not have");
+
+    new.follow(2, 1, &[2]);
+    let early = send(&new, 2).unwrap_err();
+    assert!(matches!(early, NotAccepted::TooEarly(_)), "{early}");
+    assert_eq!(crate::handlers::errors::not_accepted(&early), ErrorCode::NotLeaderOrFollower);
+    assert!(send(&new, 0).unwrap().appended.duplicate);
+    assert!(send(&new, 1).is_ok() && send(&new, 2).is_ok());
+    assert_eq!(new.partition.log.log_end(), 3);
+}
+
+#[tokio::test]
+async fn missing_requests_of_a_producer_may_still_come_after_a_refusal() {
+    let leader = replica(1, 2).await;
+    leader.follow(1, 0, &[1, 2]);
+    let send = |sequence: i32| {
+        let facts = BatchFacts { producer_id: 9, producer_epoch: 0, base_sequence: sequence, ..BatchFacts::default() };
+        leader.partition.append(vec![batch_of(facts, 1)], AppendTime::from(0))
+    };
+    assert!(send(0).is_ok());
+    assert!(matches!(send(2), Err(NotAccepted::Log(_))));
+    leader.follow(1, 0, &[1]);
+    assert!(matches!(leader.partition.check_in_sync(), Err(NotAccepted::NotEnoughReplicas { .. })));
+    leader.follow(1, 0, &[1, 2]);
+    assert!(matches!(send(2), Err(NotAccepted::TooEarly(_))));
+    assert!(send(1).is_ok() && send(2).is_ok());
+}
