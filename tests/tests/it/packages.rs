@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &["model"]),
     ("hot-tier", &["model"]),
     ("cold-tier", &["model"]),
+    ("analytics", &["model"]),
     ("coordinator", &["model"]),
     ("broker", &["model", "protocol", "hot-tier", "cold-tier", "coordinator"]),
     ("firn", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker"]),
