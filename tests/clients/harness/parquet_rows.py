@@ -21,7 +21,7 @@ def pyarrow_rows(files: Iterable[Path]) -> list[Row]:
         table = pq.ParquetFile(file).read(columns=COLUMNS)
         columns = [table.column(name) for name in COLUMNS]
         columns[2] = columns[2].cast("int64")
-        rows += [_row(*values) for values in zip(*(column.to_pylist() for column in columns), strict=True)]
+        rows += [row_of(*values) for values in zip(*(column.to_pylist() for column in columns), strict=True)]
     return rows
 
 
@@ -36,10 +36,10 @@ def duckdb_rows(files: Sequence[Path]) -> list[Row]:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         found = connection.execute(query, [[str(file) for file in files]]).fetchall()
-    return [_row(*values) for values in found]
+    return [row_of(*values) for values in found]
 
 
-def _row(
+def row_of(
     partition: int,
     offset: int,
     micros: int | None,
@@ -48,6 +48,7 @@ def _row(
     headers: Sequence[dict[str, object]],
     kind: int,
 ) -> Row:
+    """The documented columns as a consumer sees them."""
     pairs: Headers = tuple((str(header["key"]), header["value"]) for header in headers)  # type: ignore[misc]
     if micros is None:
         return Row(partition, offset, TIMESTAMP_NOT_AVAILABLE, -1, key, value, pairs)
