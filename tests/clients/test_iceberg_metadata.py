@@ -130,3 +130,13 @@ def test_bounds_let_engines_pass_over_objects(commits: Commits, tmp_path: Path) 
         (counted,) = connected.execute(query, [str(metadata), last]).fetchone() or (0,)
     rows = consume(commits.server.bootstrap, commits.topic, partitions=PARTITIONS)
     assert counted == sum(row.partition == 1 and row.offset >= last for row in rows)
+
+
+def test_the_hint_leads_to_the_newest_metadata(commits: Commits, tmp_path: Path) -> None:
+    objects = commits.objects()
+    commits.add(objects[:1])
+    commits.add(objects[1:])
+    table = commits.write(tmp_path).parents[1]
+    with connection() as connected:
+        found = connected.execute("SELECT count(*) FROM iceberg_scan(?)", [str(table)]).fetchone()
+    assert found == (len(consume(commits.server.bootstrap, commits.topic, partitions=PARTITIONS)),)

@@ -227,6 +227,16 @@ fn positions(parquet: &[u8]) -> Vec<i64> {
 }
 
 #[tokio::test]
+async fn two_committers_of_one_state_want_the_same_last_name_and_no_other() {
+    let first = commit(None, 1, added(&[object(0, 10)])).await;
+    let one = commit(Some(&first.standing), 2, added(&[object(10, 20)])).await;
+    let other = commit(Some(&first.standing), 3, added(&[object(10, 20)])).await;
+    let names = |made: &Commit| made.files.iter().map(|file| file.url.clone()).collect::<BTreeSet<_>>();
+    let shared: Vec<_> = names(&one).intersection(&names(&other)).cloned().collect();
+    assert_eq!(shared, [table().metadata_url(2)]);
+}
+
+#[tokio::test]
 async fn a_clock_that_goes_back_does_not_turn_snapshots_around() {
     let first = commit(None, 100, added(&[object(0, 10)])).await;
     let second = commit(Some(&first.standing), 1, added(&[object(10, 20)])).await;
