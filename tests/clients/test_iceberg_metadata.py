@@ -123,7 +123,7 @@ def test_bounds_let_engines_pass_over_objects(commits: Commits, tmp_path: Path) 
     commits.add(commits.objects())
     metadata = commits.write(tmp_path)
     last = max(row["base_offset"] for partition, row in commits.objects() if partition == 1)
-    table = StaticTable.from_metadata(metadata.as_uri())
+    table = StaticTable.from_metadata(f"file://{metadata}")
     assert len(list(table.scan(f"partition = 1 and offset >= {last}").plan_files())) == 1
     with connection() as connected:
         query = 'SELECT count(*) FROM iceberg_scan(?) WHERE partition = 1 AND "offset" >= ?'

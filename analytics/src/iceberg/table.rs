@@ -15,6 +15,7 @@ pub struct Table {
     /// Its id, which is also the table's.
     pub topic_id: TopicId,
     /// URL of the object store's root, without a slash at its end, such as `s3://bucket/prefix` or `file:///srv/archive`.
+    /// Not percent-encoded: engines take it as it is.
     pub root: String,
     /// The topic's folder below the root, without a slash at its end.
     pub folder: String,

@@ -15,13 +15,13 @@ from harness.records import Row
 
 def pyiceberg_rows(metadata: Path) -> list[Row]:
     """All rows of the table, by PyIceberg."""
-    table = StaticTable.from_metadata(metadata.as_uri())
+    table = StaticTable.from_metadata(f"file://{metadata}")
     return _arrow_rows(table.scan(selected_fields=tuple(COLUMNS)).to_arrow())
 
 
 def polars_rows(metadata: Path) -> list[Row]:
     """All rows of the table, by Polars' own reader of the data files."""
-    frame = polars.scan_iceberg(metadata.as_uri(), reader_override="native").select(COLUMNS).collect()
+    frame = polars.scan_iceberg(f"file://{metadata}", reader_override="native").select(COLUMNS).collect()
     return _arrow_rows(frame.to_arrow())
 
 
