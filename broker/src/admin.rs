@@ -33,15 +33,16 @@ pub(crate) struct Admin {
     pub(crate) broker: Arc<OnceCell<Arc<Broker>>>,
 }
 
-/// Serves the admin port until `stop`.
-pub(crate) async fn serve(admin: Admin, listener: TcpListener, stop: CancellationToken) {
+/// Serves the admin port until `stop`, with `more` routes than those above.
+pub(crate) async fn serve(admin: Admin, more: Router, listener: TcpListener, stop: CancellationToken) {
     let routes = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/v1/archive/status", get(archive_status))
         .route("/v1/archive/objects", get(archive_objects))
-        .with_state(admin);
+        .with_state(admin)
+        .merge(more);
     let served = axum::serve(HttpListener(listener), routes).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "the admin port failed");

@@ -34,10 +34,12 @@ mod places;
 mod telemetry;
 mod throttle;
 pub mod timing;
+pub mod view;
 pub mod wire;
 
 #[cfg(feature = "simulation")]
 pub use machine::simulated;
 
 pub use config::{Config, ConfigError, HostPort, Overrides};
-pub use server::{Server, StartError};
+pub use server::{Extras, Server, StartError};
+pub use view::View;

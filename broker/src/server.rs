@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use coordinator::cluster::{Listener, MetadataVersions};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +33,7 @@ use crate::producer_ids::ProducerIds;
 use crate::telemetry::Telemetry;
 use crate::throttle::Throttles;
 use crate::timing::Clock;
+use crate::view::View;
 use crate::{archiver, descriptors, disk_id, isr, known_store, net, replication};
 
 /// How long open requests may take to finish when the node stops.
@@ -71,6 +72,26 @@ pub enum StartError {
     Cold(#[from] cold_tier::OpenError),
 }
 
+/// What the binary adds to a node: leaves of the tree that nothing here waits for.
+#[derive(Default)]
+pub struct Extras {
+    /// What they see of the node; it is filled by the start.
+    pub view: View,
+    /// Routes of the admin port besides its own.
+    pub routes: axum::Router,
+    /// Work in the background, begun once the node serves. Each must end soon after its token is cancelled.
+    pub tasks: Vec<Task>,
+}
+
+/// See [`Extras::tasks`].
+pub type Task = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
+
+impl std::fmt::Debug for Extras {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Extras").field("view", &self.view).field("tasks", &self.tasks.len()).finish_non_exhaustive()
+    }
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Server {
@@ -87,11 +108,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens everything and serves.
+    /// Opens everything and serves: a node without [`Extras`].
     ///
     /// # Errors
     /// [`StartError`] names what is in the way.
     pub async fn start(config: Config) -> Result<Server, StartError> {
+        Server::start_with(config, Extras::default()).await
+    }
+
+    /// Opens everything and serves.
+    ///
+    /// # Errors
+    /// [`StartError`] names what is in the way.
+    pub async fn start_with(config: Config, extras: Extras) -> Result<Server, StartError> {
         let started = Instant::now();
         descriptors::raise_limit(config.settings.broker.max_connections);
         std::fs::create_dir_all(&config.data_dir)
@@ -102,8 +131,9 @@ impl Server {
         let on_failure = stop_ports.clone().drop_guard();
         let admin_listener = bind(&config.admin).await.map_err(StartError::Listen)?;
         let admin_address = admin_listener.local_addr().map_err(StartError::Listen)?;
-        let admin = Admin { telemetry: telemetry.clone(), broker: Arc::new(OnceCell::new()) };
-        tokio::spawn(admin::serve(admin.clone(), admin_listener, stop_ports.clone()));
+        let Extras { view, routes, tasks } = extras;
+        let admin = Admin { telemetry: telemetry.clone(), broker: Arc::clone(&view.0) };
+        tokio::spawn(admin::serve(admin.clone(), routes, admin_listener, stop_ports.clone()));
 
         let listener = bind(&config.listen).await.map_err(StartError::Listen)?;
         let listen = listener.local_addr().map_err(StartError::Listen)?;
@@ -127,6 +157,9 @@ impl Server {
             background: TaskTracker::new(),
         };
         server.serve(listener, telemetry);
+        for task in tasks {
+            server.background.spawn(task(server.stop_background.clone()));
+        }
         server.broker.metadata.set_serving();
         if !server.broker.metadata.wait_until_unfenced(UNFENCED_WITHIN).await {
             warn!(waited = ?UNFENCED_WITHIN, "the cluster does not let this broker lead yet");

@@ -131,13 +131,43 @@ impl ColdTier {
     /// # Errors
     /// When a manifest cannot be read.
     pub async fn entries(&self, pointer: &ManifestPointer) -> Result<Vec<ArchivedSegment>, ReadError> {
+        self.entries_from(pointer, Offset::MIN).await
+    }
+
+    /// The archived segments that end after `from`, oldest first. Child manifests that end before are not read.
+    ///
+    /// # Errors
+    /// When a manifest cannot be read.
+    pub async fn entries_from(
+        &self,
+        pointer: &ManifestPointer,
+        from: Offset,
+    ) -> Result<Vec<ArchivedSegment>, ReadError> {
         let mut entries = Vec::new();
         let visit = |segment: &ArchivedSegment| {
             entries.push(segment.clone());
             std::ops::ControlFlow::Continue(())
         };
-        self.inner.manifests.each(pointer, Offset::MIN, |_| true, visit).await?;
+        self.inner.manifests.each(pointer, from, |_| true, visit).await?;
         Ok(entries)
+    }
+
+    /// How many records of an archived segment lie below `offset`: by its footer, and by one chunk of it where the offset
+    /// lies inside a chunk.
+    ///
+    /// # Errors
+    /// When the object cannot be read.
+    pub async fn records_below(&self, segment: &ArchivedSegment, offset: Offset) -> Result<u64, ReadError> {
+        let footer = self.inner.footer(segment).await?;
+        let chunk = footer.chunk_at(offset);
+        let before: u64 = footer.chunks[..chunk].iter().map(|chunk| u64::from(chunk.facts.rows)).sum();
+        let is_inside = footer.chunks.get(chunk).is_some_and(|chunk| chunk.facts.first_offset < offset);
+        if !is_inside {
+            return Ok(before);
+        }
+        let place = Place { segment: Arc::new(segment.clone()), footer, chunk };
+        let replayed = self.inner.chunk(&place).await?;
+        Ok(before + lookup::count_below(&replayed.bytes, offset))
     }
 }
 

@@ -93,6 +93,18 @@ impl Store {
         }
     }
 
+    /// Creates an object, or puts other bytes in its place. Not for data, which never change: for hints.
+    ///
+    /// # Errors
+    /// As the store says; the object then holds the old bytes or the new ones.
+    pub async fn replace(&self, key: &str, payload: PutPayload) -> Result<(), StoreError> {
+        let put = || {
+            let (inner, payload, path) = (self.inner.clone(), payload.clone(), Path::from(key));
+            async move { inner.put(&path, payload).await }
+        };
+        self.call("put", key, payload.content_length() as u64, put).await.map(drop)
+    }
+
     /// An object is there already: ours, if it holds the same bytes.
     async fn settle_put(
         &self,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use model::{TopicId, TopicName, TopicPartition};
 use object_store::{ObjectStore, PutPayload};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -146,6 +147,32 @@ impl ColdTier {
     #[must_use]
     pub fn url(&self) -> String {
         redacted(&self.inner.config.url)
+    }
+
+    /// Where the archive lies as other engines name it, without a slash at its end: `s3://bucket/prefix`, or
+    /// `file:///absolute/path` with the path as it is, not percent-encoded.
+    #[must_use]
+    pub fn root_url(&self) -> String {
+        let url = match &self.inner.root {
+            Some(root) => {
+                let absolute = std::path::absolute(root).unwrap_or_else(|_| root.clone());
+                format!("file://{}", absolute.display())
+            }
+            None => self.url(),
+        };
+        url.trim_end_matches('/').to_owned()
+    }
+
+    /// A topic's folder below the root, without a slash at its end.
+    #[must_use]
+    pub fn topic_folder(&self, topic: &TopicName, topic_id: TopicId) -> String {
+        self.inner.names.topic(topic, TopicPartition { topic_id, partition: 0 })
+    }
+
+    /// The object store, for what lies beside the archive: names are relative to its root.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.inner.store
     }
 
     /// The calls to the store that failed since one went right.

@@ -1,8 +1,11 @@
-//! The archive ledger's entry: the cold tier makes it, the coordinator keeps it.
+//! The archive ledger's entry: the cold tier makes it, the coordinator keeps it, and who reads the archive is given it.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LeaderEpoch, NO_TIMESTAMP, Offset, TimestampMs};
+use crate::settings::TopicSettings;
+use crate::{LeaderEpoch, NO_TIMESTAMP, NodeId, Offset, TimestampMs, TopicId, TopicName};
 
 /// Names the manifest that describes a partition's archive, and what it spans.
 ///
@@ -32,4 +35,28 @@ pub struct ManifestPointer {
 
 fn no_timestamp() -> TimestampMs {
     NO_TIMESTAMP
+}
+
+/// A topic with its archive ledger, all of one moment.
+#[derive(Debug, Clone)]
+pub struct TopicArchive {
+    /// Its name.
+    pub name: TopicName,
+    /// Its id.
+    pub id: TopicId,
+    /// Its settings, defaults included.
+    pub settings: Arc<TopicSettings>,
+    /// Its partitions, in the order of their indexes.
+    pub partitions: Vec<PartitionArchive>,
+}
+
+/// A partition with its entry in the archive ledger.
+#[derive(Debug, Clone)]
+pub struct PartitionArchive {
+    /// The node that leads it, when one does.
+    pub leader: Option<NodeId>,
+    /// First offset that readers see, as far as the cluster's metadata know; the leader may know more.
+    pub log_start: Offset,
+    /// The manifest that counts; none before the first commit.
+    pub pointer: Option<Arc<ManifestPointer>>,
 }

@@ -177,6 +177,19 @@ fn records(bytes: &[u8], mut visit: impl FnMut(TimestampOffset) -> ControlFlow<(
     }
 }
 
+/// How many of the records lie below `offset`.
+pub(super) fn count_below(bytes: &[u8], offset: Offset) -> u64 {
+    let mut count = 0;
+    records(bytes, |record| {
+        if record.offset >= offset {
+            return ControlFlow::Break(());
+        }
+        count += 1;
+        ControlFlow::Continue(())
+    });
+    count
+}
+
 fn search(bytes: &[u8], from: Offset, timestamp: TimestampMs) -> Option<TimestampOffset> {
     let mut found = None;
     records(bytes, |record| {

@@ -12,10 +12,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &["model"]),
     ("hot-tier", &["model"]),
     ("cold-tier", &["model"]),
-    ("analytics", &["model"]),
+    ("analytics", &["model", "cold-tier"]),
     ("coordinator", &["model"]),
     ("broker", &["model", "protocol", "hot-tier", "cold-tier", "coordinator"]),
-    ("firn", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker"]),
+    ("firn", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker", "analytics"]),
     ("firn-sim", &["model", "protocol", "broker"]),
     ("firn-tests", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker", "firn"]),
 ];
