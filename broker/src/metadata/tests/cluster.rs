@@ -134,9 +134,14 @@ async fn bind(address: &HostPort) -> TcpListener {
     panic!("{address} never became free");
 }
 
+/// Outside of what the system gives to connections that go out: nobody else takes it until a node listens there again.
 async fn free_address() -> HostPort {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    HostPort { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() }
+    loop {
+        let address = HostPort { host: "127.0.0.1".to_owned(), port: rand::random_range(10_000..30_000) };
+        if TcpListener::bind(address.to_string()).await.is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Waits until the condition holds.
