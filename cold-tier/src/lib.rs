@@ -49,6 +49,7 @@ pub use config::Config;
 pub use error::{ArchiveError, OpenError, ReadError, StoreError, StoreErrorKind};
 pub use manifest::tree::ManifestChange;
 pub use manifest::{ArchivedSegment, Manifest};
+pub use names::{TableFile, table_file};
 pub use read::lookup::TimestampOffset;
 pub use read::{ColdFetch, ColdRead};
 pub use retention::RetentionLimits;

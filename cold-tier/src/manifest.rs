@@ -292,14 +292,22 @@ impl Node {
     }
 }
 
-fn frame(magic: &str, value: &impl Serialize) -> Result<Vec<u8>, String> {
+/// A value as JSON behind a line with its length and checksum, as manifests are stored.
+///
+/// # Errors
+/// Only if serialization fails.
+pub fn frame(magic: &str, value: &impl Serialize) -> Result<Vec<u8>, String> {
     let json = serde_json::to_vec_pretty(value).map_err(|e| e.to_string())?;
     let mut bytes = format!("{magic} {MANIFEST_VERSION} {} {:08x}\n", json.len(), crc32c(&json)).into_bytes();
     bytes.extend_from_slice(&json);
     Ok(bytes)
 }
 
-fn unframe<T: DeserializeOwned>(magic: &str, bytes: &[u8]) -> Result<T, String> {
+/// Reads what [`frame`] has made.
+///
+/// # Errors
+/// What is wrong with the bytes, for a person.
+pub fn unframe<T: DeserializeOwned>(magic: &str, bytes: &[u8]) -> Result<T, String> {
     let head_len = bytes.iter().take(96).position(|&b| b == b'\n').ok_or("it has no first line")?;
     let (head, json) = (&bytes[..head_len], &bytes[head_len + 1..]);
     let head = std::str::from_utf8(head).map_err(|_| "its first line is no text")?;

@@ -9,6 +9,10 @@
 //!
 //! Numbers are decimal, padded so that names sort as numbers do (20 digits for offsets and versions, 10 for epochs); the
 //! attempt is a UUID. Objects lie only in the folders `data` and `manifest`, so no name is a folder of another.
+//!
+//! Beside the partitions lies the topic's Iceberg table, in `iceberg/`; its names are those of `docs/formats/iceberg.md`.
+
+use std::cmp::Reverse;
 
 use model::{LeaderEpoch, Offset, TopicName, TopicPartition};
 use uuid::Uuid;
@@ -114,12 +118,59 @@ fn parse_span(span: &str) -> Option<Offset> {
     let (base, next, epoch, attempt) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let fits =
         base.len() == 20 && next.len() == 20 && epoch.len() == 10 && [base, next, epoch].map(is_number) == [true; 3];
-    let is_attempt = attempt.len() == 36 && Uuid::try_parse(attempt).is_ok();
-    (fits && is_attempt).then(|| base.parse().ok())?
+    (fits && is_attempt(attempt)).then(|| base.parse().ok())?
 }
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_attempt(text: &str) -> bool {
+    text.len() == 36 && Uuid::try_parse(text).is_ok()
+}
+
+/// What a name below a topic's folder `iceberg` says. Their order is the one in which a table is taken away: who finds it
+/// by the hint or by its newest metadata sees no table before anything is missing from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TableFile {
+    /// `metadata/version-hint.text`.
+    Hint,
+    /// `metadata/v<N>.metadata.json`, which commit N has created.
+    Metadata(Reverse<u64>),
+    /// What metadata lead to: manifest lists, manifests, states, position deletes.
+    Part,
+}
+
+/// Reads a name of a file of the table that belongs to the topic in `topic_folder`; `None` for a name that is not exactly
+/// one of ours. Whoever deletes asks this first.
+#[must_use]
+pub fn table_file(topic_folder: &str, name: &str) -> Option<TableFile> {
+    let below = name.strip_prefix(topic_folder)?.strip_prefix("/iceberg/")?;
+    let part = |is_ours: bool| is_ours.then_some(TableFile::Part);
+    match below.split_once('/')? {
+        ("metadata", "version-hint.text") => Some(TableFile::Hint),
+        ("metadata", file) => {
+            if let Some(version) = file.strip_prefix('v').and_then(|rest| rest.strip_suffix(".metadata.json")) {
+                let is_canonical = is_number(version) && !version.starts_with('0');
+                return is_canonical.then(|| version.parse().ok().map(|n| TableFile::Metadata(Reverse(n))))?;
+            }
+            if let Some(attempt) = file.strip_suffix("-state.json") {
+                return part(is_attempt(attempt));
+            }
+            let stem = file.strip_suffix(".avro")?;
+            if let Some(snapshot) = stem.strip_prefix("snap-") {
+                return part(snapshot.split_once('-').is_some_and(|(id, rest)| is_number(id) && is_attempt(rest)));
+            }
+            let (attempt, kind) = (stem.get(..36)?, stem.get(36..)?);
+            let kinds = ["-added", "-kept", "-cuts"].iter().find_map(|known| kind.strip_prefix(known))?;
+            part(is_attempt(attempt) && (kinds.is_empty() || kinds.strip_prefix('-').is_some_and(is_number)))
+        }
+        ("data", file) => {
+            let (partition, attempt) = file.strip_suffix("-cut.parquet")?.split_once('-')?;
+            part(is_number(partition) && is_attempt(attempt))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -176,6 +227,50 @@ mod tests {
         }
         let elsewhere = format!("c1/topics/orders-AAAAAAAAAAAAAAAAAAAAAg/4/data/{ours}.parquet");
         assert_eq!(parse(folder, &elsewhere), None);
+    }
+
+    #[test]
+    fn files_of_a_table_are_known_by_their_exact_names() {
+        let folder = "c1/topics/orders-AAAAAAAAAAAAAAAAAAAAAQ";
+        let attempt = Uuid::from_u128(7);
+        let known = |file: &str| table_file(folder, &format!("{folder}/iceberg/{file}"));
+        assert_eq!(known("metadata/version-hint.text"), Some(TableFile::Hint));
+        assert_eq!(known("metadata/v12.metadata.json"), Some(TableFile::Metadata(Reverse(12))));
+        let parts = [
+            format!("metadata/snap-123-{attempt}.avro"),
+            format!("metadata/{attempt}-added.avro"),
+            format!("metadata/{attempt}-added-3.avro"),
+            format!("metadata/{attempt}-kept.avro"),
+            format!("metadata/{attempt}-cuts.avro"),
+            format!("metadata/{attempt}-state.json"),
+            format!("data/17-{attempt}-cut.parquet"),
+        ];
+        for part in &parts {
+            assert_eq!(known(part), Some(TableFile::Part), "{part}");
+            assert_eq!(known(&format!("{part}.bak")), None, "{part}");
+            assert_eq!(parse(folder, &format!("{folder}/iceberg/{part}")), None, "{part}");
+        }
+        for foreign in [
+            "metadata/v012.metadata.json",
+            "metadata/v.metadata.json",
+            "metadata/mine.avro",
+            "metadata/snap-1.avro",
+            "metadata/ü-added.avro",
+            "data/x-cut.parquet",
+            "other/version-hint.text",
+            "metadata/deeper/version-hint.text",
+        ] {
+            assert_eq!(known(foreign), None, "{foreign}");
+        }
+        assert_eq!(
+            table_file(folder, "c1/topics/orders-AAAAAAAAAAAAAAAAAAAAAg/iceberg/metadata/version-hint.text"),
+            None
+        );
+        let mut order =
+            [TableFile::Part, TableFile::Metadata(Reverse(1)), TableFile::Metadata(Reverse(2)), TableFile::Hint];
+        order.sort();
+        let newest_first = [TableFile::Metadata(Reverse(2)), TableFile::Metadata(Reverse(1))];
+        assert_eq!(order, [TableFile::Hint, newest_first[0], newest_first[1], TableFile::Part]);
     }
 
     #[test]

@@ -152,6 +152,24 @@ impl ColdTier {
         Ok(entries)
     }
 
+    /// The first archived segment that ends after `offset`.
+    ///
+    /// # Errors
+    /// When a manifest cannot be read.
+    pub async fn entry_at(
+        &self,
+        pointer: &ManifestPointer,
+        offset: Offset,
+    ) -> Result<Option<ArchivedSegment>, ReadError> {
+        let mut found = None;
+        let visit = |segment: &ArchivedSegment| {
+            found = Some(segment.clone());
+            std::ops::ControlFlow::Break(())
+        };
+        self.inner.manifests.each(pointer, offset, |_| true, visit).await?;
+        Ok(found)
+    }
+
     /// How many records of an archived segment lie below `offset`: by its footer, and by one chunk of it where the offset
     /// lies inside a chunk.
     ///

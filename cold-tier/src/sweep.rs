@@ -5,16 +5,20 @@
 //! - the caller passes the pointer that the ledger holds; without one nothing is touched;
 //! - its name is exactly one that we would give in that folder: what others put there stays;
 //! - the manifest and all its children could be read, and none of them names the object;
-//! - it is older than the grace period, for readers that still hold an older manifest;
+//! - it is older than the grace period, and a sweep of this process found it unnamed that long ago: readers that still hold
+//!   an older manifest, or a table's older snapshot, have this time to finish, however old the object is;
 //! - a data object begins below the archive's end: an archiver that stalls between upload and commit may still commit
 //!   what lies at or above it, and the ledger's fencing refuses it once the archive has moved on;
 //! - a manifest belongs to a version that the ledger has passed, for the same reason.
+//!
+//! The Iceberg table beside a topic's partitions goes with the topic, its entrance first ([`crate::TableFile`]); while the topic
+//! lives, whoever writes the table sweeps it.
 //!
 //! A folder store also loses the staged files of interrupted uploads, which listings hide, after the same grace period.
 //!
 //! So a stale pointer, a stalled archiver or a slow clock leave garbage, and never a hole.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -25,9 +29,12 @@ use object_store::ObjectMeta;
 
 use crate::error::{ArchiveError, ReadError, StoreError, StoreErrorKind};
 use crate::manifest::ArchivedSegment;
-use crate::names::{Named, parse};
+use crate::names::{Named, parse, table_file};
 use crate::store::staged;
 use crate::tier::{ColdTier, Inner};
+
+/// When a sweep first found that no manifest names an object, by the objects' names.
+pub(crate) type Orphans = HashMap<String, TimestampMs>;
 
 /// What a sweep or a deletion did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,6 +69,8 @@ impl ColdTier {
         let grace_ms = u64::try_from(self.inner.config.sweep_grace.as_millis()).unwrap_or(u64::MAX);
         let youngest = now.saturating_sub_unsigned(grace_ms);
         let folder = self.inner.names.partition(topic, partition);
+        let known = self.inner.orphans.lock().get(&partition).cloned().unwrap_or_default();
+        let mut orphans = Orphans::new();
         let verdict = |object: &ObjectMeta| {
             let name = object.location.as_ref();
             let passed = match parse(&folder, name) {
@@ -70,19 +79,27 @@ impl ColdTier {
                 None => return Verdict::Foreign,
             };
             if named.contains(name) {
-                Verdict::Keep
-            } else if passed && object.last_modified.timestamp_millis() < youngest {
-                Verdict::Delete
-            } else {
-                Verdict::Wait
+                return Verdict::Keep;
             }
+            // A clock that was set back does not let an object wait for longer than the grace period from now on.
+            let since = known.get(name).map_or(now, |since| now.min(*since));
+            if passed && object.last_modified.timestamp_millis() < youngest && since <= youngest {
+                return Verdict::Delete;
+            }
+            if passed {
+                orphans.insert(name.to_owned(), since);
+            }
+            Verdict::Wait
         };
-        let mut report = self.inner.delete_where(&folder, verdict).await?;
+        let swept = self.inner.delete_where(&folder, verdict).await;
+        // Also after a failure: what was not listed then begins to wait anew.
+        self.inner.orphans.lock().insert(partition, orphans);
+        let mut report = swept?;
         self.inner.sweep_staged(&folder, self.inner.config.sweep_grace, &mut report).await?;
         Ok(report)
     }
 
-    /// Deletes every object of ours of a topic that the ledger no longer knows. The topic's id is in the names, so a topic
+    /// Deletes every object of ours of a topic that the ledger no longer knows, its table first. The topic's id is in the names, so a topic
     /// recreated under the same name is not touched.
     ///
     /// # Errors
@@ -90,13 +107,26 @@ impl ColdTier {
     pub async fn delete_topic(&self, topic: &TopicName, topic_id: model::TopicId) -> Result<SweepReport, ArchiveError> {
         let partition = TopicPartition { topic_id, partition: 0 };
         let folder = self.inner.names.topic(topic, partition);
-        let verdict = |object: &ObjectMeta| match parse(&folder, object.location.as_ref()) {
-            Some(_) => Verdict::Delete,
-            None => Verdict::Foreign,
+        self.inner.orphans.lock().retain(|partition, _| partition.topic_id != topic_id);
+        let mut report = self.inner.delete_table(&folder).await?;
+        let verdict = |object: &ObjectMeta| {
+            let name = object.location.as_ref();
+            let is_ours = parse(&folder, name).is_some() || table_file(&folder, name).is_some();
+            if is_ours { Verdict::Delete } else { Verdict::Foreign }
         };
-        let mut report = self.inner.delete_where(&folder, verdict).await?;
+        report.add(self.inner.delete_where(&folder, verdict).await?);
         self.inner.sweep_staged(&folder, Duration::ZERO, &mut report).await?;
         Ok(report)
+    }
+}
+
+impl SweepReport {
+    fn add(&mut self, other: SweepReport) {
+        self.listed += other.listed;
+        self.foreign += other.foreign;
+        self.deleted += other.deleted;
+        self.deleted_bytes += other.deleted_bytes;
+        self.waiting += other.waiting;
     }
 }
 
@@ -146,10 +176,33 @@ impl Inner {
         Ok(())
     }
 
+    /// Deletes the files of the topic's Iceberg table in the order of [`crate::TableFile`].
+    async fn delete_table(&self, topic_folder: &str) -> Result<SweepReport, StoreError> {
+        let mut files = Vec::new();
+        let below = format!("{topic_folder}/iceberg");
+        let mut listing = self.store.list(&below);
+        while let Some(object) = listing.next().await {
+            let object = object?;
+            if let Some(file) = table_file(topic_folder, object.location.as_ref()) {
+                files.push((file, object));
+            }
+        }
+        drop(listing);
+        files.sort_by(|(a, a_object), (b, b_object)| (a, &a_object.location).cmp(&(b, &b_object.location)));
+        let mut report = SweepReport::default();
+        for (_, object) in files {
+            self.store.delete(object.location.as_ref()).await?;
+            report.listed += 1;
+            report.deleted += 1;
+            report.deleted_bytes += object.size;
+        }
+        Ok(report)
+    }
+
     async fn delete_where(
         &self,
         folder: &str,
-        verdict: impl Fn(&ObjectMeta) -> Verdict,
+        mut verdict: impl FnMut(&ObjectMeta) -> Verdict,
     ) -> Result<SweepReport, StoreError> {
         let mut report = SweepReport::default();
         let mut listing = self.store.list(folder);

@@ -1,10 +1,12 @@
 //! The archive as one value: the store, the caches and the threads.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use model::{TopicId, TopicName, TopicPartition};
 use object_store::{ObjectStore, PutPayload};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -20,6 +22,7 @@ use crate::replay::Replayed;
 use crate::store::open::{Opened, local_root, open_store, redacted};
 use crate::store::probe::probe;
 use crate::store::{Store, StoreTrouble};
+use crate::sweep::Orphans;
 use crate::workers::Workers;
 
 /// Bytes of in-flight memory that one permit stands for.
@@ -42,6 +45,10 @@ pub(crate) struct Inner {
     pub(crate) footers: Flight<String, Arc<Footer>>,
     pub(crate) chunks: Flight<ChunkKey, Arc<Replayed>>,
     pub(crate) streams: Streams,
+    /// What sweeps found unnamed, while it waits.
+    pub(crate) orphans: Mutex<HashMap<TopicPartition, Orphans>>,
+    /// How other engines reach the store.
+    pub(crate) access: BTreeMap<String, String>,
     pub(crate) decoders: Workers,
     pub(crate) archivers: Workers,
     /// Memory of chunks in the making, in permits of [`PERMIT_BYTES`].
@@ -131,6 +138,8 @@ impl ColdTier {
             footers: Flight::new(config.metadata_cache_bytes(), |footer: &Arc<Footer>| footer.memory_bytes()),
             chunks: Flight::new(config.chunk_cache_bytes(), |chunk: &Arc<Replayed>| chunk.memory_bytes()),
             streams: Streams::new(),
+            orphans: Mutex::default(),
+            access: opened.access,
             decoders: Workers::start("cold-decode", config.decode_threads).map_err(threads)?,
             archivers: Workers::start("cold-archive", config.archive_threads).map_err(threads)?,
             in_flight: Arc::new(Semaphore::new(in_flight_permits as usize)),
@@ -161,6 +170,13 @@ impl ColdTier {
             None => self.url(),
         };
         url.trim_end_matches('/').to_owned()
+    }
+
+    /// What other engines must know to reach the store, under the names of Iceberg's `FileIO` properties (`s3.endpoint`,
+    /// `s3.region`, `s3.path-style-access`). Never credentials; empty for a store that its URL says everything about.
+    #[must_use]
+    pub fn access(&self) -> &BTreeMap<String, String> {
+        &self.inner.access
     }
 
     /// A topic's folder below the root, without a slash at its end.

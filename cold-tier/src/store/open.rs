@@ -43,11 +43,13 @@ const DEFAULT_REGION: &str = "us-east-1";
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) credentials: Option<Arc<ChainCredentials>>,
+    /// See [`crate::ColdTier::access`].
+    pub(crate) access: BTreeMap<String, String>,
 }
 
 impl From<Arc<dyn ObjectStore>> for Opened {
     fn from(store: Arc<dyn ObjectStore>) -> Self {
-        Opened { store, credentials: None }
+        Opened { store, credentials: None, access: BTreeMap::new() }
     }
 }
 
@@ -163,13 +165,29 @@ async fn s3(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> R
     } else if !has_region {
         builder = builder.with_region(DEFAULT_REGION);
     }
+    let access = s3_access(&builder);
     let store = builder
         .with_checksum_algorithm(Checksum::SHA256)
         .with_client_options(client_options(config, plain_http))
         .with_retry(retry(config))
         .build()
         .map_err(|e| e.to_string())?;
-    Ok(Opened { store: prefixed(store, url), credentials })
+    Ok(Opened { store: prefixed(store, url), credentials, access })
+}
+
+/// What others need to reach the same bucket, by the names that Iceberg's clients know.
+fn s3_access(builder: &AmazonS3Builder) -> BTreeMap<String, String> {
+    let mut access = BTreeMap::new();
+    let named = [(AmazonS3ConfigKey::Endpoint, "s3.endpoint"), (AmazonS3ConfigKey::Region, "s3.region")];
+    for (key, name) in named {
+        if let Some(value) = builder.get_config_value(&key) {
+            access.insert(name.to_owned(), value);
+        }
+    }
+    let hosted = builder.get_config_value(&AmazonS3ConfigKey::VirtualHostedStyleRequest);
+    let is_hosted = hosted.is_some_and(|hosted| hosted.eq_ignore_ascii_case("true"));
+    access.insert("s3.path-style-access".to_owned(), (!is_hosted).to_string());
+    access
 }
 
 fn gcs(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> Result<Arc<dyn ObjectStore>, String> {

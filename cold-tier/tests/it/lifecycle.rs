@@ -1,8 +1,9 @@
 //! Commits, races, crash points, retention, deletion and the sweep.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use cold_tier::{ArchiveError, ColdTier, ManifestChange, RetentionLimits, TimestampOffset};
+use cold_tier::{ArchiveError, ColdTier, Config, ManifestChange, RetentionLimits, TimestampOffset};
 use model::archive::ManifestPointer;
 use model::batch::BatchFacts;
 use model::segment::EpochStart;
@@ -152,6 +153,44 @@ async fn the_same_commit_twice_is_one_commit() {
     let b = commit(&tier, None, change).await;
     assert_eq!(a, b);
     assert_eq!(names(&*store).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_retention_drops_stays_for_the_grace_period_however_old_it_is() {
+    const GRACE_MS: i64 = 1000;
+    let memory = Arc::new(InMemory::new());
+    let settings = Config { sweep_grace: Duration::from_millis(GRACE_MS.unsigned_abs()), ..config() };
+    let tier = ColdTier::with_store(settings, memory.clone()).unwrap();
+    let ledger = archive_all(&tier, &[simple(0, 50, 100), simple(50, 50, 100)]).await;
+    let cut = commit(&tier, Some(&ledger), log_start(50)).await;
+    // The object and the manifests before are a day old when they are dropped.
+    let sweep = async |now| tier.sweep_partition(&topic(), partition(), Some(&cut), now).await.unwrap();
+    let report = sweep(LATER).await;
+    assert_eq!((report.deleted, report.waiting), (0, 3), "one object and two manifests");
+    assert_eq!(offsets(&tier, &ledger).await.len(), 100, "who holds the older manifest reads on");
+    assert_eq!(sweep(LATER + GRACE_MS - 1).await.deleted, 0);
+    assert_eq!(sweep(LATER + GRACE_MS).await.deleted, 3);
+    assert_eq!(offsets(&tier, &cut).await, (50..100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_table_goes_with_its_topic() {
+    let (store, tier) = store();
+    let ledger = archive_all(&tier, &[simple(0, 50, 100)]).await;
+    let table = format!("{}/iceberg", tier.topic_folder(&topic(), partition().topic_id));
+    let attempt = Uuid::from_u128(7);
+    let files = ["metadata/version-hint.text".to_owned(), "metadata/v1.metadata.json".to_owned()];
+    let files =
+        files.into_iter().chain([format!("metadata/{attempt}-added.avro"), format!("data/0-{attempt}-cut.parquet")]);
+    for file in files {
+        store.put(&format!("{table}/{file}").as_str().into(), "x".into()).await.unwrap();
+    }
+    store.put(&format!("{table}/notes.txt").as_str().into(), "theirs".into()).await.unwrap();
+    let report = tier.sweep_partition(&topic(), partition(), Some(&ledger), LATER).await.unwrap();
+    assert_eq!((report.deleted, names(&*store).await.len()), (0, 7), "a partition's sweep does not know the table");
+    let report = tier.delete_topic(&topic(), partition().topic_id).await.unwrap();
+    assert_eq!((report.deleted, report.foreign), (6, 1));
+    assert_eq!(names(&*store).await, [format!("{table}/notes.txt")]);
 }
 
 #[tokio::test]
