@@ -78,7 +78,7 @@ fn change(standing: Option<&Standing>, step: Step) -> Result<(Change, TimestampM
     let standing_cuts = standing_cuts.map(|manifest| parse(&manifest.manifest_path)).transpose()?;
     let cuts = step.cuts.into_iter().map(|(partition, object, rows)| Cut { partition, object, rows }).collect();
     let Step { now, expire_before, added, dropped, .. } = step;
-    Ok((Change { added, dropped, rewrites, cuts, standing_cuts, expire_before }, now))
+    Ok((Change { added, dropped, rewrites, cuts, standing_cuts, expire_before, ..Change::default() }, now))
 }
 
 /// A commit is made by whoever creates the metadata: a file that is there already is an error.

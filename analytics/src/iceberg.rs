@@ -22,7 +22,7 @@ pub mod schema;
 mod scratch;
 pub mod table;
 
-pub use advance::{Change, Commit, File, Rewrite, Stamp, Standing, advance};
+pub use advance::{Change, Commit, File, Rewrite, Stamp, Standing, advance, expire, has_expired};
 pub use cut::Cut;
 pub use data::DataObject;
 pub use error::TableError;

@@ -2,6 +2,9 @@
 //!
 //! Nothing of the log waits for this package: it reads what the archive's manifests say and makes what other engines
 //! want to see. [`iceberg`] is a topic as an Apache Iceberg table of format version 2, over the archived objects as they
-//! lie: no record is copied.
+//! lie: no record is copied. [`lake`] keeps those tables up to date in the object store,
+//! and [`catalog`] tells engines where they are.
 
+pub mod catalog;
 pub mod iceberg;
+pub mod lake;

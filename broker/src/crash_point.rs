@@ -1,4 +1,4 @@
-//! Places where a test may kill the process: between the steps of settling, retention and the sweep.
+//! Places where a test may kill the process: between the steps of settling, retention, the sweep, and of what leaves do.
 //!
 //! A debug build that is started with `FIRN_TEST_CRASH_AT=STEP` dies at that step as if by SIGKILL, the first time it gets
 //! there; `STEP:3` dies the third time. A release build has no such places.
@@ -17,7 +17,7 @@ static TARGET: OnceLock<Option<Target>> = OnceLock::new();
 
 /// Dies here, if a test wants it.
 #[inline]
-pub(crate) fn crash_point(step: &str) {
+pub fn crash_point(step: &str) {
     if cfg!(debug_assertions) {
         let Some(target) = TARGET.get_or_init(|| std::env::var("FIRN_TEST_CRASH_AT").ok().map(parse)) else { return };
         if target.step == step && target.passes_left.fetch_sub(1, Ordering::AcqRel) == 1 {

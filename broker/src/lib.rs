@@ -41,5 +41,6 @@ pub mod wire;
 pub use machine::simulated;
 
 pub use config::{Config, ConfigError, HostPort, Overrides};
+pub use crash_point::crash_point;
 pub use server::{Extras, Server, StartError};
 pub use view::View;

@@ -113,7 +113,7 @@ impl Server {
     /// # Errors
     /// [`StartError`] names what is in the way.
     pub async fn start(config: Config) -> Result<Server, StartError> {
-        Server::start_with(config, Extras::default()).await
+        Box::pin(Server::start_with(config, Extras::default())).await
     }
 
     /// Opens everything and serves.

@@ -56,6 +56,12 @@ fn describe() {
     counter!("firn_request_bytes_total", Unit::Bytes, "Bytes of requests, by API.");
     counter!("firn_response_bytes_total", Unit::Bytes, "Bytes of responses, by API.");
     histogram!("firn_request_seconds", Unit::Seconds, "Time from a request's last byte to its reply's, by API.");
+    gauge!(
+        "firn_iceberg_commit_lag_seconds",
+        Unit::Seconds,
+        "How long a topic's Iceberg table has not shown the ledger."
+    );
+    counter!("firn_iceberg_commits_total", "Commits to Iceberg tables, by outcome.");
     gauge!("firn_connections", "Open client connections.");
     gauge!("firn_fetch_sessions", "Incremental fetch sessions.");
     gauge!("firn_group_partitions_loading", "Partitions of __consumer_offsets whose groups are being loaded.");

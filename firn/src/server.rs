@@ -19,6 +19,9 @@ use tracing_subscriber::EnvFilter;
 use crate::settings;
 
 mod environment;
+mod extras;
+#[cfg(feature = "sql")]
+mod lake;
 
 /// Status of a process that a second signal ended.
 const ENDED_BY_SIGNAL: i32 = 130;
@@ -96,7 +99,7 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
         object_store = without_query(&config.object_store_url()), "starting"
     );
     let server = tokio::select! {
-        server = Box::pin(Server::start(config)) => server?,
+        server = Box::pin(Server::start_with(config, extras::extras())) => server?,
         name = signals.next() => {
             info!(signal = name, "stopping before the start was complete");
             return Ok(());

@@ -79,6 +79,8 @@ pub struct TopicSettings {
     pub follower_throttled: ThrottledReplicas,
     /// `firn.flush`.
     pub flush: FlushMode,
+    /// `firn.iceberg.enable`.
+    pub iceberg_enable: bool,
     /// `firn.archive.compression.type`: zstd, lz4 or none.
     pub archive_compression: Compression,
 }
@@ -230,6 +232,7 @@ impl Resolver<'_> {
             leader_throttled: self.replicas("leader.replication.throttled.replicas"),
             follower_throttled: self.replicas("follower.replication.throttled.replicas"),
             flush: if self.text("firn.flush") == "replicated" { FlushMode::Replicated } else { FlushMode::Durable },
+            iceberg_enable: self.text("firn.iceberg.enable").eq_ignore_ascii_case("true"),
             archive_compression: Compression::from_name(self.text("firn.archive.compression.type"))
                 .unwrap_or(Compression::Zstd),
         }

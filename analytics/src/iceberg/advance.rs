@@ -5,10 +5,11 @@
 //!
 //! Snapshots are ordered by their sequence numbers, and their timestamps never go back, whatever the clock does.
 
+mod expiry;
 mod manifests;
 mod summary;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use iceberg::spec::{
@@ -21,7 +22,13 @@ use uuid::Uuid;
 use self::manifests::Writer;
 use super::{Cut, DataObject, Table, TableError};
 
+pub use self::expiry::{expire, has_expired};
+
 const MAIN: &str = "main";
+/// Snapshots that metadata tell at most: each commit writes them all.
+pub const MAX_SNAPSHOTS: usize = 100;
+/// Data files that one manifest names at most: what a dropped file costs is in proportion to it.
+pub const MAX_MANIFEST_FILES: usize = 1000;
 
 /// The table as its newest metadata state it.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,6 +101,10 @@ pub struct Change {
     pub standing_cuts: Option<Rewrite>,
     /// Snapshots made before this are forgotten; the newest never is.
     pub expire_before: TimestampMs,
+    /// More that the snapshot's summary says.
+    pub properties: BTreeMap<String, String>,
+    /// Without a standing table: the number of the last metadata that are there, unreadable or of another place; else 0.
+    pub after: u64,
 }
 
 /// When a commit is tried, and which try it is.
@@ -142,7 +153,7 @@ pub async fn advance(
     change: &Change,
     stamp: Stamp,
 ) -> Result<Commit, TableError> {
-    let version = standing.map_or(1, |standing| standing.version + 1);
+    let version = standing.map_or(change.after, |standing| standing.version) + 1;
     let metadata = match standing {
         Some(standing) => standing.metadata.clone(),
         None => table.empty(stamp.now)?,
@@ -161,11 +172,7 @@ pub async fn advance(
         .with_summary(summary::summary(before, &manifests, change, snapshot_id))
         .with_schema_id(metadata.current_schema_id())
         .build();
-    let expired: Vec<_> = metadata
-        .snapshots()
-        .filter(|old| old.timestamp_ms() < change.expire_before)
-        .map(|old| old.snapshot_id())
-        .collect();
+    let expired = expiry::expired(&metadata, change.expire_before, MAX_SNAPSHOTS - 1);
     let main = SnapshotReference::new(snapshot_id, SnapshotRetention::branch(None, None, None));
     let metadata = metadata
         .into_builder(standing.map(|standing| table.metadata_url(standing.version)))

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use cold_tier::ArchivedSegment;
 use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, Literal, Struct};
 use model::{Offset, TimestampMs};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,20 @@ pub struct DataObject {
     pub min_timestamp: TimestampMs,
     /// Largest record timestamp in ms, or −1.
     pub max_timestamp: TimestampMs,
+}
+
+impl From<&ArchivedSegment> for DataObject {
+    fn from(segment: &ArchivedSegment) -> Self {
+        DataObject {
+            object: segment.object.clone(),
+            base_offset: segment.base_offset,
+            next_offset: segment.next_offset,
+            bytes: segment.bytes,
+            records: segment.records,
+            min_timestamp: segment.min_timestamp,
+            max_timestamp: segment.max_timestamp,
+        }
+    }
 }
 
 impl DataObject {

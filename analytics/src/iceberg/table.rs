@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use iceberg::spec::{FormatVersion, SortOrder, TableMetadata, TableMetadataBuilder};
 use model::{TimestampMs, TopicId, TopicName};
+use uuid::Uuid;
 
 use super::{TableError, schema};
 
@@ -46,6 +47,11 @@ impl Table {
         format!("{}/metadata/version-hint.text", self.location())
     }
 
+    /// URL of what a commit's try says that the table shows of the ledger.
+    pub(crate) fn state_url(&self, attempt: Uuid) -> String {
+        format!("{}/metadata/{attempt}-state.json", self.location())
+    }
+
     /// The state before the first commit: columns and partitioning, no snapshot. Never stored by itself.
     pub(crate) fn empty(&self, now: TimestampMs) -> Result<TableMetadata, TableError> {
         let properties = HashMap::from(PROPERTIES.map(|(key, value)| (key.to_owned(), value.to_owned())));
@@ -57,10 +63,14 @@ impl Table {
             .and_then(|builder| builder.add_current_schema(whole))
             .and_then(|builder| builder.assign_uuid(self.topic_id.0).build())
             .map_err(&making)?;
-        // The builder asks the clock; the caller has one of its own.
+        Table::dated(&built.metadata, now)
+    }
+
+    /// The metadata with another time of their last change: the builder asks the clock, and the caller has one of its own.
+    pub(crate) fn dated(metadata: &TableMetadata, updated: TimestampMs) -> Result<TableMetadata, TableError> {
         let failed = |error: serde_json::Error| TableError::Inconsistent(format!("the metadata are no JSON: {error}"));
-        let mut json = serde_json::to_value(&built.metadata).map_err(failed)?;
-        json["last-updated-ms"] = now.into();
+        let mut json = serde_json::to_value(metadata).map_err(failed)?;
+        json["last-updated-ms"] = updated.into();
         serde_json::from_value(json).map_err(failed)
     }
 }

@@ -110,6 +110,18 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "Milliseconds in which a client must take 64 KiB of a reply, or the rest of it, before its connection is closed. A client whose machine is gone is noticed within twice that time.",
     ),
     setting(
+        "firn.iceberg.commit.interval.ms",
+        Kind::long(10),
+        "60000",
+        "Milliseconds between two commits to a topic's Iceberg table. What a table says of retention should be read within firn.sweep.grace.ms, so that should be much longer.",
+    ),
+    setting(
+        "firn.iceberg.snapshot.max.age.ms",
+        Kind::long(0),
+        "3600000",
+        "Milliseconds after which a snapshot of an Iceberg table expires. Never later than firn.sweep.grace.ms less the interval of commits, because its objects may be gone then; the newest stays.",
+    ),
+    setting(
         "firn.journal.bytes",
         Kind::long(4 << 20),
         "268435456",

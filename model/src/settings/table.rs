@@ -51,6 +51,14 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
                         replicas, 'replicated' once it is in their memory, as in Apache Kafka.",
     },
     SettingSpec {
+        name: "firn.iceberg.enable",
+        kind: Kind::Bool,
+        default: "true",
+        synonyms: &[ms("firn.iceberg.enable")],
+        documentation: "Keep Apache Iceberg metadata of the topic's archive in the object store, so that other engines read \
+                        it as a table. Without remote.storage.enable there is no archive, and no table.",
+    },
+    SettingSpec {
         name: "follower.replication.throttled.replicas",
         kind: Kind::Replicas,
         default: "",

@@ -7,7 +7,7 @@ use iceberg::spec::{
     ManifestWriter, ManifestWriterBuilder, TableMetadata,
 };
 
-use super::{Change, File, Rewrite, Stamp, of};
+use super::{Change, File, MAX_MANIFEST_FILES, Rewrite, Stamp, of};
 use crate::iceberg::scratch::Scratch;
 use crate::iceberg::{Cut, Table, TableError};
 
@@ -51,18 +51,20 @@ impl<'a> Writer<'a> {
     }
 
     async fn write_added(&mut self, change: &Change) -> Result<(), TableError> {
-        if change.added.is_empty() {
-            return Ok(());
+        for (place, some) in change.added.chunks(MAX_MANIFEST_FILES).enumerate() {
+            let (mut manifest, url) = self.open("added", place, ManifestWriterBuilder::build_v2_data)?;
+            for (partition, object) in some {
+                let file = object.to_file(self.table, *partition)?;
+                manifest
+                    .add_file(file, self.metadata.next_sequence_number())
+                    .map_err(TableError::making("manifest"))?;
+            }
+            self.close(manifest, url).await?;
         }
-        let (mut manifest, url) = self.open("added", ManifestWriterBuilder::build_v2_data)?;
-        for (partition, object) in &change.added {
-            let file = object.to_file(self.table, *partition)?;
-            manifest.add_file(file, self.metadata.next_sequence_number()).map_err(TableError::making("manifest"))?;
-        }
-        self.close(manifest, url).await
+        Ok(())
     }
 
-    /// What is left of the manifests that are written anew, in one.
+    /// What is left of the manifests that are written anew, joined.
     async fn write_rewritten(&mut self, change: &Change) -> Result<(), TableError> {
         let mut unseen: BTreeSet<_> = change.dropped.iter().map(|object| self.table.object_url(object)).collect();
         let mut entries = Vec::new();
@@ -77,12 +79,15 @@ impl<'a> Writer<'a> {
                 "{object} is dropped, but in no manifest that is written anew"
             )));
         }
-        if entries.is_empty() {
-            return Ok(());
+        let mut place = 0;
+        while !entries.is_empty() {
+            let rest = entries.split_off(entries.len().min(MAX_MANIFEST_FILES));
+            let (mut manifest, url) = self.open("kept", place, ManifestWriterBuilder::build_v2_data)?;
+            entries.into_iter().try_for_each(|entry| add(&mut manifest, entry))?;
+            self.close(manifest, url).await?;
+            (entries, place) = (rest, place + 1);
         }
-        let (mut manifest, url) = self.open("kept", ManifestWriterBuilder::build_v2_data)?;
-        entries.into_iter().try_for_each(|entry| add(&mut manifest, entry))?;
-        self.close(manifest, url).await
+        Ok(())
     }
 
     /// The delete manifest, if a cut has come or gone.
@@ -114,7 +119,7 @@ impl<'a> Writer<'a> {
             files.push(cut.to_file(self.table, &url, bytes.len() as u64)?);
             self.files.push(File { url, bytes });
         }
-        let (mut manifest, url) = self.open("cuts", ManifestWriterBuilder::build_v2_deletes)?;
+        let (mut manifest, url) = self.open("cuts", 0, ManifestWriterBuilder::build_v2_deletes)?;
         for file in files {
             manifest.add_file(file, self.metadata.next_sequence_number()).map_err(TableError::making("manifest"))?;
         }
@@ -142,9 +147,11 @@ impl<'a> Writer<'a> {
     fn open(
         &self,
         kind: &str,
+        place: usize,
         build: fn(ManifestWriterBuilder) -> ManifestWriter,
     ) -> Result<(ManifestWriter, String), TableError> {
-        let url = format!("{}/metadata/{}-{kind}.avro", self.table.location(), self.stamp.attempt);
+        let place = if place == 0 { String::new() } else { format!("-{place}") };
+        let url = format!("{}/metadata/{}-{kind}{place}.avro", self.table.location(), self.stamp.attempt);
         let (schema, spec) =
             (self.metadata.current_schema().clone(), (**self.metadata.default_partition_spec()).clone());
         let snapshot = Some(self.stamp.snapshot_id());

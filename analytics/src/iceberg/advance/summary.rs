@@ -37,7 +37,8 @@ pub(super) fn summary(before: &[ManifestFile], after: &[ManifestFile], change: &
     ];
     let is_total = |name: &str| name.starts_with("total");
     let told = counts.into_iter().filter(|(name, count)| *count > 0 || is_total(name));
-    let additional_properties: HashMap<_, _> = told.map(|(name, count)| (name.to_owned(), count.to_string())).collect();
+    let told = told.map(|(name, count)| (name.to_owned(), count.to_string()));
+    let additional_properties: HashMap<_, _> = told.chain(change.properties.clone()).collect();
     Summary { operation, additional_properties }
 }
 

@@ -1,0 +1,207 @@
+//! All tables that this node keeps: which are due, what goes wrong with them, and how far they lag behind.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use cold_tier::ColdTier;
+use futures::{FutureExt, StreamExt};
+use model::archive::TopicArchive;
+use model::{TimestampMs, TopicId};
+use tracing::{debug, info, warn};
+
+use super::error::LakeError;
+use super::topic_table::{Outcome, Pass, TopicTable};
+
+/// Tables that are brought up to date at the same time.
+const CONCURRENCY: usize = 4;
+/// Longest pause after a failure.
+const MAX_RETRY: Duration = Duration::from_secs(10);
+/// Least time for which a file that nothing names is left alone: a commit that is under way names it at its end.
+const MIN_WAIT: Duration = Duration::from_secs(60);
+
+/// How often, and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Time between two commits to a table.
+    pub interval: Duration,
+    /// Age at which snapshots expire.
+    pub max_age: Duration,
+    /// Time for which the archive keeps an object that the ledger names no more.
+    pub grace: Duration,
+    /// Time between two sweeps of a table.
+    pub sweep_interval: Duration,
+}
+
+impl Limits {
+    /// No snapshot may outlive its objects: those go `grace` after the ledger has dropped them, and the table drops them at
+    /// most `interval` later.
+    #[must_use]
+    pub fn snapshot_age(&self) -> Duration {
+        self.max_age.min(self.grace.saturating_sub(self.interval))
+    }
+}
+
+/// Whether a topic is to have a table: an archived one that people use, unless its settings say no.
+#[must_use]
+pub fn has_table(topic: &TopicArchive) -> bool {
+    let settings = &topic.settings;
+    settings.iceberg_enable && settings.remote_storage_enable && !topic.name.is_internal()
+}
+
+/// A topic whose table this node keeps.
+pub struct Led {
+    /// The topic, as the ledger says.
+    pub topic: TopicArchive,
+    /// Whether this node still leads it.
+    pub may_commit: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl std::fmt::Debug for Led {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Led").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// Keeps the tables of the topics that this node leads.
+#[derive(Debug)]
+pub struct Driver {
+    cold: ColdTier,
+    limits: Limits,
+    step: fn(&str),
+    kept: HashMap<TopicId, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    table: TopicTable,
+    topic: String,
+    /// When the next commit may be made.
+    due: Instant,
+    /// Since when the ledger says more than the table shows.
+    behind_since: Option<Instant>,
+    sweep_due: Instant,
+    is_unswept: bool,
+    trouble: Option<String>,
+}
+
+impl Driver {
+    /// A driver that keeps nothing yet. `step` is told the steps of commits that a test may want to die at.
+    #[must_use]
+    pub fn new(cold: ColdTier, limits: Limits, step: fn(&str)) -> Driver {
+        if limits.grace < limits.interval * 2 {
+            warn!(
+                grace = ?limits.grace, interval = ?limits.interval,
+                "tables may name objects that are gone already: firn.sweep.grace.ms should be at least twice firn.iceberg.commit.interval.ms"
+            );
+        }
+        Driver { cold, limits, step, kept: HashMap::new() }
+    }
+
+    /// Brings the tables up to date that are due. `now` is the time in ms, `steady` one that does not jump.
+    pub async fn pass(&mut self, led: Vec<Led>, now: TimestampMs, steady: Instant) {
+        let mut led: HashMap<_, _> = led.into_iter().map(|led| (led.topic.id, led)).collect();
+        self.kept.retain(|id, kept| {
+            let stays = led.contains_key(id);
+            if !stays {
+                kept.show_lag(0.0);
+            }
+            stays
+        });
+        for (id, led) in &led {
+            self.kept.entry(*id).or_insert_with(|| Kept::new(&self.cold, &led.topic, steady, self.limits));
+        }
+        let (limits, step) = (self.limits, self.step);
+        let mut work = Vec::new();
+        for (id, kept) in &mut self.kept {
+            if let Some(led) = led.remove(id) {
+                work.push(async move { Box::pin(kept.pass(&led, limits, step, (now, steady))).await }.boxed());
+            }
+        }
+        futures::stream::iter(work).buffer_unordered(CONCURRENCY).for_each(|()| std::future::ready(())).await;
+    }
+}
+
+impl Kept {
+    fn new(cold: &ColdTier, topic: &TopicArchive, steady: Instant, limits: Limits) -> Kept {
+        Kept {
+            table: TopicTable::new(cold, topic),
+            topic: topic.name.to_string(),
+            due: steady + limits.interval,
+            behind_since: None,
+            sweep_due: steady + limits.sweep_interval,
+            // What a crash left is looked for once.
+            is_unswept: true,
+            trouble: None,
+        }
+    }
+
+    async fn pass(&mut self, led: &Led, limits: Limits, step: fn(&str), (now, steady): (TimestampMs, Instant)) {
+        if self.table.is_behind(&led.topic) {
+            self.behind_since.get_or_insert(steady);
+        } else {
+            self.behind_since = None;
+        }
+        self.show_lag(self.behind_since.map_or(0.0, |since| steady.saturating_duration_since(since).as_secs_f64()));
+        if steady < self.due {
+            return;
+        }
+        let age_ms = u64::try_from(limits.snapshot_age().as_millis()).unwrap_or(u64::MAX);
+        let expire_before = now.saturating_sub_unsigned(age_ms);
+        let pass = Pass { now, expire_before, may_commit: &*led.may_commit, step };
+        match Box::pin(self.table.bring_up(&led.topic, &pass)).await {
+            Ok(outcome) => self.succeeded(&outcome, steady + limits.interval),
+            Err(error) => self.failed(&error, steady + limits.interval.min(MAX_RETRY)),
+        }
+        if self.is_unswept && steady >= self.sweep_due {
+            self.sweep_due = steady + limits.sweep_interval;
+            self.sweep(now, limits.grace.max(MIN_WAIT)).await;
+        }
+    }
+
+    fn succeeded(&mut self, outcome: &Outcome, due: Instant) {
+        self.due = due;
+        self.behind_since = None;
+        self.show_lag(0.0);
+        if self.trouble.take().is_some() {
+            info!(topic = self.topic, "the topic's table is brought up to date again");
+        }
+        let name = match outcome {
+            Outcome::Unchanged => return,
+            Outcome::Committed { version, files } => {
+                debug!(topic = self.topic, version, files, "committed to the topic's table");
+                "committed"
+            }
+            Outcome::Expired => "expired",
+        };
+        self.is_unswept = true;
+        metrics::counter!("firn_iceberg_commits_total", "outcome" => name).increment(1);
+    }
+
+    /// A failure is told once, until it changes.
+    fn failed(&mut self, error: &LakeError, due: Instant) {
+        self.due = due;
+        let name = if matches!(error, LakeError::Older { .. } | LakeError::NotLeader) { "refused" } else { "failed" };
+        metrics::counter!("firn_iceberg_commits_total", "outcome" => name).increment(1);
+        let message = error.to_string();
+        if self.trouble.as_ref() != Some(&message) {
+            warn!(topic = self.topic, %error, "cannot bring the topic's table up to date, it is tried again");
+            self.trouble = Some(message);
+        }
+    }
+
+    async fn sweep(&mut self, now: TimestampMs, wait: Duration) {
+        match self.table.sweep(now, i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)).await {
+            Ok(swept) => {
+                self.is_unswept = self.table.has_orphans();
+                if swept > 0 {
+                    info!(topic = self.topic, files = swept, "swept files that the topic's table names no more");
+                }
+            }
+            Err(error) => warn!(topic = self.topic, %error, "the sweep of the topic's table failed and is tried again"),
+        }
+    }
+
+    fn show_lag(&self, seconds: f64) {
+        metrics::gauge!("firn_iceberg_commit_lag_seconds", "topic" => self.topic.clone()).set(seconds);
+    }
+}

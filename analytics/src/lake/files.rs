@@ -1,0 +1,155 @@
+//! A table's files in the object store, and how the newest metadata are found.
+//!
+//! The hint is read first and may lag behind: every version that follows it without a gap counts as well. When the hint is
+//! missing, or names what is not there, the folder is listed.
+
+use std::cmp::Reverse;
+
+use bytes::Bytes;
+use cold_tier::{ColdTier, StoreError, StoreErrorKind, TableFile, table_file};
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use model::{TopicId, TopicName};
+use object_store::PutPayload;
+
+use crate::iceberg::{File, Table};
+
+/// Largest file of a table that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+const MAX_HINT_BYTES: u64 = 64;
+/// How many versions after the hint are looked for one by one before the folder is listed.
+const MAX_STEPS: u64 = 64;
+/// Files that are read or written at the same time.
+const CONCURRENCY: usize = 8;
+
+/// A table's newest metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Newest {
+    /// Number of the commit that made them.
+    pub version: u64,
+    /// Whether the hint names them.
+    pub is_hinted: bool,
+}
+
+/// The files of one table.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    pub(crate) cold: ColdTier,
+    pub(crate) table: Table,
+}
+
+impl Files {
+    pub(crate) fn new(cold: &ColdTier, topic: &TopicName, topic_id: TopicId) -> Files {
+        let (root, folder) = (cold.root_url(), cold.topic_folder(topic, topic_id));
+        Files { cold: cold.clone(), table: Table { topic: topic.clone(), topic_id, root, folder } }
+    }
+
+    /// An object's name from its URL; `None` for a URL that is not below the store's root.
+    pub(crate) fn key<'a>(&self, url: &'a str) -> Option<&'a str> {
+        url.strip_prefix(&self.table.root)?.strip_prefix('/')
+    }
+
+    fn folder(&self) -> String {
+        format!("{}/iceberg", self.table.folder)
+    }
+
+    fn metadata_key(&self, version: u64) -> String {
+        format!("{}/metadata/v{version}.metadata.json", self.folder())
+    }
+
+    fn hint_key(&self) -> String {
+        format!("{}/metadata/version-hint.text", self.folder())
+    }
+
+    /// The bytes of metadata `version`.
+    pub(crate) async fn metadata(&self, version: u64) -> Result<Bytes, StoreError> {
+        self.cold.store().get(&self.metadata_key(version), MAX_FILE_BYTES).await
+    }
+
+    /// The bytes behind a URL.
+    pub(crate) async fn get(&self, url: &str) -> Result<Bytes, StoreError> {
+        let Some(key) = self.key(url) else {
+            let detail = format!("it is not below {}", self.table.root);
+            return Err(StoreError {
+                operation: "get",
+                object: url.to_owned(),
+                kind: StoreErrorKind::NotFound,
+                detail,
+            });
+        };
+        self.cold.store().get(key, MAX_FILE_BYTES).await
+    }
+
+    /// The bytes behind several URLs, in their order.
+    pub(crate) async fn get_all(&self, urls: Vec<String>) -> Result<Vec<(String, Bytes)>, StoreError> {
+        let read = |url: String| async move { self.get(&url).await.map(|bytes| (url, bytes)) };
+        let reads: Vec<_> = urls.into_iter().map(|url| read(url).boxed()).collect();
+        futures::stream::iter(reads).buffered(CONCURRENCY).try_collect().await
+    }
+
+    /// Creates a file, which must not be there with other bytes.
+    pub(super) async fn create(&self, file: &File) -> Result<(), StoreError> {
+        let key = self.key(&file.url).unwrap_or(&file.url);
+        self.cold.store().put_new(key, PutPayload::from(file.bytes.clone())).await.map(drop)
+    }
+
+    /// Creates files in any order.
+    pub(super) async fn create_all(&self, files: &[File]) -> Result<(), StoreError> {
+        let puts: Vec<_> = files.iter().map(|file| self.create(file).boxed()).collect();
+        futures::stream::iter(puts).buffer_unordered(CONCURRENCY).try_collect().await
+    }
+
+    pub(super) async fn set_hint(&self, version: u64) -> Result<(), StoreError> {
+        self.cold.store().replace(&self.hint_key(), PutPayload::from(version.to_string())).await
+    }
+
+    /// What the hint says; `None` when there is no sensible hint.
+    async fn hint(&self) -> Result<Option<u64>, StoreError> {
+        let read = absent(self.cold.store().get(&self.hint_key(), MAX_HINT_BYTES).await)?;
+        Ok(read.and_then(|bytes| str::from_utf8(&bytes).ok()?.trim().parse().ok()).filter(|version| *version > 0))
+    }
+
+    async fn has(&self, version: u64) -> Result<bool, StoreError> {
+        Ok(absent(self.cold.store().head(&self.metadata_key(version)).await)?.is_some())
+    }
+
+    /// All files of ours in the table's folder, with when they were written, in ms.
+    pub(super) async fn list(&self) -> Result<Vec<(TableFile, String, i64)>, StoreError> {
+        let folder = self.folder();
+        let mut listing = self.cold.store().list(&folder);
+        let mut found = Vec::new();
+        while let Some(object) = listing.next().await {
+            let object = object?;
+            let name = object.location.to_string();
+            if let Some(file) = table_file(&self.table.folder, &name) {
+                found.push((file, name, object.last_modified.timestamp_millis()));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The newest metadata; `None` for a table that does not exist.
+pub(crate) async fn newest(files: &Files) -> Result<Option<Newest>, StoreError> {
+    let hint = files.hint().await?;
+    if let Some(hint) = hint
+        && files.has(hint).await?
+    {
+        for version in hint..hint.saturating_add(MAX_STEPS) {
+            if !files.has(version + 1).await? {
+                return Ok(Some(Newest { version, is_hinted: version == hint }));
+            }
+        }
+    }
+    let version_of = |file| if let TableFile::Metadata(Reverse(version)) = file { Some(version) } else { None };
+    let version = files.list().await?.into_iter().filter_map(|(file, ..)| version_of(file)).max();
+    Ok(version.map(|version| Newest { version, is_hinted: hint == Some(version) }))
+}
+
+/// What is not there is no error.
+pub(crate) fn absent<T>(result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
