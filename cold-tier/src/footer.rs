@@ -88,6 +88,25 @@ impl Footer {
     /// # Errors
     /// What is wrong with the bytes, for a person.
     pub(crate) fn parse(segment: &ArchivedSegment, tail: Bytes) -> Result<Footer, String> {
+        Ok(Footer::parse_for(segment, tail, PageIndexPolicy::Skip)?.0)
+    }
+
+    /// As [`Self::parse`], with the metadata as the `parquet` crate has them: column indexes included.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub(crate) fn parse_with_metadata(
+        segment: &ArchivedSegment,
+        tail: Bytes,
+    ) -> Result<(Footer, ParquetMetaData), String> {
+        Footer::parse_for(segment, tail, PageIndexPolicy::Optional)
+    }
+
+    fn parse_for(
+        segment: &ArchivedSegment,
+        tail: Bytes,
+        column_index: PageIndexPolicy,
+    ) -> Result<(Footer, ParquetMetaData), String> {
         if tail.len() as u64 != segment.footer_bytes {
             return Err(format!("its footer has {} bytes instead of {}", tail.len(), segment.footer_bytes));
         }
@@ -95,7 +114,7 @@ impl Footer {
             return Err("its footer's checksum does not match the manifest".into());
         }
         let data_end = segment.bytes - segment.footer_bytes;
-        let footer = Footer::parse_tail(data_end, tail, data_end)?;
+        let (footer, metadata) = Footer::parse_tail((data_end, tail), data_end, column_index)?;
         let in_range = |chunk: &Chunk| {
             let facts = &chunk.facts;
             facts.first_offset >= segment.base_offset && facts.last_offset < segment.next_offset
@@ -103,7 +122,7 @@ impl Footer {
         if !footer.chunks.iter().all(in_range) {
             return Err("its chunks lie outside the offsets that the manifest gives it".into());
         }
-        Ok(footer)
+        Ok((footer, metadata))
     }
 
     /// Reads the footer of a whole object of `size` bytes, without a manifest.
@@ -111,13 +130,18 @@ impl Footer {
     /// # Errors
     /// As [`Self::parse`].
     pub(crate) fn parse_whole(size: u64, bytes: Bytes) -> Result<Footer, String> {
-        Footer::parse_tail(0, bytes, size)
+        Ok(Footer::parse_tail((0, bytes), size, PageIndexPolicy::Skip)?.0)
     }
 
     /// `tail` is the object's end from byte `start` on; pages must end before `data_end`.
-    fn parse_tail(start: u64, tail: Bytes, data_end: u64) -> Result<Footer, String> {
+    fn parse_tail(
+        (start, tail): (u64, Bytes),
+        data_end: u64,
+        column_index: PageIndexPolicy,
+    ) -> Result<(Footer, ParquetMetaData), String> {
         let metadata = ParquetMetaDataReader::new()
             .with_offset_index_policy(PageIndexPolicy::Optional)
+            .with_column_index_policy(column_index)
             .parse_and_finish(&Tail { start, bytes: tail })
             .map_err(|e| format!("it is no Parquet file with an offset index: {e}"))?;
         let entries: Vec<(String, String)> = metadata
@@ -145,7 +169,7 @@ impl Footer {
             .row_groups()
             .first()
             .map_or_else(|| Box::from([]), |group| group.columns().iter().map(|c| c.compression()).collect());
-        Ok(Footer { codecs, with_timestamp_ms, chunks, entries })
+        Ok((Footer { codecs, with_timestamp_ms, chunks, entries }, metadata))
     }
 
     /// A `firn.*` entry of the footer.

@@ -8,7 +8,7 @@ use crate::checksum::crc32c;
 use crate::columns::Columns;
 use crate::config::Config;
 use crate::error::OpenError;
-use crate::footer::Footer;
+use crate::footer::{Chunk, Footer};
 use crate::manifest::{Manifest, Node};
 use crate::replay::replay;
 use crate::schema::keys;
@@ -74,6 +74,21 @@ pub struct ChunkSummary {
     pub stored_bytes: u64,
 }
 
+impl From<&Chunk> for ChunkSummary {
+    fn from(chunk: &Chunk) -> Self {
+        ChunkSummary {
+            row_group: chunk.facts.row_group,
+            records: chunk.facts.rows,
+            first_offset: chunk.facts.first_offset,
+            last_offset: chunk.facts.last_offset,
+            min_timestamp: chunk.facts.min_timestamp,
+            max_timestamp: chunk.facts.max_timestamp,
+            record_bytes: chunk.facts.record_bytes,
+            stored_bytes: chunk.stored_bytes(),
+        }
+    }
+}
+
 impl ObjectFile {
     /// Reads the footer of a whole object.
     ///
@@ -95,17 +110,7 @@ impl ObjectFile {
     /// The chunks, in order.
     #[must_use]
     pub fn chunks(&self) -> Vec<ChunkSummary> {
-        let summary = |chunk: &crate::footer::Chunk| ChunkSummary {
-            row_group: chunk.facts.row_group,
-            records: chunk.facts.rows,
-            first_offset: chunk.facts.first_offset,
-            last_offset: chunk.facts.last_offset,
-            min_timestamp: chunk.facts.min_timestamp,
-            max_timestamp: chunk.facts.max_timestamp,
-            record_bytes: chunk.facts.record_bytes,
-            stored_bytes: chunk.stored_bytes(),
-        };
-        self.footer.chunks.iter().map(summary).collect()
+        self.footer.chunks.iter().map(ChunkSummary::from).collect()
     }
 
     /// The records of one chunk, as the batches that a consumer gets: walk them with [`Batches`].

@@ -8,7 +8,8 @@
 //! Reading order: [`config`] and [`error`]; [`store`] is the object store with deadlines and verdicts; [`names`],
 //! [`schema`] and [`footer`] are the format of `docs/formats/archive.md`; [`writer`], [`archive`] and [`verify`] make
 //! objects; [`manifest`] lists them; [`columns`], [`replay`] and [`read`] give them back as batches; [`retention`] and
-//! [`sweep`] let them go; [`inspect`] looks at them offline. [`ColdTier`] is the whole as one value.
+//! [`sweep`] let them go; [`inspect`] looks at them offline; [`table`] shows them to who reads Parquet. [`ColdTier`] is the
+//! whole as one value.
 //!
 //! Storage is seen only through the `object_store` crate. The process must install a `rustls` crypto provider before
 //! it opens an `https` store.
@@ -42,6 +43,7 @@ mod sweep;
 
 pub mod inspect;
 
+mod table;
 mod tier;
 
 pub use archive::ArchiveOptions;
@@ -55,4 +57,6 @@ pub use read::{ColdFetch, ColdRead};
 pub use retention::RetentionLimits;
 pub use store::StoreTrouble;
 pub use sweep::SweepReport;
+pub use table::{ObjectIndex, table_schema};
 pub use tier::{CacheStats, ColdTier};
+pub use writer::rows::{RowError, Rows, UnfitTimestamp};

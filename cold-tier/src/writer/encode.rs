@@ -168,15 +168,8 @@ impl<'a> Encoder<'a> {
 
     fn row_error(&mut self, offset: i64, error: &RowError) -> ArchiveError {
         let partition = self.facts.partition;
-        let reason = match error {
-            RowError::Timestamp(_) => {
-                self.needs_exact_timestamps = true;
-                "its timestamp does not fit microseconds".to_owned()
-            }
-            RowError::Header(error) => error.to_string(),
-            RowError::Arrow(error) => error.to_string(),
-        };
-        ArchiveError::DamagedSegment { partition, offset, reason }
+        self.needs_exact_timestamps |= matches!(error, RowError::Timestamp(_));
+        ArchiveError::DamagedSegment { partition, offset, reason: error.to_string() }
     }
 
     fn close_chunk(&mut self) -> Result<(), ArchiveError> {

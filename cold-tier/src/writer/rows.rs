@@ -30,19 +30,26 @@ pub(crate) struct RowFacts {
 
 /// A timestamp that microseconds since the epoch cannot hold: the object needs the column `timestamp_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UnfitTimestamp;
+pub struct UnfitTimestamp;
 
 /// Why a record could not be taken.
-#[derive(Debug)]
-pub(crate) enum RowError {
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// Its timestamp needs the column `timestamp_ms`.
+    #[error("its timestamp does not fit microseconds")]
     Timestamp(UnfitTimestamp),
+    /// A header of it is malformed.
+    #[error(transparent)]
     Header(model::batch::BatchError),
+    /// A column is full.
+    #[error(transparent)]
     Arrow(ArrowError),
 }
 
-/// Columns of one chunk, filled record by record.
+/// Records as columns, filled record by record: the rows of a chunk, and what a table shows of records that are not
+/// archived yet.
 #[derive(Debug)]
-pub(crate) struct Rows {
+pub struct Rows {
     partition: PartitionIndex,
     exact_timestamps: bool,
     offsets: Vec<i64>,
@@ -62,7 +69,9 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(crate) fn new(partition: PartitionIndex, exact_timestamps: bool) -> Self {
+    /// No rows yet. With `exact_timestamps` the column `timestamp_ms` is there, and every timestamp can be taken.
+    #[must_use]
+    pub fn new(partition: PartitionIndex, exact_timestamps: bool) -> Self {
         Rows {
             partition,
             exact_timestamps,
@@ -82,22 +91,35 @@ impl Rows {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// True before the first record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.offsets.is_empty()
     }
 
     /// Record bytes so far, about as many as the records take in a batch.
-    pub(crate) fn bytes(&self) -> usize {
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// Records so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
     /// A batch begins whose keys and values lie in `block`, or must be copied.
-    pub(crate) fn block(&mut self, block: Option<&Bytes>) {
+    pub fn block(&mut self, block: Option<&Bytes>) {
         self.keys.block(block);
         self.values.block(block);
     }
 
-    pub(crate) fn push(&mut self, header: &BatchHeader, record: &Record<'_>) -> Result<(), RowError> {
+    /// Takes a record of the batch whose header is `header`.
+    ///
+    /// # Errors
+    /// [`RowError`]; nothing more may be taken then.
+    pub fn push(&mut self, header: &BatchHeader, record: &Record<'_>) -> Result<(), RowError> {
         if !self.exact_timestamps && record.timestamp != NO_TIMESTAMP && micros(record.timestamp).is_none() {
             return Err(RowError::Timestamp(UnfitTimestamp));
         }
@@ -134,8 +156,11 @@ impl Rows {
         }
     }
 
-    /// The chunk as arrays.
-    pub(crate) fn finish(mut self) -> Result<RecordBatch, ArrowError> {
+    /// The records as arrays, of the schema that [`crate::table_schema`] gives.
+    ///
+    /// # Errors
+    /// When the columns do not fit together, which the types do not let happen.
+    pub fn finish(mut self) -> Result<RecordBatch, ArrowError> {
         let rows = self.offsets.len();
         let exact = self.exact_timestamps.then(|| exact_timestamps(&self.timestamps));
         let headers = StructArray::try_new(

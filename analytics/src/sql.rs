@@ -1,0 +1,43 @@
+//! SQL over topics: each topic is a table with the columns of the archive, over archived and not yet archived records.
+//!
+//! ```text
+//!   Engine::query ─▶ admission ─▶ parse, plan ─▶ pin each topic once ─▶ TopicTable::scan ─▶ batches ─▶ Answer
+//!                                                                        │
+//!            [log start, seam) ─ the pinned manifest's objects ──────────┤
+//!            [seam, end)       ─ committed batches by Source::hot ───────┘
+//! ```
+//!
+//! The rows are those of a read-committed consumer: the archive holds committed records only, and the hot half ends at the
+//! last stable offset of the pin. The seam is the pinned manifest's end, so that the halves meet without a gap or an
+//! overlap whatever is archived or evicted while the query runs.
+//!
+//! Reading order: [`source`] is what the engine is given; [`engine`] its face, [`query`] one query under way; [`session`]
+//! and [`tables`] resolve names; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`] and [`hot`];
+//! [`functions`] are what values need; [`error`], [`output`] and [`pretty`] are what comes out.
+#![allow(rustdoc::private_intra_doc_links, reason = "the map of the rooms names private ones")]
+
+pub mod source;
+
+pub mod engine;
+mod query;
+mod session;
+mod tables;
+
+mod cold;
+mod counted;
+mod hot;
+mod objects;
+mod prune;
+mod scan;
+mod table;
+
+mod functions;
+
+pub mod error;
+
+pub mod output;
+mod pretty;
+
+pub use engine::{Answer, Engine, Limits};
+pub use error::{Position, SqlError};
+pub use source::{PinnedPartition, PinnedTopic, Source, SourceError};

@@ -1,0 +1,123 @@
+//! Reading archived objects: footers are cached, ranges go through the archive's store with its deadlines, and every error
+//! names the object.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cold_tier::{ArchivedSegment, ColdTier, ObjectIndex};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
+use datafusion::error::Result;
+use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
+use datafusion::parquet::arrow::async_reader::AsyncFileReader;
+use datafusion::parquet::errors::ParquetError;
+use datafusion::parquet::file::metadata::ParquetMetaData;
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use moka::future::Cache;
+
+use super::error::SqlError;
+
+/// The archive's objects, with a cache of their footers. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Objects {
+    cold: Option<ColdTier>,
+    indexes: Cache<String, Arc<ObjectIndex>>,
+}
+
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Objects").field("cold", &self.cold).finish_non_exhaustive()
+    }
+}
+
+impl Objects {
+    /// Objects of `cold`, with a cache of `cache_bytes` for footers.
+    pub(super) fn new(cold: Option<ColdTier>, cache_bytes: usize) -> Self {
+        let weigh = |_: &String, index: &Arc<ObjectIndex>| u32::try_from(index.memory_bytes()).unwrap_or(u32::MAX);
+        let indexes = Cache::builder().max_capacity(cache_bytes as u64).weigher(weigh).build();
+        Objects { cold, indexes }
+    }
+
+    /// The archive, when there is one.
+    pub(super) fn cold(&self) -> Result<&ColdTier, SqlError> {
+        self.cold.as_ref().ok_or_else(|| SqlError::unreadable("a topic has archived records, but there is no archive"))
+    }
+
+    /// An object's footer, from the cache or from the store; loaded once however many ask.
+    pub(super) async fn index(&self, segment: &ArchivedSegment) -> Result<Arc<ObjectIndex>, SqlError> {
+        let load = async { self.cold()?.object_index(segment).await.map(Arc::new).map_err(SqlError::unreadable) };
+        let loaded = Box::pin(self.indexes.try_get_with_by_ref(&segment.object, load)).await;
+        loaded.map_err(|error: Arc<SqlError>| (*error).clone())
+    }
+
+    /// An error as the reader of the answer sees it.
+    #[expect(clippy::unused_self, reason = "what was read is known here")]
+    pub(super) fn name_suspects(&self, error: SqlError) -> SqlError {
+        error
+    }
+
+    async fn ranges(&self, object: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, SqlError> {
+        self.cold()?.store().get_ranges(object, ranges).await.map_err(SqlError::unreadable)
+    }
+}
+
+impl ParquetFileReaderFactory for Objects {
+    fn create_reader(
+        &self,
+        partition_index: usize,
+        file: PartitionedFile,
+        _metadata_size_hint: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let segment = file.extension::<Arc<ArchivedSegment>>().cloned();
+        let segment =
+            segment.ok_or_else(|| SqlError::unreadable(format!("{} is not an archived object", file.path())))?;
+        let scanned = MetricBuilder::new(metrics).counter("bytes_scanned", partition_index);
+        Ok(Box::new(Reader { objects: self.clone(), segment, scanned }))
+    }
+}
+
+/// One object being read.
+struct Reader {
+    objects: Objects,
+    segment: Arc<ArchivedSegment>,
+    scanned: Count,
+}
+
+impl AsyncFileReader for Reader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
+        async move {
+            let mut bytes = self.get_byte_ranges(vec![range]).await?;
+            Ok(bytes.pop().unwrap_or_default())
+        }
+        .boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
+        async move {
+            let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+            self.scanned.add(usize::try_from(bytes).unwrap_or(usize::MAX));
+            self.objects.ranges(&self.segment.object, &ranges).await.map_err(external)
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
+        async move {
+            let index = self.objects.index(&self.segment).await.map_err(external)?;
+            Ok(Arc::clone(&index.metadata))
+        }
+        .boxed()
+    }
+}
+
+fn external(error: SqlError) -> ParquetError {
+    ParquetError::External(Box::new(error))
+}

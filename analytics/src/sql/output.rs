@@ -1,0 +1,358 @@
+//! An answer as bytes: a table for people, or CSV, NDJSON, Parquet and Arrow for programs.
+//!
+//! Bytes (keys and values) are text where they are UTF-8, and `\x` with hex digits otherwise, in the formats that are
+//! text; Parquet and Arrow keep them as they are. Times are ISO 8601 in UTC.
+
+use std::fmt;
+use std::io::Write;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BinaryViewArray, RecordBatch, StringViewBuilder, StructArray,
+};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::csv;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::ipc::writer::StreamWriter;
+use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::errors::ParquetError;
+use datafusion::parquet::file::properties::WriterProperties;
+use futures::stream::{self, BoxStream, StreamExt};
+
+use super::engine::Answer;
+use super::error::SqlError;
+
+/// Rows that a table holds back to find the widths of its columns.
+const TABLE_ROWS: usize = 1000;
+/// Rows of a row group in Parquet output.
+const ROW_GROUP_ROWS: usize = 64 << 10;
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Columns in a frame, for people.
+    Table,
+    /// Comma separated, with a header line.
+    Csv,
+    /// One JSON object on each line.
+    Json,
+    /// One Parquet file.
+    Parquet,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+impl Format {
+    /// All of them, by name.
+    pub const NAMES: [(&'static str, Format); 5] = [
+        ("table", Format::Table),
+        ("csv", Format::Csv),
+        ("json", Format::Json),
+        ("parquet", Format::Parquet),
+        ("arrow", Format::Arrow),
+    ];
+
+    /// The media type, for HTTP.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Table => "text/plain; charset=utf-8",
+            Format::Csv => "text/csv; charset=utf-8",
+            Format::Json => "application/x-ndjson",
+            Format::Parquet => "application/vnd.apache.parquet",
+            Format::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
+
+    /// True for formats that a terminal can show.
+    #[must_use]
+    pub fn is_text(self) -> bool {
+        !matches!(self, Format::Parquet | Format::Arrow)
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Format::NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, format)| *format).ok_or_else(|| {
+            let names: Vec<_> = Format::NAMES.iter().map(|(name, _)| *name).collect();
+            format!("there is no format {name:?}, only {}", names.join(", "))
+        })
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Format::NAMES.iter().find(|(_, format)| format == self).map_or("table", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+/// The answer's rows as bytes of `format`. An error is the last item; without one the bytes are complete.
+#[must_use]
+pub fn stream(answer: Answer, format: Format) -> BoxStream<'static, Result<Bytes, SqlError>> {
+    let Answer { schema, batches, .. } = answer;
+    let writer = match Writer::new(format, &schema) {
+        Ok(writer) => writer,
+        Err(error) => return stream::once(async { Err(error) }).boxed(),
+    };
+    let state = Some((writer, batches));
+    let pieces = stream::unfold(state, |state| async move {
+        let (mut writer, mut batches) = state?;
+        match batches.next().await {
+            Some(Ok(batch)) => match writer.write(&batch) {
+                Ok(bytes) => Some((Ok(bytes), Some((writer, batches)))),
+                Err(error) => Some((Err(error), None)),
+            },
+            Some(Err(error)) => Some((Err(error), None)),
+            None => Some((writer.finish(), None)),
+        }
+    });
+    pieces.filter(|piece| futures::future::ready(!matches!(piece, Ok(bytes) if bytes.is_empty()))).boxed()
+}
+
+/// Writes batches into a buffer that is taken after each.
+enum Writer {
+    Table(super::pretty::Table),
+    Csv(Box<csv::Writer<Shared>>, Shared, SchemaRef),
+    Json(Box<LineDelimitedWriter<Shared>>, Shared),
+    Parquet(Box<ArrowWriter<Shared>>, Shared),
+    Arrow(Box<StreamWriter<Shared>>, Shared),
+}
+
+impl Writer {
+    fn new(format: Format, schema: &SchemaRef) -> Result<Writer, SqlError> {
+        let out = Shared::default();
+        let writer = match format {
+            Format::Table => Writer::Table(super::pretty::Table::new(schema, TABLE_ROWS)),
+            Format::Csv => {
+                let text = csv_schema(&as_text(schema));
+                let mut writer = csv::WriterBuilder::new().with_header(true).build(out.clone());
+                // The header comes also when there is no row.
+                writer.write(&RecordBatch::new_empty(Arc::clone(&text))).map_err(arrow)?;
+                Writer::Csv(Box::new(writer), out, text)
+            }
+            Format::Json => {
+                let builder = datafusion::arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+                Writer::Json(Box::new(builder.build(out.clone())), out)
+            }
+            Format::Parquet => {
+                let level = ZstdLevel::try_new(1).map_err(parquet)?;
+                let properties = WriterProperties::builder()
+                    .set_compression(Compression::ZSTD(level))
+                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+                let plain = without_metadata(schema);
+                let writer = ArrowWriter::try_new(out.clone(), plain, Some(properties.build())).map_err(parquet)?;
+                Writer::Parquet(Box::new(writer), out)
+            }
+            Format::Arrow => {
+                let writer = StreamWriter::try_new(out.clone(), &without_metadata(schema)).map_err(arrow)?;
+                Writer::Arrow(Box::new(writer), out)
+            }
+        };
+        Ok(writer)
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<Bytes, SqlError> {
+        match self {
+            Writer::Table(table) => return table.write(&text_batch(batch)?),
+            Writer::Csv(writer, _, schema) => {
+                let text = text_batch(batch)?;
+                let columns = text.columns().iter().zip(schema.fields());
+                let columns = columns.map(|(column, field)| csv_column(column, field)).collect::<Result<_, _>>()?;
+                let flat = RecordBatch::try_new(Arc::clone(schema), columns).map_err(arrow)?;
+                writer.write(&flat).map_err(arrow)?;
+            }
+            Writer::Json(writer, _) => writer.write(&text_batch(batch)?).map_err(arrow)?,
+            Writer::Parquet(writer, _) => writer.write(&plain_batch(batch)?).map_err(parquet)?,
+            Writer::Arrow(writer, _) => writer.write(&plain_batch(batch)?).map_err(arrow)?,
+        }
+        Ok(self.take())
+    }
+
+    fn finish(mut self) -> Result<Bytes, SqlError> {
+        match &mut self {
+            Writer::Table(table) => return table.finish(),
+            Writer::Csv(..) => {}
+            Writer::Json(writer, _) => writer.finish().map_err(arrow)?,
+            Writer::Parquet(writer, _) => drop(writer.finish().map_err(parquet)?),
+            Writer::Arrow(writer, _) => writer.finish().map_err(arrow)?,
+        }
+        Ok(self.take())
+    }
+
+    fn take(&self) -> Bytes {
+        match self {
+            Writer::Table(_) => Bytes::new(),
+            Writer::Csv(_, out, _) | Writer::Json(_, out) | Writer::Parquet(_, out) | Writer::Arrow(_, out) => {
+                Bytes::from(std::mem::take(&mut *out.0.lock()))
+            }
+        }
+    }
+}
+
+/// A buffer that a writer holds one end of.
+#[derive(Debug, Clone, Default)]
+struct Shared(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn arrow(error: ArrowError) -> SqlError {
+    SqlError::Failed { message: format!("cannot write the answer: {error}") }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn parquet(error: ParquetError) -> SqlError {
+    SqlError::Failed { message: format!("cannot write the answer: {error}") }
+}
+
+/// Field ids belong to the archive's files, not to what a query made of them.
+fn without_metadata(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(plain_field).collect::<Fields>()))
+}
+
+fn plain_field(field: &FieldRef) -> FieldRef {
+    let data_type = map_type(field.data_type(), &plain_field);
+    Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
+}
+
+fn plain_batch(batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
+    let schema = without_metadata(batch.schema_ref());
+    retyped(batch, schema, |column| Ok(Arc::clone(column)))
+}
+
+/// The schema with text instead of bytes.
+pub(super) fn as_text(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(text_field).collect::<Fields>()))
+}
+
+fn text_field(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        data_type if is_bytes(data_type) => DataType::Utf8View,
+        other => map_type(other, &text_field),
+    };
+    Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
+}
+
+fn map_type(data_type: &DataType, field: &dyn Fn(&FieldRef) -> FieldRef) -> DataType {
+    match data_type {
+        DataType::List(element) => DataType::List(field(element)),
+        DataType::LargeList(element) => DataType::LargeList(field(element)),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+        other => other.clone(),
+    }
+}
+
+fn is_bytes(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Binary | DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_))
+}
+
+/// The batch with text instead of bytes, also inside of lists and structs.
+pub(super) fn text_batch(batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
+    retyped(batch, as_text(batch.schema_ref()), text_column)
+}
+
+fn retyped(
+    batch: &RecordBatch,
+    schema: SchemaRef,
+    convert: impl Fn(&ArrayRef) -> Result<ArrayRef, SqlError>,
+) -> Result<RecordBatch, SqlError> {
+    let converted = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+        let column = convert(column)?;
+        if column.data_type() == field.data_type() {
+            Ok(column)
+        } else {
+            cast(&column, field.data_type()).map_err(arrow)
+        }
+    });
+    let columns = converted.collect::<Result<Vec<_>, _>>()?;
+    let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(arrow)
+}
+
+fn text_column(column: &ArrayRef) -> Result<ArrayRef, SqlError> {
+    match column.data_type() {
+        data_type if is_bytes(data_type) => {
+            let bytes = cast(column, &DataType::BinaryView).map_err(arrow)?;
+            Ok(text_of(bytes.as_binary_view()))
+        }
+        DataType::List(element) => {
+            let list = column.as_list::<i32>();
+            let values = text_column(list.values())?;
+            let field = text_field(element);
+            let made = datafusion::arrow::array::ListArray::try_new(
+                field,
+                list.offsets().clone(),
+                values,
+                list.nulls().cloned(),
+            );
+            made.map(|list| Arc::new(list) as ArrayRef).map_err(arrow)
+        }
+        DataType::Struct(fields) => {
+            let record = column.as_struct();
+            let columns = record.columns().iter().map(text_column).collect::<Result<Vec<_>, _>>()?;
+            let fields: Fields = fields.iter().map(text_field).collect();
+            let made = StructArray::try_new(fields, columns, record.nulls().cloned());
+            made.map(|record| Arc::new(record) as ArrayRef).map_err(arrow)
+        }
+        _ => Ok(Arc::clone(column)),
+    }
+}
+
+fn text_of(bytes: &BinaryViewArray) -> ArrayRef {
+    if let Ok(text) = bytes.clone().to_string_view() {
+        return Arc::new(text);
+    }
+    let mut texts = StringViewBuilder::with_capacity(bytes.len());
+    for value in bytes {
+        match value.map(|value| (std::str::from_utf8(value), value)) {
+            None => texts.append_null(),
+            Some((Ok(text), _)) => texts.append_value(text),
+            Some((Err(_), value)) => texts.append_value(hex(value)),
+        }
+    }
+    Arc::new(texts.finish())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 + 2 * bytes.len());
+    text.push_str("\\x");
+    for byte in bytes {
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+    }
+    text
+}
+
+/// CSV has no lists and structs: they are written as JSON.
+fn csv_schema(schema: &Schema) -> SchemaRef {
+    let flat = |field: &FieldRef| match field.data_type().is_nested() {
+        true => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
+        false => Arc::clone(field),
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(flat).collect::<Fields>()))
+}
+
+fn csv_column(column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef, SqlError> {
+    if column.data_type() == field.data_type() {
+        return Ok(Arc::clone(column));
+    }
+    super::pretty::json_texts(column).map_err(arrow)
+}

@@ -1,0 +1,121 @@
+//! One query under way: from its text to the last row, under its deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::SqlError;
+use super::objects::Objects;
+use super::session;
+use super::source::Source;
+
+/// What a query sends to its answer.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// Rows.
+    Batch(RecordBatch),
+    /// The end, with an error.
+    Error(SqlError),
+    /// The end: the rows are complete.
+    End,
+}
+
+/// A query and what it runs on.
+#[derive(Debug)]
+pub(super) struct Query {
+    pub(super) sql: String,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) objects: Objects,
+    pub(super) memory: Arc<RuntimeEnv>,
+    pub(super) threads: usize,
+    pub(super) memory_bytes: usize,
+    pub(super) limit: Duration,
+}
+
+type Planned = (Arc<dyn ExecutionPlan>, Arc<TaskContext>);
+
+impl Query {
+    /// Plans and runs. Sends the columns or an error to `head`, then the rows and an end to `rows`.
+    pub(super) async fn run(self, head: oneshot::Sender<Result<SchemaRef, SqlError>>, rows: mpsc::Sender<Item>) {
+        let mut meter = Meter { start: Instant::now(), outcome: None, limit: self.limit, plan: None };
+        let deadline = tokio::time::Instant::now() + self.limit;
+        let timed_out = SqlError::TimedOut { limit: self.limit };
+        let planning = tokio::time::timeout_at(deadline, self.plan()).await;
+        let (plan, context) = match planning.unwrap_or_else(|_| Err(timed_out.clone())) {
+            Ok(planned) => planned,
+            Err(error) => {
+                meter.outcome = Some(error.outcome());
+                let _ = head.send(Err(error));
+                return;
+            }
+        };
+        meter.plan = Some(Arc::clone(&plan));
+        if head.send(Ok(plan.schema())).is_err() {
+            return;
+        }
+        let sending = tokio::time::timeout_at(deadline, send_rows(plan, context, &rows)).await;
+        let end = match sending.unwrap_or(Err(timed_out)) {
+            Ok(()) => {
+                meter.outcome = Some("ok");
+                Item::End
+            }
+            Err(error) => {
+                meter.outcome = Some(error.outcome());
+                Item::Error(self.objects.name_suspects(error))
+            }
+        };
+        // Whoever has stopped listening needs no end.
+        let _ = rows.send(end).await;
+    }
+
+    async fn plan(&self) -> Result<Planned, SqlError> {
+        let session = session::Session::new(self).await?;
+        session.plan(&self.sql).await
+    }
+}
+
+async fn send_rows(
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    rows: &mpsc::Sender<Item>,
+) -> Result<(), SqlError> {
+    let mut stream = execute_stream(plan, context)?;
+    while let Some(batch) = stream.next().await {
+        let batch = batch?;
+        if batch.num_rows() > 0 && rows.send(Item::Batch(batch)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Counts a query when it ends, however it ends.
+struct Meter {
+    start: Instant,
+    outcome: Option<&'static str>,
+    limit: Duration,
+    plan: Option<Arc<dyn ExecutionPlan>>,
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let stopped = if self.start.elapsed() < self.limit { "cancelled" } else { "timed_out" };
+        metrics::counter!("firn_sql_queries_total", "outcome" => self.outcome.unwrap_or(stopped)).increment(1);
+        metrics::histogram!("firn_sql_seconds").record(self.start.elapsed());
+        if let Some(plan) = &self.plan {
+            metrics::counter!("firn_sql_spilled_bytes_total").increment(spilled_bytes(plan.as_ref()));
+        }
+    }
+}
+
+fn spilled_bytes(plan: &dyn ExecutionPlan) -> u64 {
+    let own = plan.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or(0);
+    plan.children().into_iter().map(|child| spilled_bytes(child.as_ref())).sum::<u64>() + own as u64
+}

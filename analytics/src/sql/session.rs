@@ -1,0 +1,160 @@
+//! From the text of a query to a plan: names are resolved against the topics of the moment, and only reading is allowed.
+
+use std::sync::Arc;
+
+use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::execution::context::{SQLOptions, SessionState};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SessionStateBuilder, TaskContext};
+use datafusion::object_store::memory::InMemory;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::Statement as Ast;
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+
+use super::error::SqlError;
+use super::functions;
+use super::query::Query;
+use super::tables::{CATALOG, Catalog, SCHEMA, Topics};
+
+/// How deep expressions may nest.
+const MAX_DEPTH: usize = 50;
+/// Bytes of objects below which a scan is not spread over threads.
+const MIN_SPREAD_BYTES: usize = 1 << 20;
+
+/// Largest bytes of records that a batch is meant to hold.
+const MAX_BATCH_BYTES: usize = 8 << 20;
+/// Largest memory that a sort sets aside, in bytes.
+const MAX_MERGE_BYTES: usize = 10 << 20;
+
+/// What a query is planned with.
+#[derive(Debug)]
+pub(super) struct Session {
+    state: SessionState,
+    topics: Arc<Topics>,
+}
+
+/// The URL under which plans name the archive. Its objects are read by [`super::objects::Objects`] alone.
+pub(super) fn store_url() -> ObjectStoreUrl {
+    ObjectStoreUrl::local_filesystem()
+}
+
+/// Scans ask the environment for a store before they ask who reads: this one is empty, and also keeps queries away from
+/// local files.
+pub(super) fn register_store(memory: &RuntimeEnv) {
+    memory.register_object_store(store_url().as_ref(), Arc::new(InMemory::new()));
+}
+
+impl Session {
+    /// A session for one query, with the topics of this moment.
+    pub(super) async fn new(query: &Query) -> Result<Session, SqlError> {
+        let budget = (query.memory_bytes / 64).min(MAX_BATCH_BYTES);
+        let topics = Arc::new(Topics::load(&query.source, &query.objects, budget).await?);
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(Catalog(Arc::clone(&topics))));
+        let state = SessionStateBuilder::new()
+            .with_config(config(query.threads, query.memory_bytes))
+            .with_runtime_env(Arc::clone(&query.memory))
+            .with_default_features()
+            .with_catalog_list(Arc::new(catalogs));
+        let mut state = state.build();
+        functions::register(&mut state)?;
+        Ok(Session { state, topics })
+    }
+
+    /// The plan of `sql`, and what it runs in.
+    ///
+    /// # Errors
+    /// When it is not one statement that reads, or has no meaning here.
+    pub(super) async fn plan(&self, sql: &str) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), SqlError> {
+        let statement = parse(sql)?;
+        check_reads(&statement)?;
+        self.topics.check_names(&statement, &self.state)?;
+        let logical = self.state.statement_to_plan(statement).await?;
+        // What the check of the statement may have missed inside it.
+        let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        reads.verify_plan(&logical).map_err(|_| SqlError::ReadOnly { what: "the statement".into() })?;
+        let plan = self.state.create_physical_plan(&logical).await?;
+        let rows = self.topics.batch_rows();
+        if rows >= self.state.config().batch_size() {
+            return Ok((plan, self.state.task_ctx()));
+        }
+        // How large the records are is known once the objects are.
+        let smaller = self.state.config().clone().with_batch_size(rows);
+        let context = TaskContext::from(&self.state).with_session_config(smaller);
+        Ok((with_filter_rows(plan, rows)?, Arc::new(context)))
+    }
+}
+
+fn config(threads: usize, memory_bytes: usize) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_information_schema(true)
+        .with_create_default_catalog_and_schema(false)
+        .with_target_partitions(threads)
+        .with_repartition_file_min_size(MIN_SPREAD_BYTES)
+        // Each sort sets this much aside for the merge of what it has spilled.
+        .with_sort_spill_reservation_bytes((memory_bytes / 4 / threads).min(MAX_MERGE_BYTES))
+        // Batches sorted together would each be taken for as large as all of them: their values share buffers.
+        .with_sort_in_place_threshold_bytes(0);
+    let options = config.options_mut();
+    options.sql_parser.collect_spans = true;
+    // The archive has none; looking for them costs a pass over the row groups.
+    options.execution.parquet.bloom_filter_on_read = false;
+    config
+}
+
+/// Filters gather rows, and have their own idea of how many.
+fn with_filter_rows(plan: Arc<dyn ExecutionPlan>, rows: usize) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
+    let smaller = plan.transform_up(|node| match node.downcast_ref::<FilterExec>() {
+        Some(filter) => Ok(Transformed::yes(Arc::new(filter.with_batch_size(rows)?) as Arc<dyn ExecutionPlan>)),
+        None => Ok(Transformed::no(node)),
+    });
+    Ok(smaller?.data)
+}
+
+fn parse(sql: &str) -> Result<Statement, SqlError> {
+    let parser = DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {}).with_recursion_limit(MAX_DEPTH).build();
+    let mut statements = parser.and_then(|mut parser| parser.parse_statements())?;
+    match (statements.pop_front(), statements.is_empty()) {
+        (Some(statement), true) => Ok(statement),
+        (None, _) => Err(SqlError::Syntax { message: "there is no statement".into(), at: None }),
+        (Some(_), false) => {
+            Err(SqlError::Syntax { message: "there are several statements; one is taken at a time".into(), at: None })
+        }
+    }
+}
+
+/// Lets through what only reads.
+fn check_reads(statement: &Statement) -> Result<(), SqlError> {
+    let refuse = |what: String| Err(SqlError::ReadOnly { what });
+    match statement {
+        Statement::Explain(explain) => check_reads(&explain.statement),
+        Statement::Statement(ast) => check_ast(ast),
+        Statement::CreateExternalTable(_) => refuse("CREATE EXTERNAL TABLE".into()),
+        Statement::CopyTo(_) => refuse("COPY".into()),
+        Statement::Reset(_) => refuse("RESET".into()),
+    }
+}
+
+fn check_ast(ast: &Ast) -> Result<(), SqlError> {
+    match ast {
+        Ast::Query(_)
+        | Ast::ExplainTable { .. }
+        | Ast::ShowTables { .. }
+        | Ast::ShowColumns { .. }
+        | Ast::ShowFunctions { .. }
+        | Ast::ShowVariable { .. } => Ok(()),
+        Ast::Explain { statement, .. } => check_ast(statement),
+        other => {
+            let text = other.to_string();
+            let words = text.split_whitespace().take_while(|word| word.chars().all(|c| c.is_ascii_uppercase()));
+            let what = words.take(2).collect::<Vec<_>>().join(" ");
+            Err(SqlError::ReadOnly { what: if what.is_empty() { "the statement".into() } else { what } })
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! One topic as a table: pins it, and plans the scan of both halves.
+//!
+//! Filters that bounds can decide (on partition, offset and timestamp) are applied inside the scan, exactly, so that the
+//! columns they name need not be read where they let through whole objects or chunks. All others are applied above it and
+//! only help to leave out pages.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use cold_tier::{ArchivedSegment, table_schema};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
+use datafusion::common::config::TableParquetOptions;
+use datafusion::error::Result;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::prelude::{col, lit};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
+
+use super::cold::{self, Candidate, Sorted};
+use super::counted::CountedExec;
+use super::error::SqlError;
+use super::hot::{HotExec, HotRange};
+use super::objects::Objects;
+use super::prune::{Bounds, Known, Pruner, is_bounded, narrow};
+use super::scan::{Report, TopicScanExec};
+use super::source::{PinnedPartition, PinnedTopic, Source};
+
+/// Manifests that are loaded side by side.
+const MANIFESTS_AHEAD: usize = 8;
+/// Bytes that a chunk takes once it is decoded, with room for its arrays.
+const CHUNK_BYTES: usize = 2 << 20;
+/// Place of the column `partition`.
+const PARTITION: usize = 0;
+
+/// A topic, pinned when it is first scanned.
+pub(super) struct TopicTable {
+    name: String,
+    source: Arc<dyn Source>,
+    objects: Objects,
+    scale: Arc<Scale>,
+    pinned: OnceCell<Arc<PinnedTopic>>,
+}
+
+/// How many rows a batch may have, so that large records do not make large batches.
+#[derive(Debug)]
+pub(super) struct Scale {
+    batch_bytes: usize,
+    rows: AtomicUsize,
+}
+
+impl Scale {
+    /// Batches are meant to hold at most `batch_bytes` of records.
+    pub(super) fn new(batch_bytes: usize) -> Self {
+        Scale { batch_bytes, rows: AtomicUsize::new(usize::MAX) }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of an object that is to be read.
+    fn note(&self, segment: &ArchivedSegment) {
+        let records = usize::try_from(segment.records).unwrap_or(usize::MAX);
+        let record_bytes = usize::try_from(segment.record_bytes / segment.records.max(1)).unwrap_or(usize::MAX);
+        // The bytes may be compressed, a chunk's are not: it is about a mebibyte, or one record.
+        let chunk_rows = records / (segment.chunks as usize).max(1);
+        let by_bytes = self.batch_bytes / record_bytes.max(1);
+        let by_chunks = chunk_rows.max(1).saturating_mul((self.batch_bytes / CHUNK_BYTES).max(1));
+        self.rows.fetch_min(by_bytes.min(by_chunks).max(1), Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for TopicTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopicTable").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for TopicTable {
+    fn schema(&self) -> SchemaRef {
+        table_schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match is_bounded(filter) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let topic = self.pinned().await?;
+        let all = || (0..table_schema().fields().len()).collect();
+        let projection = projection.cloned().unwrap_or_else(all);
+        let filters: Vec<_> = filters.iter().filter(|filter| is_bounded(filter)).cloned().collect();
+        let scan = Scan::new(self, state, (projection, filters))?;
+        let mut report = Report { topic: self.name.clone(), ..Report::default() };
+        let partitions = scan.partitions(&topic, &mut report)?;
+        let candidates = scan.candidates(&partitions, &mut report).await?;
+        let mut inputs = scan.cold(candidates, &mut report).await?;
+        inputs.extend(scan.hot(&topic, &partitions)?);
+        let input = match inputs.len() {
+            0 => Arc::new(EmptyExec::new(scan.schema()?)),
+            1 => inputs.remove(0),
+            _ => UnionExec::try_new(inputs)?,
+        };
+        Ok(Arc::new(TopicScanExec::new(input, report)))
+    }
+}
+
+impl TopicTable {
+    pub(super) fn new(name: &str, source: Arc<dyn Source>, objects: Objects, scale: &Arc<Scale>) -> Self {
+        TopicTable { name: name.to_owned(), source, objects, scale: Arc::clone(scale), pinned: OnceCell::new() }
+    }
+
+    async fn pinned(&self) -> Result<Arc<PinnedTopic>, SqlError> {
+        let pin = || async {
+            let gone = || SqlError::unreadable(format!("topic {:?} was deleted while the query began", self.name));
+            self.source.pin(&self.name).await?.map(Arc::new).ok_or_else(gone)
+        };
+        self.pinned.get_or_try_init(pin).await.cloned()
+    }
+}
+
+/// One scan in the making.
+struct Scan<'a> {
+    table: &'a TopicTable,
+    state: &'a dyn Session,
+    /// The columns wanted.
+    projection: Vec<usize>,
+    /// The columns that are read: those wanted, then those that only the filters need.
+    columns: Vec<usize>,
+    /// The filters to apply.
+    filters: Vec<Expr>,
+    pruner: Pruner,
+}
+
+impl<'a> Scan<'a> {
+    fn new(
+        table: &'a TopicTable,
+        state: &'a dyn Session,
+        (projection, filters): (Vec<usize>, Vec<Expr>),
+    ) -> Result<Self> {
+        let schema = table_schema();
+        let physical = physical(state, &filters, &schema)?;
+        let pruner = Pruner::new(&filters, physical.as_ref(), &schema);
+        let mut columns = projection.clone();
+        for column in filters.iter().flat_map(Expr::column_refs) {
+            let place = schema.index_of(column.name())?;
+            if !columns.contains(&place) {
+                columns.push(place);
+            }
+        }
+        Ok(Scan { table, state, projection, columns, filters, pruner })
+    }
+
+    fn schema(&self) -> Result<SchemaRef> {
+        Ok(Arc::new(table_schema().project(&self.projection)?))
+    }
+
+    /// The partitions that may hold records of the answer.
+    fn partitions<'t>(&self, topic: &'t PinnedTopic, report: &mut Report) -> Result<Vec<&'t PinnedPartition>> {
+        let filled: Vec<_> = topic.partitions.iter().filter(|partition| partition.log_start < partition.end).collect();
+        let bounds: Vec<_> = filled.iter().map(|partition| partition_bounds(partition)).collect();
+        let by_partition = self.pruner.may_match(&bounds, Known::Partition)?;
+        let by_offset = self.pruner.may_match(&bounds, Known::Offset)?;
+        let mut left = Vec::new();
+        for (i, partition) in filled.into_iter().enumerate() {
+            let objects = partition.pointer.as_ref().map_or(0, |pointer| pointer.objects);
+            match (by_partition[i], by_offset[i]) {
+                (false, _) => report.by_partition += objects,
+                (true, false) => report.by_offset += objects,
+                (true, true) => {
+                    left.push(partition);
+                    continue;
+                }
+            }
+            report.objects += objects;
+        }
+        Ok(left)
+    }
+
+    /// The objects that may hold records of the answer.
+    async fn candidates(&self, partitions: &[&PinnedPartition], report: &mut Report) -> Result<Vec<Candidate>> {
+        let owned: Vec<_> = partitions.iter().map(|partition| (*partition).clone()).collect();
+        let listing = |partition| list(self.table.objects.clone(), partition);
+        let all = stream::iter(owned).map(listing).buffered(MANIFESTS_AHEAD).try_concat().await?;
+        let bounds: Vec<_> = all.iter().map(Candidate::bounds).collect();
+        let mut left = vec![true; all.len()];
+        let steps = [
+            (Known::Partition, &mut report.by_partition),
+            (Known::Offset, &mut report.by_offset),
+            (Known::Timestamp, &mut report.by_timestamp),
+        ];
+        for (known, count) in steps {
+            for (left, may_match) in left.iter_mut().zip(self.pruner.may_match(&bounds, known)?) {
+                *count += u64::from(*left && !may_match);
+                *left &= may_match;
+            }
+        }
+        report.objects += all.len() as u64;
+        let kept = all.into_iter().zip(left).filter(|(candidate, left)| *left && candidate.segment.records > 0);
+        Ok(kept.map(|(candidate, _)| candidate).collect())
+    }
+
+    async fn cold(&self, candidates: Vec<Candidate>, report: &mut Report) -> Result<Vec<Arc<dyn ExecutionPlan>>> {
+        let is_countable = self.projection.iter().all(|&column| column == PARTITION);
+        let sorted = if is_countable {
+            cold::count(&self.table.objects, candidates, &self.pruner, self.filters.is_empty()).await?
+        } else {
+            Sorted { read: candidates, ..Sorted::default() }
+        };
+        report.counted = sorted.counted;
+        let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+        if sorted.counts.iter().any(|(_, rows)| *rows > 0) {
+            inputs.push(Arc::new(CountedExec::new(sorted.counts, self.schema()?)));
+        }
+        sorted.read.iter().for_each(|candidate| self.table.scale.note(&candidate.segment));
+        let (cut, whole): (Vec<_>, Vec<_>) = sorted.read.into_iter().partition(Candidate::is_cut);
+        if !whole.is_empty() {
+            inputs.push(self.read(whole, &self.filters, self.columns.clone())?);
+        }
+        if !cut.is_empty() {
+            inputs.push(self.read_cut(cut)?);
+        }
+        Ok(inputs)
+    }
+
+    /// Reads objects that hold records below the log start, and leaves those out.
+    fn read_cut(&self, cut: Vec<Candidate>) -> Result<Arc<dyn ExecutionPlan>> {
+        // Not more than one of a partition.
+        let above = |candidate: &Candidate| {
+            let is_above = col("offset").gt_eq(lit(candidate.from));
+            if cut.len() == 1 { is_above } else { col("partition").eq(lit(candidate.partition)).and(is_above) }
+        };
+        let any = cut.iter().map(above).reduce(Expr::or);
+        let filters: Vec<_> = self.filters.iter().cloned().chain(any).collect();
+        let mut columns = self.columns.clone();
+        let needed = if cut.len() == 1 { vec![1] } else { vec![PARTITION, 1] };
+        columns.extend(needed.into_iter().filter(|column| !self.columns.contains(column)));
+        self.read(cut, &filters, columns)
+    }
+
+    fn read(
+        &self,
+        candidates: Vec<Candidate>,
+        filters: &[Expr],
+        columns: Vec<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let global = self.state.config_options().execution.parquet.clone();
+        let options = TableParquetOptions { global, ..TableParquetOptions::default() };
+        let input = cold::read(&self.table.objects, candidates, columns, options)?;
+        self.filtered(input, filters)
+    }
+
+    /// Applies `filters`, and leaves the columns wanted.
+    fn filtered(&self, input: Arc<dyn ExecutionPlan>, filters: &[Expr]) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(predicate) = physical(self.state, filters, &input.schema())? else { return Ok(input) };
+        let wanted = (0..self.projection.len()).collect();
+        let filter = FilterExecBuilder::new(predicate, input)
+            .apply_projection(Some(wanted))?
+            .with_batch_size(self.state.config().batch_size());
+        Ok(Arc::new(filter.build()?))
+    }
+
+    fn hot(&self, topic: &Arc<PinnedTopic>, partitions: &[&PinnedPartition]) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let range = |partition: &&PinnedPartition| {
+            let (from, to) = narrow(&self.filters, (partition.seam(), partition.end));
+            (from < to).then_some(HotRange { partition: partition.partition, offsets: from..to })
+        };
+        let ranges: Vec<_> = partitions.iter().filter_map(range).collect();
+        if ranges.is_empty() {
+            return Ok(None);
+        }
+        let threads = self.state.config().target_partitions();
+        let source = (Arc::clone(&self.table.source), Arc::clone(topic));
+        let exec = HotExec::new(source, ranges, &self.columns, threads)?;
+        self.filtered(Arc::new(exec), &self.filters).map(Some)
+    }
+}
+
+/// A partition's objects at and above its log start.
+async fn list(objects: Objects, partition: PinnedPartition) -> Result<Vec<Candidate>> {
+    let from = partition.log_start;
+    let Some(pointer) = partition.pointer.filter(|pointer| pointer.archived_end > from) else {
+        return Ok(Vec::new());
+    };
+    let entries = objects.cold()?.entries_from(&pointer, from).await.map_err(SqlError::unreadable)?;
+    let partition = partition.partition;
+    let candidate = |segment| Candidate { partition, from, segment: Arc::new(segment), access: None };
+    Ok(entries.into_iter().map(candidate).collect())
+}
+
+fn partition_bounds(partition: &PinnedPartition) -> Bounds {
+    Bounds {
+        partition: partition.partition,
+        offsets: (partition.log_start, partition.end - 1),
+        timestamps: None,
+        nulls: None,
+        rows: u64::try_from(partition.end - partition.log_start).unwrap_or(0),
+    }
+}
+
+/// The conjunction of `filters` over `schema`.
+fn physical(state: &dyn Session, filters: &[Expr], schema: &Schema) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+    let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(None) };
+    let columns = DFSchema::try_from(schema.clone())?;
+    state.create_physical_expr(filter, &columns).map(Some)
+}

@@ -1,0 +1,159 @@
+//! Objects that vanish or are damaged, memory that is short, and topics that go away.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use analytics::sql::SqlError;
+use model::batch::Compression;
+
+use crate::world::{Kind, NOW, World, ask, record, value};
+
+async fn archived(partitions: i32, records: i64) -> Arc<World> {
+    let world = World::new().await;
+    world.create("t", partitions as usize);
+    for partition in 0..partitions {
+        let records: Vec<_> =
+            (0..records).map(|i| record(NOW + i, format!("{{\"n\":{i},\"pad\":\"{i:0>100}\"}}"))).collect();
+        for batch in records.chunks(100) {
+            world.produce("t", partition, Kind::Plain(Compression::None), batch);
+        }
+        world.archive("t", partition, usize::MAX).await;
+    }
+    world
+}
+
+fn objects(world: &World) -> Vec<PathBuf> {
+    fn walk(folder: PathBuf, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(path, found);
+            } else if path.extension().is_some_and(|extension| extension == "parquet") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(world.folder.path().join("store"), &mut found);
+    found.sort();
+    found
+}
+
+fn name(path: &std::path::Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_object_that_vanished_fails_the_query_by_its_name() {
+    let world = archived(2, 1000).await;
+    let engine = world.engine();
+    assert_eq!(value(&engine, "SELECT sum(json_get_int(value, 'n')) FROM t").await, "999000");
+    let object = objects(&world).remove(1);
+    std::fs::remove_file(&object).unwrap();
+    let error = ask(&engine, "SELECT sum(json_get_int(value, 'n')) FROM t").await.unwrap_err();
+    assert!(matches!(error, SqlError::Unreadable { .. }), "{error:?}");
+    assert!(error.to_string().contains(&name(&object)), "{error}");
+    // The other partition is still there.
+    assert_eq!(value(&engine, "SELECT count(*) FROM t WHERE partition = 0 AND key IS NULL").await, "1000");
+}
+
+#[tokio::test]
+async fn a_query_that_needs_more_memory_spills_or_fails_alone() {
+    let world = archived(2, 40_000).await;
+    let engine = world.engine_with(|limits| limits.memory_bytes = 16 << 20);
+    // Sorting eighteen megabytes of values, for which a sort wants twice the room.
+    let rows = ask(&engine, "SELECT value FROM t ORDER BY value DESC").await.unwrap();
+    assert_eq!(rows.iter().map(arrow_array::RecordBatch::num_rows).sum::<usize>(), 80_000);
+    let plan = crate::world::csv(&engine, "EXPLAIN ANALYZE SELECT value FROM t ORDER BY value DESC").await.unwrap();
+    let plan = plan.join("\n");
+    assert!(plan.contains("spill_count=") && !plan.contains("spill_count=0"), "{plan}");
+    let tiny = world.engine_with(|limits| {
+        limits.memory_bytes = 256 << 10;
+        limits.spill_bytes = 0;
+    });
+    let error = ask(&tiny, "SELECT value FROM t ORDER BY value DESC").await.unwrap_err();
+    assert!(matches!(error, SqlError::Memory { .. }), "{error:?}");
+    assert_eq!(value(&tiny, "SELECT count(*) FROM t").await, "80000");
+}
+
+#[tokio::test]
+async fn a_query_ends_at_its_deadline_and_says_so() {
+    let world = archived(1, 1000).await;
+    let engine = world.engine();
+    let limit = Duration::from_millis(300);
+    let slow = "SELECT count(*) FROM t a, t b, t c WHERE a.offset + b.offset + c.offset = -1";
+    let answer = engine.query(slow, Some(limit)).await.unwrap();
+    assert_eq!(crate::world::rows_of(answer).await.unwrap_err(), SqlError::TimedOut { limit });
+}
+
+#[tokio::test]
+async fn queries_beyond_the_limit_wait_and_are_then_refused() {
+    let world = archived(1, 1000).await;
+    let engine = world.engine_with(|limits| {
+        limits.concurrency = 1;
+        limits.queue = Duration::from_millis(200);
+    });
+    let slow = "SELECT a.value FROM t a, t b";
+    let first = engine.query(slow, None).await.unwrap();
+    let refused = ask(&engine, "SELECT count(*) FROM t").await.unwrap_err();
+    assert!(matches!(refused, SqlError::Busy { running: 1, .. }), "{refused:?}");
+    // Nobody waits for the first any more: its place is free.
+    drop(first);
+    assert_eq!(value(&engine, "SELECT count(*) FROM t").await, "1000");
+}
+
+#[tokio::test]
+async fn a_topic_that_was_deleted_under_a_query_fails_it() {
+    let world = World::new().await;
+    world.create("t", 1);
+    for _ in 0..3 {
+        world.produce("t", 0, Kind::Plain(Compression::None), &[record(NOW, "hot")]);
+    }
+    let engine = world.engine();
+    let answer = engine.query("SELECT a.value FROM t a", None).await;
+    world.topics.lock().clear();
+    // Pinned before or after, it is never an answer with fewer rows.
+    match answer {
+        Ok(answer) => {
+            if let Ok(rows) = crate::world::rows_of(answer).await {
+                assert_eq!(rows.iter().map(arrow_array::RecordBatch::num_rows).sum::<usize>(), 3);
+            }
+        }
+        Err(error) => assert!(error.to_string().contains("deleted"), "{error}"),
+    }
+    let error = ask(&engine, "SELECT * FROM t").await.unwrap_err();
+    assert!(matches!(error, SqlError::UnknownTable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn large_values_are_read_one_by_one() {
+    let world = World::new().await;
+    world.create("t", 1);
+    for i in 0..8_u8 {
+        world.produce("t", 0, Kind::Plain(Compression::None), &[record(NOW, vec![b'a' + i; 10 << 20])]);
+    }
+    world.archive("t", 0, 6).await;
+    let engine = world.engine();
+    assert_eq!(
+        value(&engine, "SELECT count(*), max(octet_length(value)) FROM t WHERE value IS NOT NULL").await,
+        "8,10485760"
+    );
+    let answer = engine.query("SELECT value FROM t WHERE octet_length(value) > 0", None).await.unwrap();
+    let rows = crate::world::rows_of(answer).await.unwrap();
+    assert!(rows.iter().all(|batch| batch.num_rows() <= 2), "more than 20 MB in a batch");
+}
+
+#[tokio::test]
+async fn thousands_of_objects_are_planned_quickly() {
+    let world = World::new().await;
+    world.create("t", 1);
+    for i in 0..300 {
+        world.produce("t", 0, Kind::Plain(Compression::None), &[record(NOW + i, "x")]);
+        world.archive("t", 0, 1).await;
+    }
+    let engine = world.engine();
+    assert_eq!(value(&engine, "SELECT count(*) FROM t").await, "300");
+    assert_eq!(value(&engine, "SELECT count(value) FROM t WHERE offset >= 298").await, "2");
+    assert_eq!(value(&engine, "SELECT max(text(value)) FROM t").await, "x");
+}
