@@ -45,3 +45,6 @@ impl std::fmt::Debug for Node {
         f.debug_struct("Node").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

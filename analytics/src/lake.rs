@@ -33,4 +33,4 @@ pub use files::Newest;
 pub use topic_table::{Outcome, Pass, TopicTable};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

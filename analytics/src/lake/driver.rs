@@ -16,8 +16,9 @@ use super::topic_table::{Outcome, Pass, TopicTable};
 const CONCURRENCY: usize = 4;
 /// Longest pause after a failure.
 const MAX_RETRY: Duration = Duration::from_secs(10);
-/// Least time for which a file that nothing names is left alone: a commit that is under way names it at its end.
-const MIN_WAIT: Duration = Duration::from_secs(60);
+/// Least time for which a file that nothing names is left alone: a commit that is under way names it at its end, and what it
+/// has seen of the metadata still holds then.
+const MIN_WAIT: Duration = Duration::from_secs(300);
 
 /// How often, and how long.
 #[derive(Debug, Clone, Copy)]

@@ -108,7 +108,8 @@ impl Files {
         Ok(read.and_then(|bytes| str::from_utf8(&bytes).ok()?.trim().parse().ok()).filter(|version| *version > 0))
     }
 
-    async fn has(&self, version: u64) -> Result<bool, StoreError> {
+    /// Whether metadata `version` are there.
+    pub(super) async fn has(&self, version: u64) -> Result<bool, StoreError> {
         Ok(absent(self.cold.store().head(&self.metadata_key(version)).await)?.is_some())
     }
 

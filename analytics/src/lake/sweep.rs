@@ -2,6 +2,9 @@
 //!
 //! Only names that are exactly ours, below the topic's folder `iceberg/`, and only after they were found unnamed for as long
 //! as readers of an older snapshot may need them. Data objects are the archive's own: they are never touched here.
+//!
+//! Metadata go in the order of their versions, none before its predecessor: a committer that finds the metadata that it
+//! follows knows from this that no successor was swept.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -40,7 +43,11 @@ impl TopicTable {
         let Some(named) = reachable(&self.files, &known.standing, &mut self.orphans.leads_to).await? else {
             return Ok(0);
         };
-        let listed = self.files.list().await?;
+        let mut listed = self.files.list().await?;
+        // Metadata first, the oldest of them first.
+        listed.sort_by_key(
+            |(file, ..)| if let TableFile::Metadata(Reverse(version)) = file { *version } else { u64::MAX },
+        );
         let version = known.standing.version;
         if listed.iter().any(|(file, ..)| matches!(file, TableFile::Metadata(Reverse(other)) if *other > version)) {
             // Somebody else has committed: what is known here says nothing about what may go.
@@ -48,15 +55,19 @@ impl TopicTable {
         }
         let mut since = HashMap::new();
         let mut swept = 0;
+        let mut has_older_metadata = false;
         for (file, name, written) in listed {
             if file == TableFile::Hint || named.contains(&name) {
                 continue;
             }
             let first = self.orphans.since.get(&name).map_or(now, |first| now.min(*first));
-            if first.max(written) <= now.saturating_sub(wait_ms) {
+            let is_metadata = matches!(file, TableFile::Metadata(_));
+            let is_next = !(is_metadata && has_older_metadata);
+            if is_next && first.max(written) <= now.saturating_sub(wait_ms) {
                 self.files.cold.store().delete(&name).await?;
                 swept += 1;
             } else {
+                has_older_metadata |= is_metadata;
                 since.insert(name, first);
             }
         }

@@ -1,6 +1,6 @@
 //! Tables over real archives in memory: what they show is what the ledger says, whatever happened in between.
 
-mod archive;
+pub(crate) mod archive;
 mod random;
 
 use std::time::Duration;
@@ -250,6 +250,26 @@ async fn a_node_that_others_have_overtaken_sweeps_nothing() {
     archive.append(0, 10).await;
     archive.commit(&mut archive.table()).await.unwrap();
     assert_eq!(stale.sweep(NOW + archive::LATER, 0).await.unwrap(), 0);
+    archive.expect_shown().await;
+}
+
+#[tokio::test]
+async fn the_free_name_of_swept_metadata_is_no_commit() {
+    let mut archive = Archive::new(1);
+    let (mut stale, mut table) = (archive.table(), archive.table());
+    archive.append(0, 10).await;
+    archive.commit(&mut stale).await.unwrap();
+    for _ in 0..3 {
+        archive.append(0, 10).await;
+        archive.commit(&mut table).await.unwrap();
+    }
+    archive.expire_before = ALL;
+    archive.commit(&mut table).await.unwrap();
+    table.sweep(NOW + archive::LATER, 0).await.unwrap();
+    let versions = archive.files().await.into_iter().filter(|name| name.ends_with(".metadata.json")).count();
+    assert_eq!(versions, 1, "v2, which follows what the stale node knows, is a free name");
+    archive.append(0, 10).await;
+    assert!(matches!(archive.commit(&mut stale).await.unwrap(), Outcome::Committed { version: 6, .. }));
     archive.expect_shown().await;
 }
 

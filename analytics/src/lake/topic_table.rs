@@ -117,7 +117,7 @@ impl TopicTable {
         }
         for _ in 0..MAX_RACES {
             match Box::pin(self.attempt(topic, pass)).await {
-                Err(LakeError::Store(error)) if error.kind == StoreErrorKind::AlreadyExists => {
+                Err(error) if is_lost_race(&error) => {
                     metrics::counter!("firn_iceberg_commits_total", "outcome" => "lost").increment(1);
                 }
                 done => return done,
@@ -150,7 +150,7 @@ impl TopicTable {
                 }
             },
         };
-        self.store(&made.commit.files, pass, started).await?;
+        self.store(&made.commit, pass, started).await?;
         let Made { commit, state, index } = made;
         let outcome = Outcome::Committed { version: commit.standing.version, files: commit.files.len() };
         self.known = Some(Known { standing: commit.standing, state, index });
@@ -165,7 +165,7 @@ impl TopicTable {
             return Ok(Outcome::Unchanged);
         }
         let commit = expire(&self.files.table, &known.standing, pass.expire_before, pass.now)?;
-        self.store(&commit.files, pass, Instant::now()).await?;
+        self.store(&commit, pass, Instant::now()).await?;
         self.known = Some(Known { standing: commit.standing, ..known });
         self.tell(pass).await;
         Ok(Outcome::Expired)
@@ -287,8 +287,13 @@ impl TopicTable {
     }
 
     /// Stores a commit's files, the last one last: with it, the commit has taken place.
-    async fn store(&self, files: &[File], pass: &Pass<'_>, started: Instant) -> Result<(), LakeError> {
-        let Some((metadata, parts)) = files.split_last() else { return Ok(()) };
+    ///
+    /// The name of old metadata is free again once they are swept. So it is not enough that the name is free: the metadata
+    /// that this commit follows must be there still. As the sweep takes versions in their order, a successor that was made
+    /// and swept would have taken them along; and one that is made between this look and the put stays for long.
+    async fn store(&self, commit: &Commit, pass: &Pass<'_>, started: Instant) -> Result<(), LakeError> {
+        let Some((metadata, parts)) = commit.files.split_last() else { return Ok(()) };
+        let after = commit.standing.version - 1;
         self.files.create_all(parts).await?;
         (pass.step)("iceberg.files-written");
         if started.elapsed() > MAX_COMMIT {
@@ -296,6 +301,10 @@ impl TopicTable {
         }
         if !(pass.may_commit)() {
             return Err(LakeError::NotLeader);
+        }
+        let is_next = after == 0 || (!self.files.has(after + 1).await? && self.files.has(after).await?);
+        if !is_next {
+            return Err(LakeError::Overtaken(1));
         }
         self.files.create(metadata).await?;
         (pass.step)("iceberg.metadata-written");
@@ -314,5 +323,14 @@ impl TopicTable {
 
     fn tell_unusable(&self, reason: &Unusable) {
         tracing::warn!(topic = %self.files.table.topic, %reason, "the topic's table cannot be used and is made anew");
+    }
+}
+
+/// Whether somebody else has made the commit that this node wanted to make.
+fn is_lost_race(error: &LakeError) -> bool {
+    match error {
+        LakeError::Store(error) => error.kind == StoreErrorKind::AlreadyExists,
+        LakeError::Overtaken(_) => true,
+        _ => false,
     }
 }

@@ -21,23 +21,23 @@ use crate::lake::files::{Files, newest};
 use crate::lake::topic_table::Pass;
 use crate::lake::{LakeError, Outcome, TopicTable};
 
-pub(super) const NOW: TimestampMs = 1_700_000_000_000;
+pub(crate) const NOW: TimestampMs = 1_700_000_000_000;
 /// Later than anything that the store has written by its own clock.
-pub(super) const LATER: TimestampMs = 1 << 42;
+pub(crate) const LATER: TimestampMs = 1 << 42;
 
 /// One topic, its ledger and the store.
 #[derive(Clone)]
-pub(super) struct Archive {
-    pub(super) cold: ColdTier,
-    pub(super) log_starts: Vec<Offset>,
-    pub(super) expire_before: TimestampMs,
+pub(crate) struct Archive {
+    pub(crate) cold: ColdTier,
+    pub(crate) log_starts: Vec<Offset>,
+    pub(crate) expire_before: TimestampMs,
     store: Arc<InMemory>,
     pointers: Vec<Option<ManifestPointer>>,
     ends: Vec<Offset>,
 }
 
 impl Archive {
-    pub(super) fn new(partitions: usize) -> Archive {
+    pub(crate) fn new(partitions: usize) -> Archive {
         let store = Arc::new(InMemory::new());
         let config = Config { cluster_id: "test".into(), archive_threads: 0, decode_threads: 0, ..Config::default() };
         let cold = ColdTier::with_store(config, store.clone()).unwrap();
@@ -45,7 +45,7 @@ impl Archive {
         Archive { cold, log_starts, expire_before: 0, store, pointers: vec![None; partitions], ends }
     }
 
-    pub(super) fn topic(&self) -> TopicArchive {
+    pub(crate) fn topic(&self) -> TopicArchive {
         let partition = |(pointer, log_start): (&Option<ManifestPointer>, &Offset)| PartitionArchive {
             leader: Some(1),
             log_start: *log_start,
@@ -59,12 +59,12 @@ impl Archive {
         }
     }
 
-    pub(super) fn table(&self) -> TopicTable {
+    pub(crate) fn table(&self) -> TopicTable {
         TopicTable::new(&self.cold, &self.topic())
     }
 
     /// Archives `records` more of them, one for each offset.
-    pub(super) async fn append(&mut self, partition: usize, records: i64) {
+    pub(crate) async fn append(&mut self, partition: usize, records: i64) {
         let base = self.ends[partition];
         let segment = segment(i32::try_from(partition).unwrap(), base, records);
         let options =
@@ -75,7 +75,7 @@ impl Archive {
     }
 
     /// Moves the log start, and lets go of the objects below it.
-    pub(super) async fn move_log_start(&mut self, partition: usize, log_start: Offset) {
+    pub(crate) async fn move_log_start(&mut self, partition: usize, log_start: Offset) {
         self.log_starts[partition] = log_start;
         self.write_manifest(partition, Vec::new(), Some(log_start)).await;
     }
@@ -88,11 +88,11 @@ impl Archive {
         self.pointers[partition] = Some(pointer);
     }
 
-    pub(super) async fn commit(&self, table: &mut TopicTable) -> Result<Outcome, LakeError> {
+    pub(crate) async fn commit(&self, table: &mut TopicTable) -> Result<Outcome, LakeError> {
         self.commit_as(table, &self.topic(), NOW, &|| true).await
     }
 
-    pub(super) async fn commit_as(
+    pub(crate) async fn commit_as(
         &self,
         table: &mut TopicTable,
         topic: &TopicArchive,
@@ -108,11 +108,11 @@ impl Archive {
     }
 
     /// The newest version; 0 when there is no table.
-    pub(super) async fn newest(&self) -> u64 {
+    pub(crate) async fn newest(&self) -> u64 {
         newest(&self.table_files()).await.unwrap().map_or(0, |found| found.version)
     }
 
-    pub(super) async fn standing(&self) -> Standing {
+    pub(crate) async fn standing(&self) -> Standing {
         let files = self.table_files();
         let version = self.newest().await;
         let metadata = files.metadata(version).await.unwrap();
@@ -122,7 +122,7 @@ impl Archive {
     }
 
     /// The objects that the table names and how many rows of each it hides: exactly what the ledger says.
-    pub(super) async fn expect_shown(&self) -> BTreeMap<String, u64> {
+    pub(crate) async fn expect_shown(&self) -> BTreeMap<String, u64> {
         let files = self.table_files();
         let standing = self.standing().await;
         let mut shown = BTreeMap::new();
@@ -161,19 +161,19 @@ impl Archive {
         expected
     }
 
-    pub(super) fn folder(&self) -> String {
+    pub(crate) fn folder(&self) -> String {
         self.table_files().table.folder
     }
 
     /// The table's files, sorted by name.
-    pub(super) async fn files(&self) -> Vec<String> {
+    pub(crate) async fn files(&self) -> Vec<String> {
         let mut names: Vec<_> = self.table_files().list().await.unwrap().into_iter().map(|(_, name, _)| name).collect();
         names.sort();
         names
     }
 
     /// Everything in the table's folder, sorted by name.
-    pub(super) async fn all_files(&self) -> Vec<String> {
+    pub(crate) async fn all_files(&self) -> Vec<String> {
         let folder = format!("{}/iceberg", self.folder());
         let listed: Vec<_> = self.store.list(Some(&folder.into())).try_collect().await.unwrap();
         let mut names: Vec<_> = listed.into_iter().map(|object| object.location.to_string()).collect();
@@ -181,28 +181,28 @@ impl Archive {
         names
     }
 
-    pub(super) async fn put(&self, name: &str, content: &'static str) {
+    pub(crate) async fn put(&self, name: &str, content: &'static str) {
         let name = format!("{}/iceberg/{name}", self.folder());
         self.store.put(&name.into(), content.into()).await.unwrap();
     }
 
-    pub(super) async fn remove(&self, name: &str) {
+    pub(crate) async fn remove(&self, name: &str) {
         self.store.delete(&name.into()).await.unwrap();
     }
 
-    pub(super) async fn damage(&self, name: &str) {
+    pub(crate) async fn damage(&self, name: &str) {
         let bytes = self.store.get(&name.into()).await.unwrap().bytes().await.unwrap();
         self.store.put(&name.into(), bytes.slice(..bytes.len() / 2).into()).await.unwrap();
     }
 
-    pub(super) async fn set_hint(&self, hint: Option<&'static str>) {
+    pub(crate) async fn set_hint(&self, hint: Option<&'static str>) {
         match hint {
             Some(hint) => self.put("metadata/version-hint.text", hint).await,
             None => self.remove(&format!("{}/iceberg/metadata/version-hint.text", self.folder())).await,
         }
     }
 
-    pub(super) async fn hint(&self) -> String {
+    pub(crate) async fn hint(&self) -> String {
         let name = format!("{}/iceberg/metadata/version-hint.text", self.folder());
         let bytes = self.store.get(&name.into()).await.unwrap().bytes().await.unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
