@@ -26,6 +26,7 @@ mod tables;
 mod cold;
 mod counted;
 mod hot;
+mod json;
 mod objects;
 mod prune;
 mod scan;

@@ -22,12 +22,15 @@ use datafusion::logical_expr::{
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
+use super::json::JsonValues;
+
 /// Adds the functions to what a session knows.
 pub(super) fn register(state: &mut SessionState) -> Result<()> {
     // Operators are asked in turn, so bytes become text before the JSON operators see them.
     state.register_expr_planner(Arc::new(BytesAsJson))?;
     state.register_function_rewrite(Arc::new(BytesAsJson))?;
     datafusion_functions_json::register_all(state)?;
+    JsonValues::register(state)?;
     for name in JSON_FUNCTIONS {
         let over_text = state.udf(name)?;
         state.register_udf(Arc::new(ScalarUDF::new_from_impl(OverBytes::new(over_text))))?;

@@ -94,6 +94,35 @@ async fn values_are_text_and_json() {
 }
 
 #[tokio::test]
+async fn numbers_in_json_are_numbers_whatever_their_sign_and_size() {
+    let engine = World::new().await.engine();
+    let json =
+        r#"'{"a": -5, "b": -0.25, "c": 12345678901234567890, "d": "-7", "e": null, "f": {"g": [1, -2]}, "h": true}'"#;
+    for (expression, wanted) in [
+        ("json_get_int($, 'a')", "-5"),
+        ("json_get_float($, 'a')", "-5.0"),
+        ("json_get_float($, 'b')", "-0.25"),
+        ("($->'a')::int", "-5"),
+        ("($->'b')::double", "-0.25"),
+        ("($->>'a')::bigint", "-5"),
+        ("json_get_int($, 'c') IS NULL", "true"),
+        ("$->'c'", "12345678901234567890"),
+        ("json_get($, 'c')", "12345678901234567890"),
+        ("json_get_float($, 'c')", "1.2345678901234567e19"),
+        ("json_get_int($, 'd')", "-7"),
+        ("json_get_int($, 'e') IS NULL", "true"),
+        ("$->'f'->'g'->>1", "-2"),
+        ("json_get_int($, 'f', 'g', 1)", "-2"),
+        ("($->'f'->'g'->1)::int", "-2"),
+        ("($->'h')::boolean", "true"),
+        ("json_get_int($, 'f') IS NULL", "true"),
+    ] {
+        let sql = format!("SELECT {}", expression.replace('$', json));
+        assert_eq!(value(&engine, &sql).await, wanted, "{expression}");
+    }
+}
+
+#[tokio::test]
 async fn columns_are_named_without_quotes() {
     let world = flights().await;
     let engine = world.engine();
