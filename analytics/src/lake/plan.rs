@@ -61,7 +61,7 @@ pub(super) fn is_behind(state: &State, topic: &TopicArchive) -> bool {
 /// Plans the change from `state` to the ledger of `topic`; `None` when the table shows it already.
 pub(super) async fn plan(cold: &ColdTier, state: &State, topic: &TopicArchive) -> Result<Option<Plan>, NoPlan> {
     for (index, partition) in (0..).zip(&topic.partitions) {
-        refuse_older(state, topic, index, partition)?;
+        compare(state, topic, index, partition)?;
     }
     if !is_behind(state, topic) {
         return Ok(None);
@@ -83,19 +83,19 @@ fn log_start(partition: &PartitionArchive, pointer: &ManifestPointer) -> Offset 
     partition.log_start.max(pointer.log_start)
 }
 
-/// A node that knows less of the ledger than the table shows must not commit.
-fn refuse_older(
-    state: &State,
-    topic: &TopicArchive,
-    index: i32,
-    partition: &PartitionArchive,
-) -> Result<(), LakeError> {
+/// A node that knows less of the ledger than the table shows must not commit. The ledger's versions and log starts only
+/// grow, together; where only the version has grown, the ledger has another history than the table.
+fn compare(state: &State, topic: &TopicArchive, index: i32, partition: &PartitionArchive) -> Result<(), NoPlan> {
     let Some(shown) = state.partitions.get(&index) else { return Ok(()) };
-    let known = partition.pointer.as_ref().map_or(0, |pointer| pointer.version);
-    let start = partition.pointer.as_ref().map_or(0, |pointer| log_start(partition, pointer));
-    if known < shown.version || start < shown.log_start {
+    let pointer = partition.pointer.as_ref();
+    let known = pointer.map_or(0, |pointer| pointer.version);
+    let has_older_start = pointer.is_none_or(|pointer| log_start(partition, pointer) < shown.log_start);
+    if known < shown.version || (known == shown.version && has_older_start) {
         let partition = TopicPartition { topic_id: topic.id, partition: index };
-        return Err(LakeError::Older { partition, shown: shown.version, known });
+        return Err(NoPlan::Failed(LakeError::Older { partition, shown: shown.version, known }));
+    }
+    if has_older_start {
+        return Err(NoPlan::Unusable(Unusable::OtherHistory(index)));
     }
     Ok(())
 }

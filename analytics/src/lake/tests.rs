@@ -192,6 +192,14 @@ async fn another_history_of_a_partition_replaces_what_the_table_showed() {
     archive.append(0, 7).await;
     archive.commit(&mut archive.table()).await.unwrap();
     assert_eq!(archive.expect_shown().await.len(), 3);
+    // Or records that were deleted are back.
+    archive.log_starts[0] = 12;
+    archive.commit(&mut archive.table()).await.unwrap();
+    archive.log_starts[0] = 3;
+    assert!(matches!(archive.commit(&mut archive.table()).await, Err(LakeError::Older { .. })));
+    archive.append(0, 7).await;
+    archive.commit(&mut archive.table()).await.unwrap();
+    assert_eq!(archive.expect_shown().await.len(), 4);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use cold_tier::{ColdTier, StoreErrorKind};
 use iceberg::spec::TableMetadata;
 use model::TimestampMs;
 use model::archive::TopicArchive;
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::error::{LakeError, Unusable};
@@ -281,7 +282,13 @@ impl TopicTable {
         let url = self.files.table.state_url(stamp.attempt);
         let bytes = state.encode().map_err(TableError::Inconsistent)?;
         change.properties.insert(STATE.to_owned(), url.clone());
-        let mut commit = advance(&self.files.table, standing, &change, stamp).await?;
+        let (table, standing) = (self.files.table.clone(), standing.cloned());
+        // Many thousands of objects keep a core busy for long: not one of those that serve clients.
+        let runtime = Handle::current();
+        let making = move || runtime.block_on(advance(&table, standing.as_ref(), &change, stamp));
+        let made = tokio::task::spawn_blocking(making).await;
+        let mut commit =
+            made.map_err(|error| TableError::Inconsistent(format!("the making of a commit ended: {error}")))??;
         commit.files.insert(0, File { url, bytes: bytes.into() });
         Ok(Made { commit, state, index })
     }

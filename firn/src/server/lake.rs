@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Shortest and longest time between two looks for tables that are due.
 const MIN_TICK: Duration = Duration::from_millis(20);
-const MAX_TICK: Duration = Duration::from_secs(2);
+const MAX_TICK: Duration = Duration::from_secs(5);
 
 /// Adds the task, and the catalog's routes.
 pub(super) fn add(extras: &mut Extras) {
