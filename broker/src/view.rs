@@ -2,6 +2,7 @@
 //!
 //! Everything else they learn as any client does, through the Kafka protocol.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cold_tier::ColdTier;
@@ -63,6 +64,12 @@ impl View {
     #[must_use]
     pub fn settings(&self) -> Option<BrokerSettings> {
         self.broker().map(|broker| broker.config.settings.broker.clone())
+    }
+
+    /// The folder of the log and the metadata.
+    #[must_use]
+    pub fn data_dir(&self) -> Option<PathBuf> {
+        self.broker().map(|broker| broker.config.data_dir.clone())
     }
 
     /// Where Kafka clients reach this node.

@@ -14,7 +14,8 @@ use crate::client::Endpoint;
 use crate::output::{age, print_json, print_line, size, table, time};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an admin port may take to accept a connection.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_ADDRESS: &str = "127.0.0.1:9644";
 
 /// Arguments of `firn archive`.
@@ -55,15 +56,17 @@ struct ListArgs {
     admin: AdminArgs,
 }
 
+/// How to reach a broker's admin port.
 #[derive(Debug, Args)]
-struct AdminArgs {
+pub(crate) struct AdminArgs {
     /// The broker's admin port [default: FIRN_ADMIN, else 127.0.0.1:9644].
     #[arg(long, env = "FIRN_ADMIN_ADDRESS", value_name = "HOST:PORT")]
     admin: Option<Endpoint>,
 }
 
 impl AdminArgs {
-    fn address(&self) -> anyhow::Result<Endpoint> {
+    /// The address, also when it is given elsewhere.
+    pub(crate) fn address(&self) -> anyhow::Result<Endpoint> {
         if let Some(address) = &self.admin {
             return Ok(address.clone());
         }
@@ -85,12 +88,8 @@ async fn get(address: &Endpoint, path: &str, query: &[(&str, String)]) -> anyhow
         .no_proxy()
         .build()
         .context("cannot make an HTTP client")?;
-    let unreachable = || {
-        format!(
-            "the admin port {address} does not answer; is the server running? Give its --admin or FIRN_ADMIN_ADDRESS"
-        )
-    };
-    let response = client.get(format!("http://{address}{path}")).query(query).send().await.with_context(unreachable)?;
+    let asked = client.get(format!("http://{address}{path}")).query(query).send().await;
+    let response = asked.with_context(|| unreachable(address))?;
     let status = response.status();
     let body: Value = response
         .json()
@@ -101,6 +100,11 @@ async fn get(address: &Endpoint, path: &str, query: &[(&str, String)]) -> anyhow
     }
     let reason = body.get("error").and_then(Value::as_str).unwrap_or_default();
     Err(anyhow!("{reason} ({status})"))
+}
+
+/// What to say when nothing answers at an address.
+pub(crate) fn unreachable(address: &Endpoint) -> String {
+    format!("the admin port {address} does not answer; is the server running? Give its --admin or FIRN_ADMIN_ADDRESS")
 }
 
 /// Runs the command.

@@ -23,6 +23,8 @@ mod json_record;
 mod produce;
 mod server;
 mod settings;
+#[cfg(feature = "sql")]
+mod sql;
 mod topic;
 
 #[global_allocator]
@@ -58,6 +60,9 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// Look into a segment, an index, a Parquet object or a manifest, without a broker.
     Inspect(inspect::InspectArgs),
+    /// Query topics, in both tiers.
+    #[cfg(feature = "sql")]
+    Sql(sql::SqlArgs),
     /// Print all settings of brokers and topics with their defaults and meanings.
     Settings(settings::SettingsArgs),
 }
@@ -89,6 +94,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Archive(args) => archive::run(args).await,
         Command::Cluster(args) => cluster::run(args).await,
         Command::Inspect(args) => inspect::run(args).await,
+        #[cfg(feature = "sql")]
+        Command::Sql(args) => sql::run(args).await,
         Command::Settings(args) => settings::run(&args),
     }
 }

@@ -58,3 +58,30 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 }
+
+/// Waits for `work`, with a spinner and the time on standard error when that takes long.
+#[cfg(feature = "sql")]
+pub(crate) async fn while_waiting<T>(work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    if let Ok(done) = tokio::time::timeout(SHOWN_AFTER, &mut work).await {
+        return done;
+    }
+    let spinner = Spinner(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(FRAMES_PER_SECOND)));
+    let style =
+        ProgressStyle::with_template("{spinner} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    spinner.0.set_style(style);
+    spinner.0.set_elapsed(SHOWN_AFTER);
+    spinner.0.enable_steady_tick(Duration::from_secs(1) / u32::from(FRAMES_PER_SECOND));
+    work.await
+}
+
+/// Goes away also when nobody waits any more.
+#[cfg(feature = "sql")]
+struct Spinner(ProgressBar);
+
+#[cfg(feature = "sql")]
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

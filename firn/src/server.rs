@@ -22,6 +22,8 @@ mod environment;
 mod extras;
 #[cfg(feature = "sql")]
 mod lake;
+#[cfg(feature = "sql")]
+mod sql;
 
 /// Status of a process that a second signal ended.
 const ENDED_BY_SIGNAL: i32 = 130;

@@ -146,6 +146,30 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "Memory for requests that are being received or handled, over all connections. One request at a time may exceed it, and each connection has 16 KiB of its own.",
     ),
     setting(
+        "firn.sql.concurrency",
+        Kind::int(1),
+        "4",
+        "SQL queries that run at the same time; a further one waits up to 10 seconds for its turn and is then refused.",
+    ),
+    setting(
+        "firn.sql.memory.bytes",
+        Kind::long(16 << 20),
+        "268435456",
+        "Memory for all SQL queries together. What does not fit is spilled to files in the data folder, or fails that query alone.",
+    ),
+    setting(
+        "firn.sql.threads",
+        Kind::int(1),
+        "2",
+        "Threads that SQL queries run on, at a lower priority than the rest of the broker.",
+    ),
+    setting(
+        "firn.sql.timeout.ms",
+        Kind::long(1),
+        "300000",
+        "Longest time in milliseconds that a SQL query may take, the reading of its answer included.",
+    ),
+    setting(
         "firn.sweep.grace.ms",
         Kind::long(0),
         "3600000",

@@ -11,6 +11,7 @@ use protocol::messages::{ListOffsetsRequest, MetadataRequest, MetadataResponse};
 use protocol::{ApiKey, ErrorCode, Request, Str};
 use tokio::time::Instant;
 
+use super::records::Isolation;
 use super::{Backoff, Client, ClientError, Endpoint};
 
 /// Asks ListOffsets for the first offset.
@@ -150,10 +151,21 @@ impl Client {
         partitions: &[i32],
         timestamp: i64,
     ) -> Result<BTreeMap<i32, i64>, ClientError> {
+        self.offsets_seen(topic, partitions, timestamp, Isolation::Uncommitted).await
+    }
+
+    /// As [`Client::offsets`], as a reader of that isolation sees them.
+    pub(crate) async fn offsets_seen(
+        &mut self,
+        topic: &str,
+        partitions: &[i32],
+        timestamp: i64,
+        isolation: Isolation,
+    ) -> Result<BTreeMap<i32, i64>, ClientError> {
         let deadline = self.deadline();
         let mut backoff = Backoff::until(deadline);
         loop {
-            match self.try_offsets(topic, partitions, timestamp, deadline).await {
+            match self.try_offsets(topic, partitions, (timestamp, isolation), deadline).await {
                 Err(error @ ClientError::NoBroker { .. }) => return Err(error),
                 Err(error) => backoff.pause_after(error).await?,
                 Ok(offsets) => return Ok(offsets),
@@ -165,7 +177,7 @@ impl Client {
         &mut self,
         topic: &str,
         partitions: &[i32],
-        timestamp: i64,
+        (timestamp, isolation): (i64, Isolation),
         deadline: Instant,
     ) -> Result<BTreeMap<i32, i64>, ClientError> {
         let view = self.topic(topic, IfMissing::Fail).await?;
@@ -181,7 +193,12 @@ impl Client {
                 partitions: partitions.iter().map(|&index| asked(index)).collect(),
                 ..ListOffsetsTopic::default()
             };
-            let request = ListOffsetsRequest { replica_id: -1, topics: vec![wanted], ..ListOffsetsRequest::default() };
+            let request = ListOffsetsRequest {
+                replica_id: -1,
+                isolation_level: isolation.level(),
+                topics: vec![wanted],
+                ..ListOffsetsRequest::default()
+            };
             let answer = self.call_at(&endpoint, &request, deadline).await?;
             for found in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
                 offsets.insert(found.partition_index, offset_of(topic, &found)?);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use model::batch::Batches;
 use protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use protocol::messages::fetch_response::PartitionData;
 use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -21,6 +22,35 @@ const FETCH_BYTES: i32 = 32 << 20;
 const FETCH_PARTITION_BYTES: i32 = 4 << 20;
 /// How long the broker may wait for replicas before it answers a produce request.
 const PRODUCE_TIMEOUT_MS: i32 = 20_000;
+
+/// Which records are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// All that are safe on the in-sync replicas.
+    Uncommitted,
+    /// Those before the last stable offset.
+    Committed,
+}
+
+impl Isolation {
+    /// As requests say it.
+    pub(super) fn level(self) -> i8 {
+        match self {
+            Isolation::Uncommitted => 0,
+            Isolation::Committed => 1,
+        }
+    }
+}
+
+/// The whole batches at the front of an answer, and the offset after them. An answer may end within a batch.
+pub(crate) fn whole_batches(records: &Bytes) -> Option<(Bytes, i64)> {
+    let (mut len, mut next) = (0, None);
+    for batch in Batches::new(records).map_while(Result::ok) {
+        len += batch.bytes.len();
+        next = Some(batch.header.next_offset());
+    }
+    Some((records.slice(..len), next?))
+}
 
 /// What a broker said about a batch.
 #[derive(Debug)]
@@ -129,6 +159,7 @@ impl Client {
         endpoint: &Endpoint,
         topic: &str,
         positions: &BTreeMap<i32, i64>,
+        isolation: Isolation,
     ) -> Result<Vec<PartitionData>, ClientError> {
         let part = |(&partition, &fetch_offset): (&i32, &i64)| FetchPartition {
             partition,
@@ -145,6 +176,7 @@ impl Client {
             max_wait_ms: i32::try_from(FETCH_WAIT.as_millis()).unwrap_or(i32::MAX),
             min_bytes: 1,
             max_bytes: FETCH_BYTES,
+            isolation_level: isolation.level(),
             topics: vec![wanted],
             ..FetchRequest::default()
         };
@@ -156,5 +188,28 @@ impl Client {
     /// The topic's present leaders, for a reader that goes on after an error.
     pub(crate) async fn leaders(&mut self, topic: &str) -> Result<ClusterView, ClientError> {
         self.topic(topic, IfMissing::Fail).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::batch::{BatchBuilder, BatchFacts, NewRecord};
+
+    use super::*;
+
+    #[test]
+    fn what_is_cut_off_at_the_end_of_an_answer_is_left_for_the_next() {
+        let batch = |offset| {
+            let mut builder = BatchBuilder::new(BatchFacts::default());
+            builder.append(&NewRecord { offset, timestamp: 0, key: None, value: Some(b"v"), headers: &[] });
+            builder.finish().unwrap()
+        };
+        let both = [batch(4), batch(5)].concat();
+        let len = both.len();
+        let whole = |bytes: &[u8]| whole_batches(&Bytes::copy_from_slice(bytes)).map(|(b, next)| (b.len(), next));
+        assert_eq!(whole(&both), Some((len, 6)));
+        assert_eq!(whole(&both[..len - 1]), Some((len / 2, 5)));
+        assert_eq!(whole(&both[..10]), None);
+        assert_eq!(whole(&[]), None);
     }
 }

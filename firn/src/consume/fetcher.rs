@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{anyhow, bail};
 use bytes::Bytes;
-use model::batch::Batches;
 use protocol::ErrorCode;
 use protocol::messages::fetch_response::PartitionData;
 use tokio::sync::mpsc;
@@ -15,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::client::cluster::{EARLIEST, LATEST};
+use crate::client::records::{Isolation, whole_batches};
 use crate::client::{Backoff, Client, ClientError, ClusterView};
 
 /// Answers that may wait to be printed.
@@ -126,7 +126,7 @@ impl LeaderTask {
         let mut has_progress = false;
         for (endpoint, partitions) in view.by_leader(&self.topic, self.ranges.keys().copied())? {
             let positions = partitions.iter().filter_map(|p| Some((*p, self.ranges.get(p)?.start))).collect();
-            for data in self.client.fetch(&endpoint, &self.topic, &positions).await? {
+            for data in self.client.fetch(&endpoint, &self.topic, &positions, Isolation::Uncommitted).await? {
                 has_progress |= self.take(data).await?;
             }
         }
@@ -189,38 +189,5 @@ enum FetchError {
 impl From<ClientError> for FetchError {
     fn from(error: ClientError) -> Self {
         FetchError::Client(error)
-    }
-}
-
-/// The whole batches at the front of an answer, and the offset after them. An answer may end within a batch.
-fn whole_batches(records: &Bytes) -> Option<(Bytes, i64)> {
-    let (mut len, mut next) = (0, None);
-    for batch in Batches::new(records).map_while(Result::ok) {
-        len += batch.bytes.len();
-        next = Some(batch.header.next_offset());
-    }
-    Some((records.slice(..len), next?))
-}
-
-#[cfg(test)]
-mod tests {
-    use model::batch::{BatchBuilder, BatchFacts, NewRecord};
-
-    use super::*;
-
-    #[test]
-    fn what_is_cut_off_at_the_end_of_an_answer_is_left_for_the_next() {
-        let batch = |offset| {
-            let mut builder = BatchBuilder::new(BatchFacts::default());
-            builder.append(&NewRecord { offset, timestamp: 0, key: None, value: Some(b"v"), headers: &[] });
-            builder.finish().unwrap()
-        };
-        let both = [batch(4), batch(5)].concat();
-        let len = both.len();
-        let whole = |bytes: &[u8]| whole_batches(&Bytes::copy_from_slice(bytes)).map(|(b, next)| (b.len(), next));
-        assert_eq!(whole(&both), Some((len, 6)));
-        assert_eq!(whole(&both[..len - 1]), Some((len / 2, 5)));
-        assert_eq!(whole(&both[..10]), None);
-        assert_eq!(whole(&[]), None);
     }
 }

@@ -9,6 +9,7 @@ pub(super) fn extras() -> Extras {
     #[cfg(feature = "sql")]
     {
         super::lake::add(&mut extras);
+        super::sql::add(&mut extras);
     }
     extras
 }

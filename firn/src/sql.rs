@@ -1,0 +1,100 @@
+//! `firn sql`: queries over topics, given on the command line, in a file, or typed into a shell.
+//!
+//! A running broker answers ([`asking`]); it plans and reads, this side prints what comes.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use analytics::sql::output::Format;
+use anyhow::Context;
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use futures::StreamExt;
+
+use crate::WrongUse;
+use crate::archive::AdminArgs;
+use crate::progress::while_waiting;
+
+mod asking;
+mod completion;
+mod shell;
+mod statements;
+
+use asking::Asked;
+
+/// Arguments of `firn sql`.
+#[derive(Debug, Args)]
+pub(crate) struct SqlArgs {
+    /// The query; without one a shell is opened on a terminal, else standard input is read.
+    query: Option<String>,
+    /// Read queries, separated by semicolons, from a file.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "query")]
+    file: Option<PathBuf>,
+    /// How to print the rows.
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = formats())]
+    format: Format,
+    /// Seconds that a query may take [default: the broker's firn.sql.timeout.ms, which is also the most].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: Option<u64>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+fn formats() -> impl TypedValueParser<Value = Format> {
+    let names = Format::NAMES.map(|(name, _)| name);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Format>())
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: SqlArgs) -> anyhow::Result<()> {
+    let text = match (&args.query, &args.file) {
+        (Some(query), _) => Some(query.clone()),
+        (None, Some(file)) => Some(read(file)?),
+        (None, None) if std::io::stdin().is_terminal() => None,
+        (None, None) => Some(std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?),
+    };
+    let asked = Asked::new(args.admin.address()?, args.timeout.map(Duration::from_secs))?;
+    let Some(text) = text else {
+        return shell::run(&asked, args.format).await;
+    };
+    let queries = statements::split(&text);
+    if !args.format.is_text() && std::io::stdout().is_terminal() {
+        let reason = format!("{} is not for a terminal: send standard output to a file", args.format);
+        return Err(WrongUse(reason).into());
+    }
+    match queries.as_slice() {
+        [] => Err(WrongUse("there is no query".to_owned()).into()),
+        [query] => print(&asked, query, args.format).await,
+        _ if !args.format.is_text() => {
+            Err(WrongUse(format!("several queries cannot be answered by one file of {}", args.format)).into())
+        }
+        queries => {
+            for query in queries {
+                print(&asked, query, args.format).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let mut opened = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    opened.read_to_string(&mut text).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text)
+}
+
+/// Prints a query's rows as they come.
+async fn print(asked: &Asked, query: &str, format: Format) -> anyhow::Result<()> {
+    let mut answer = while_waiting(asked.query(query, format)).await?;
+    if let Some(notice) = answer.notice {
+        eprintln!("{notice}");
+    }
+    while let Some(piece) = answer.pieces.next().await {
+        let mut out = std::io::stdout().lock();
+        out.write_all(&piece?)?;
+        out.flush()?;
+    }
+    Ok(())
+}

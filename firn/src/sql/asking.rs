@@ -1,0 +1,76 @@
+//! Who answers: a broker, by its admin port.
+
+use std::time::Duration;
+
+use analytics::sql::output::Format;
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
+use serde_json::{Value, json};
+
+use crate::archive::{CONNECT_TIMEOUT, unreachable};
+use crate::client::Endpoint;
+
+/// A broker that is asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    client: reqwest::Client,
+    address: Endpoint,
+    timeout: Option<Duration>,
+}
+
+/// The rows of a query in some format. Dropping it cancels the query.
+pub(super) struct Rows {
+    /// What the reader must know of what is not seen.
+    pub(super) notice: Option<String>,
+    /// The bytes; an error is the last item, without one they are complete.
+    pub(super) pieces: BoxStream<'static, anyhow::Result<Bytes>>,
+}
+
+impl Asked {
+    pub(super) fn new(address: Endpoint, timeout: Option<Duration>) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .build()
+            .context("cannot make an HTTP client")?;
+        Ok(Asked { client, address, timeout })
+    }
+
+    /// Asks; the answer begins with the first rows.
+    pub(super) async fn query(&self, query: &str, format: Format) -> anyhow::Result<Rows> {
+        let timeout_ms = self.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        let body = json!({ "query": query, "format": format.to_string(), "timeout_ms": timeout_ms });
+        let address = &self.address;
+        let sent = self.client.post(format!("http://{address}/v1/sql")).json(&body).send().await;
+        let response = sent.with_context(|| unreachable(address))?;
+        let status = response.status();
+        if !status.is_success() {
+            let text = response.text().await.unwrap_or_default();
+            let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+            let reason = answer.get("error").and_then(Value::as_str);
+            return Err(match reason {
+                Some(reason) => anyhow!("{reason}"),
+                None => anyhow!("{address} answered {status}; is it an admin port of firn that offers SQL?"),
+            });
+        }
+        let notice = response.headers().get("firn-notice").and_then(|text| text.to_str().ok()).map(str::to_owned);
+        let pieces = response.bytes_stream().map(|piece| {
+            piece.map_err(|_| {
+                anyhow!("the answer broke off, what was printed is not all of it; the broker's log says why")
+            })
+        });
+        Ok(Rows { notice, pieces: pieces.boxed() })
+    }
+
+    /// The rows of a small answer as JSON objects.
+    pub(super) async fn objects(&self, query: &str) -> anyhow::Result<Vec<Value>> {
+        let mut rows = self.query(query, Format::Json).await?;
+        let mut text = Vec::new();
+        while let Some(piece) = rows.pieces.next().await {
+            text.extend_from_slice(&piece?);
+        }
+        let values = serde_json::Deserializer::from_slice(&text).into_iter();
+        values.collect::<Result<_, _>>().context("the answer is not JSON")
+    }
+}
