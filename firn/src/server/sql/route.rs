@@ -49,7 +49,7 @@ async fn query(State(queries): State<Queries>, body: Bytes) -> Result<Response, 
     let timeout = asked.timeout_ms.map_or(running.timeout, Duration::from_millis).min(running.timeout);
     let answer = running.engine.query(&asked.query, Some(timeout)).await?;
     let notice = answer.notice.as_deref().and_then(|notice| HeaderValue::from_str(notice).ok());
-    let mut pieces = output::stream(answer, format);
+    let mut pieces = output::stream(answer, format).fuse().boxed();
     // The status waits for the first rows, so that it is the right one.
     let first = pieces.next().await.transpose()?;
     let body = Body::from_stream(rows(first, pieces, format));
