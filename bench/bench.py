@@ -23,6 +23,8 @@ os.environ.setdefault(
     "FIRN_BIN", str(Path(os.environ.get("CARGO_TARGET_DIR") or REPO / "target").absolute() / "release" / "firn")
 )
 
+import analysis  # noqa: E402
+
 import archive  # noqa: E402
 import consume  # noqa: E402
 import produce  # noqa: E402
@@ -32,7 +34,7 @@ from measure import Row  # noqa: E402
 def main() -> int:
     """Runs the chosen parts; the status is 1 when a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help="archive, produce, consume; all by default")
+    parser.add_argument("parts", nargs="*", help="archive, produce, consume, sql; all by default")
     parser.add_argument("--records", type=int, default=1 << 20, help="records of 1 KiB per round (default: 1,048,576)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=REPO / "target", help="work there: its disk is measured")
@@ -45,6 +47,7 @@ def main() -> int:
         "archive": lambda: archive.rows(results),
         "produce": lambda: produce.rows(folder, options.records // 2, options.rounds),
         "consume": lambda: consume.rows(folder, options.records, options.rounds),
+        "sql": lambda: analysis.rows(folder, options.records * 3 // 2, options.rounds),
     }
     if unknown := set(options.parts) - set(parts):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")

@@ -81,7 +81,12 @@ impl Values {
 
 fn write_value(text: &mut String, rng: &mut SmallRng, bytes: usize, number: usize) {
     if bytes >= SMALLEST_ORDER_BYTES {
-        write_order(text, rng, number);
+        write_order(text, rng, number, 3);
+        // Long names: an item less, so that what is cut to size is the note and never a field.
+        if text.len() + 2 > bytes {
+            text.clear();
+            write_order(text, rng, number, 2);
+        }
     } else {
         write_reading(text, rng, number);
     }
@@ -111,7 +116,7 @@ fn write_reading(text: &mut String, rng: &mut SmallRng, number: usize) {
     );
 }
 
-fn write_order(text: &mut String, rng: &mut SmallRng, number: usize) {
+fn write_order(text: &mut String, rng: &mut SmallRng, number: usize, items: usize) {
     let _ = write!(
         text,
         r#"{{"event_id":"{:032x}","event_type":"order.{}","sequence":{number},"created_at":"2024-05-{:02}T{:02}:{:02}:{:02}.{:03}Z","#,
@@ -133,7 +138,7 @@ fn write_order(text: &mut String, rng: &mut SmallRng, number: usize) {
         word(rng),
         ["none", "silver", "gold"][rng.random_range(0..3)],
     );
-    for item in 0..3 {
+    for item in 0..items {
         text.push_str(if item == 0 { "" } else { "," });
         let _ = write!(
             text,
