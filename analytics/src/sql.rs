@@ -12,8 +12,10 @@
 //! overlap whatever is archived or evicted while the query runs.
 //!
 //! Reading order: [`source`] is what the engine is given; [`engine`] its face, [`query`] one query under way; [`session`]
-//! and [`tables`] resolve names; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`] and [`hot`];
-//! [`functions`] are what values need; [`error`], [`output`] and [`pretty`] are what comes out.
+//! and [`tables`] resolve names; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`],
+//! [`edges`] and [`hot`];
+//! [`functions`] are what values need; [`error`], [`output`] and [`pretty`] are what comes out; [`offline`] is a bucket as
+//! a source.
 #![allow(rustdoc::private_intra_doc_links, reason = "the map of the rooms names private ones")]
 
 pub mod source;
@@ -25,6 +27,7 @@ mod tables;
 
 mod cold;
 mod counted;
+mod edges;
 mod hot;
 mod json;
 mod objects;
@@ -38,6 +41,8 @@ pub mod error;
 
 pub mod output;
 mod pretty;
+
+pub mod offline;
 
 pub use engine::{Answer, Engine, Limits};
 pub use error::{Position, SqlError};

@@ -272,7 +272,8 @@ fn narrow(value: i64) -> i32 {
     value as i32
 }
 
-fn check_bytes(chunk: &Chunk, pages: &[Bytes]) -> Result<(), String> {
+/// Compares the bytes of a chunk's pages with the checksum in its footer.
+pub(crate) fn check_bytes(chunk: &Chunk, pages: &[Bytes]) -> Result<(), String> {
     let mut sum = Sum::new();
     for (range, page) in chunk.pages.iter().zip(pages) {
         if page.len() as u64 != range.end - range.start {

@@ -8,7 +8,7 @@
 //! Reading order: [`config`] and [`error`]; [`store`] is the object store with deadlines and verdicts; [`names`],
 //! [`schema`] and [`footer`] are the format of `docs/formats/archive.md`; [`writer`], [`archive`] and [`verify`] make
 //! objects; [`manifest`] lists them; [`columns`], [`replay`] and [`read`] give them back as batches; [`retention`] and
-//! [`sweep`] let them go; [`inspect`] looks at them offline; [`table`] shows them to who reads Parquet. [`ColdTier`] is the
+//! [`sweep`] let them go; [`inspect`] and [`survey`] look at them offline; [`table`] shows them to who reads Parquet. [`ColdTier`] is the
 //! whole as one value.
 //!
 //! Storage is seen only through the `object_store` crate. The process must install a `rustls` crypto provider before
@@ -42,6 +42,7 @@ mod retention;
 mod sweep;
 
 pub mod inspect;
+pub mod survey;
 
 mod table;
 mod tier;

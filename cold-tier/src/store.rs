@@ -45,6 +45,15 @@ pub struct StoreTrouble {
     pub error: StoreError,
 }
 
+/// What lies directly in a folder.
+#[derive(Debug, Clone, Default)]
+pub struct Folder {
+    /// Names of the folders in it, from the root on.
+    pub folders: Vec<String>,
+    /// The objects in it.
+    pub objects: Vec<ObjectMeta>,
+}
+
 /// An object store with deadlines, retries and metrics.
 #[derive(Clone)]
 pub struct Store {
@@ -251,6 +260,25 @@ impl Store {
             }
         };
         futures::stream::unfold(Some((inner, prefix)), step).boxed()
+    }
+
+    /// What lies directly in a folder, `""` being the root; nothing when there is no such folder.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub async fn list_folder(&self, prefix: &str) -> Result<Folder, StoreError> {
+        let list = || {
+            let (inner, path) = (self.inner.clone(), Path::from(prefix));
+            async move { inner.list_with_delimiter(Some(&path).filter(|path| !path.as_ref().is_empty())).await }
+        };
+        match self.call("list", prefix, 0, list).await {
+            Ok(listed) => {
+                let folders = listed.common_prefixes.iter().map(ToString::to_string).collect();
+                Ok(Folder { folders, objects: listed.objects })
+            }
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(Folder::default()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The store underneath.

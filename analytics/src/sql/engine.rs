@@ -146,7 +146,7 @@ impl Engine {
         let query = Query {
             sql: sql.to_owned(),
             source: Arc::clone(&self.source),
-            objects: self.objects.clone(),
+            objects: self.objects.for_query(),
             memory: Arc::clone(&self.memory),
             threads: self.limits.threads.max(1),
             memory_bytes: self.limits.memory_bytes,

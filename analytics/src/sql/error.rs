@@ -171,7 +171,7 @@ fn translate(error: &DataFusionError, at: Option<Position>) -> SqlError {
         DataFusionError::Collection(errors) if !errors.is_empty() => translate(&errors[0], at),
         DataFusionError::External(inner) => from_any(inner.as_ref()).unwrap_or_else(|| failed(error)),
         DataFusionError::ArrowError(inner, _) => from_any(inner.as_ref()).unwrap_or_else(|| failed(error)),
-        DataFusionError::ParquetError(inner) => from_any(inner.as_ref()).unwrap_or_else(|| failed(error)),
+        DataFusionError::ParquetError(inner) => from_any(inner.as_ref()).unwrap_or_else(|| damaged(inner)),
         DataFusionError::SQL(inner, _) => {
             let (message, at) = split_position(&inner.to_string());
             SqlError::Syntax { message, at }
@@ -190,6 +190,13 @@ fn failed(error: &DataFusionError) -> SqlError {
     SqlError::Failed { message: sentence(&error.strip_backtrace()) }
 }
 
+/// How errors of a decoder begin, which does not know whose bytes it is given.
+pub(super) const UNDECODABLE: &str = "archived records cannot be decoded";
+
+fn damaged(error: &dyn fmt::Display) -> SqlError {
+    SqlError::unreadable(format!("{UNDECODABLE}: {error}"))
+}
+
 /// Errors of ours come back wrapped in those of the libraries they passed through.
 fn from_any(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<SqlError> {
     if let Some(own) = error.downcast_ref::<SqlError>() {
@@ -203,6 +210,7 @@ fn from_any(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<S
     }
     match error.downcast_ref::<ArrowError>() {
         Some(ArrowError::ExternalError(inner)) => return from_any(inner.as_ref()),
+        Some(error @ ArrowError::ParquetError(_)) => return Some(damaged(error)),
         Some(_) => return None,
         None => {}
     }

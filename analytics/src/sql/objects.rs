@@ -1,6 +1,7 @@
 //! Reading archived objects: footers are cached, ranges go through the archive's store with its deadlines, and every error
 //! names the object.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,14 +19,20 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricB
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use moka::future::Cache;
+use parking_lot::Mutex;
 
-use super::error::SqlError;
+use super::error::{SqlError, UNDECODABLE};
+
+/// Objects that an error about damaged bytes names at most.
+const SUSPECTS: usize = 4;
 
 /// The archive's objects, with a cache of their footers. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Objects {
     cold: Option<ColdTier>,
     indexes: Cache<String, Arc<ObjectIndex>>,
+    /// What a query opened last.
+    opened: Arc<Mutex<VecDeque<Arc<ArchivedSegment>>>>,
 }
 
 impl fmt::Debug for Objects {
@@ -39,7 +46,7 @@ impl Objects {
     pub(super) fn new(cold: Option<ColdTier>, cache_bytes: usize) -> Self {
         let weigh = |_: &String, index: &Arc<ObjectIndex>| u32::try_from(index.memory_bytes()).unwrap_or(u32::MAX);
         let indexes = Cache::builder().max_capacity(cache_bytes as u64).weigher(weigh).build();
-        Objects { cold, indexes }
+        Objects { cold, indexes, opened: Arc::default() }
     }
 
     /// The archive, when there is one.
@@ -54,14 +61,35 @@ impl Objects {
         loaded.map_err(|error: Arc<SqlError>| (*error).clone())
     }
 
-    /// An error as the reader of the answer sees it.
-    #[expect(clippy::unused_self, reason = "what was read is known here")]
-    pub(super) fn name_suspects(&self, error: SqlError) -> SqlError {
-        error
+    /// The same objects, for one query: it remembers which it opened last.
+    pub(super) fn for_query(&self) -> Self {
+        Objects { opened: Arc::default(), ..self.clone() }
     }
 
-    async fn ranges(&self, object: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, SqlError> {
-        self.cold()?.store().get_ranges(object, ranges).await.map_err(SqlError::unreadable)
+    /// The error, with the objects that it may be about where it names none: bytes that are damaged and were not checked
+    /// first fail in the decoder, which does not know whose they are.
+    pub(super) fn name_suspects(&self, error: SqlError) -> SqlError {
+        let opened = self.opened.lock();
+        match error {
+            SqlError::Unreadable { message } if message.starts_with(UNDECODABLE) && !opened.is_empty() => {
+                let names: Vec<_> = opened.iter().map(|segment| segment.object.as_str()).collect();
+                SqlError::unreadable(format!("{message} in {}", names.join(" or ")))
+            }
+            other => other,
+        }
+    }
+
+    fn opened(&self, segment: &Arc<ArchivedSegment>) {
+        let mut opened = self.opened.lock();
+        if opened.len() == SUSPECTS {
+            opened.pop_front();
+        }
+        opened.push_back(Arc::clone(segment));
+    }
+
+    async fn ranges(&self, segment: &ArchivedSegment, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, SqlError> {
+        let index = self.index(segment).await?;
+        self.cold()?.object_ranges(segment, &index, ranges).await.map_err(SqlError::unreadable)
     }
 }
 
@@ -76,6 +104,7 @@ impl ParquetFileReaderFactory for Objects {
         let segment = file.extension::<Arc<ArchivedSegment>>().cloned();
         let segment =
             segment.ok_or_else(|| SqlError::unreadable(format!("{} is not an archived object", file.path())))?;
+        self.opened(&segment);
         let scanned = MetricBuilder::new(metrics).counter("bytes_scanned", partition_index);
         Ok(Box::new(Reader { objects: self.clone(), segment, scanned }))
     }
@@ -101,7 +130,7 @@ impl AsyncFileReader for Reader {
         async move {
             let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
             self.scanned.add(usize::try_from(bytes).unwrap_or(usize::MAX));
-            self.objects.ranges(&self.segment.object, &ranges).await.map_err(external)
+            Box::pin(self.objects.ranges(&self.segment, &ranges)).await.map_err(external)
         }
         .boxed()
     }

@@ -43,12 +43,20 @@ impl fmt::Display for Report {
 #[derive(Debug)]
 pub(super) struct TopicScanExec {
     input: Arc<dyn ExecutionPlan>,
+    /// An input of fewer rows with the same smallest and largest offsets in each partition.
+    edges: Option<Arc<dyn ExecutionPlan>>,
     report: Arc<Report>,
 }
 
 impl TopicScanExec {
-    pub(super) fn new(input: Arc<dyn ExecutionPlan>, report: Report) -> Self {
-        TopicScanExec { input, report: Arc::new(report) }
+    pub(super) fn new(input: Arc<dyn ExecutionPlan>, edges: Option<Arc<dyn ExecutionPlan>>, report: Report) -> Self {
+        TopicScanExec { input, edges, report: Arc::new(report) }
+    }
+
+    /// The scan for those who want the smallest and the largest offsets alone.
+    pub(super) fn by_edges(&self) -> Option<Arc<dyn ExecutionPlan>> {
+        let input = Arc::clone(self.edges.as_ref()?);
+        Some(Arc::new(TopicScanExec { input, edges: None, report: Arc::clone(&self.report) }))
     }
 }
 
@@ -73,7 +81,7 @@ impl ExecutionPlan for TopicScanExec {
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.pop().unwrap_or_else(|| Arc::clone(&self.input));
-        Ok(Arc::new(TopicScanExec { input, report: Arc::clone(&self.report) }))
+        Ok(Arc::new(TopicScanExec { input, edges: None, report: Arc::clone(&self.report) }))
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {

@@ -9,6 +9,8 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionStateBuilder, TaskContext};
 use datafusion::object_store::memory::InMemory;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::prelude::SessionConfig;
@@ -16,6 +18,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::Statement as Ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 
+use super::edges::ReadEdges;
 use super::error::SqlError;
 use super::functions;
 use super::query::Query;
@@ -60,6 +63,7 @@ impl Session {
             .with_config(config(query.threads, query.memory_bytes))
             .with_runtime_env(Arc::clone(&query.memory))
             .with_default_features()
+            .with_physical_optimizer_rules(optimizer_rules())
             .with_catalog_list(Arc::new(catalogs));
         let mut state = state.build();
         functions::register(&mut state)?;
@@ -88,6 +92,12 @@ impl Session {
         let context = TaskContext::from(&self.state).with_session_config(smaller);
         Ok((with_filter_rows(plan, rows)?, Arc::new(context)))
     }
+}
+
+fn optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.insert(0, Arc::new(ReadEdges));
+    rules
 }
 
 fn config(threads: usize, memory_bytes: usize) -> SessionConfig {

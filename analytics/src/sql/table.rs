@@ -28,6 +28,7 @@ use tokio::sync::OnceCell;
 
 use super::cold::{self, Candidate, Sorted};
 use super::counted::CountedExec;
+use super::edges::EdgesExec;
 use super::error::SqlError;
 use super::hot::{HotExec, HotRange};
 use super::objects::Objects;
@@ -41,6 +42,8 @@ const MANIFESTS_AHEAD: usize = 8;
 const CHUNK_BYTES: usize = 2 << 20;
 /// Place of the column `partition`.
 const PARTITION: usize = 0;
+/// Place of the column `offset`.
+const OFFSET: usize = 1;
 
 /// A topic, pinned when it is first scanned.
 pub(super) struct TopicTable {
@@ -119,14 +122,11 @@ impl TableProvider for TopicTable {
         let mut report = Report { topic: self.name.clone(), ..Report::default() };
         let partitions = scan.partitions(&topic, &mut report)?;
         let candidates = scan.candidates(&partitions, &mut report).await?;
+        let hot = scan.hot(&topic, &partitions)?;
+        let edges = scan.edges(&candidates, hot.clone())?;
         let mut inputs = scan.cold(candidates, &mut report).await?;
-        inputs.extend(scan.hot(&topic, &partitions)?);
-        let input = match inputs.len() {
-            0 => Arc::new(EmptyExec::new(scan.schema()?)),
-            1 => inputs.remove(0),
-            _ => UnionExec::try_new(inputs)?,
-        };
-        Ok(Arc::new(TopicScanExec::new(input, report)))
+        inputs.extend(hot);
+        Ok(Arc::new(TopicScanExec::new(scan.union(inputs)?, edges, report)))
     }
 }
 
@@ -178,6 +178,36 @@ impl<'a> Scan<'a> {
 
     fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::new(table_schema().project(&self.projection)?))
+    }
+
+    fn union(&self, mut inputs: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        match inputs.len() {
+            0 => Ok(Arc::new(EmptyExec::new(self.schema()?))),
+            1 => Ok(inputs.remove(0)),
+            _ => UnionExec::try_new(inputs),
+        }
+    }
+
+    /// The scan for those who want the smallest and the largest offsets alone, where footers can tell them.
+    fn edges(
+        &self,
+        candidates: &[Candidate],
+        hot: Option<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let is_known = self.filters.is_empty() && self.projection.iter().all(|&column| column <= OFFSET);
+        if !is_known || !self.projection.contains(&OFFSET) {
+            return Ok(None);
+        }
+        let (cut, whole): (Vec<_>, Vec<_>) = candidates.iter().cloned().partition(Candidate::is_cut);
+        let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+        if !whole.is_empty() {
+            inputs.push(Arc::new(EdgesExec::new(self.table.objects.clone(), whole, self.schema()?)));
+        }
+        if !cut.is_empty() {
+            inputs.push(self.read_cut(cut)?);
+        }
+        inputs.extend(hot);
+        self.union(inputs).map(Some)
     }
 
     /// The partitions that may hold records of the answer.
@@ -258,7 +288,7 @@ impl<'a> Scan<'a> {
         let any = cut.iter().map(above).reduce(Expr::or);
         let filters: Vec<_> = self.filters.iter().cloned().chain(any).collect();
         let mut columns = self.columns.clone();
-        let needed = if cut.len() == 1 { vec![1] } else { vec![PARTITION, 1] };
+        let needed = if cut.len() == 1 { vec![OFFSET] } else { vec![PARTITION, OFFSET] };
         columns.extend(needed.into_iter().filter(|column| !self.columns.contains(column)));
         self.read(cut, &filters, columns)
     }

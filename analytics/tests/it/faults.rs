@@ -59,6 +59,23 @@ async fn an_object_that_vanished_fails_the_query_by_its_name() {
 }
 
 #[tokio::test]
+async fn a_damaged_object_fails_the_query_by_its_name() {
+    let world = archived(1, 1000).await;
+    let object = objects(&world).remove(0);
+    let whole = std::fs::read(&object).unwrap();
+    // A byte of a value, then a byte of the footer.
+    for place in [whole.len() / 3, whole.len() - 100] {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 0x40;
+        std::fs::write(&object, &damaged).unwrap();
+        let engine = world.engine();
+        let error = ask(&engine, "SELECT * FROM t").await.map(|_| "an answer").unwrap_err();
+        assert!(matches!(error, SqlError::Unreadable { .. }), "{place}: {error:?}");
+        assert!(error.to_string().contains(&name(&object)), "{place}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_query_that_needs_more_memory_spills_or_fails_alone() {
     let world = archived(2, 40_000).await;
     let engine = world.engine_with(|limits| limits.memory_bytes = 16 << 20);

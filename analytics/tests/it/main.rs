@@ -2,5 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::too_many_lines, reason = "tests")]
 
 mod faults;
+mod offline;
+mod property;
 mod queries;
 mod world;

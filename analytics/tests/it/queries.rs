@@ -164,6 +164,21 @@ async fn a_time_range_is_counted_without_reading_records() {
 }
 
 #[tokio::test]
+async fn the_largest_offset_is_known_without_reading_records() {
+    let world = flights().await;
+    let engine = world.engine();
+    assert_eq!(value(&engine, "SELECT max(offset) FROM flights").await, "649");
+    let by_partition = "SELECT partition, min(offset), max(offset) FROM flights GROUP BY partition ORDER BY 1";
+    assert_eq!(csv(&engine, by_partition).await.unwrap(), ["0,0,649", "1,0,649"]);
+    for sql in ["SELECT max(offset) FROM flights", by_partition] {
+        let plan = csv(&engine, &format!("EXPLAIN {sql}")).await.unwrap().join("\n");
+        assert!(plan.contains("EdgesExec") && !plan.contains("DataSourceExec"), "{plan}");
+    }
+    let plan = csv(&engine, "EXPLAIN SELECT max(offset), count(*) FROM flights").await.unwrap().join("\n");
+    assert!(!plan.contains("EdgesExec"), "{plan}");
+}
+
+#[tokio::test]
 async fn deleted_records_are_not_seen() {
     let world = flights().await;
     let engine = world.engine();
@@ -271,4 +286,29 @@ async fn what_was_aborted_is_not_seen_in_either_half() {
     assert_eq!(seen, world.rows("t").into_iter().map(line).collect::<Vec<_>>());
     assert_eq!(value(&engine, "SELECT count(*) FROM t").await, "12");
     assert_eq!(value(&engine, "SELECT count(*) FROM t WHERE timestamp > '2023-11-14T22:13:20Z'").await, "6");
+}
+
+/// Rows that scans of objects decode for a query.
+async fn decoded_rows(engine: &analytics::sql::Engine, sql: &str) -> usize {
+    let plan = csv(engine, &format!("EXPLAIN ANALYZE {sql}")).await.unwrap().join("\n");
+    let scans = plan.lines().filter(|line| line.contains("DataSourceExec"));
+    let rows = scans.filter_map(|line| {
+        let count = line.split("output_rows=").nth(1)?;
+        count.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok()
+    });
+    let rows: Vec<_> = rows.collect();
+    assert!(!rows.is_empty(), "{plan}");
+    rows.iter().sum()
+}
+
+#[tokio::test]
+async fn a_point_and_a_short_time_range_read_at_most_two_chunks_of_a_partition() {
+    let world = flights().await;
+    let engine = world.engine();
+    // A chunk of 4 KiB holds 40 of these records or fewer.
+    let point = "SELECT * FROM flights WHERE partition = 1 AND offset = 333";
+    assert!(decoded_rows(&engine, point).await <= 2 * 40);
+    let seconds = "timestamp BETWEEN '2023-11-14T22:15:00Z' AND '2023-11-14T22:15:20Z'";
+    assert_eq!(value(&engine, &format!("SELECT count(value) FROM flights WHERE {seconds}")).await, "42");
+    assert!(decoded_rows(&engine, &format!("SELECT value FROM flights WHERE {seconds}")).await <= 2 * 2 * 40);
 }
