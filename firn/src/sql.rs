@@ -1,6 +1,6 @@
 //! `firn sql`: queries over topics, given on the command line, in a file, or typed into a shell.
 //!
-//! A running broker answers ([`asking`]); it plans and reads, this side prints what comes.
+//! A running broker answers, or an engine in this process over a bucket alone ([`asking`]); this side prints what comes.
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ mod completion;
 mod shell;
 mod statements;
 
-use asking::Asked;
+use asking::{Asked, Broker, Bucket};
 
 /// Arguments of `firn sql`.
 #[derive(Debug, Args)]
@@ -39,6 +39,22 @@ pub(crate) struct SqlArgs {
     timeout: Option<u64>,
     #[command(flatten)]
     admin: AdminArgs,
+    /// Read the archive alone, without a broker: what is not archived yet is not seen. As `firn server --object-store`.
+    #[arg(long, value_name = "URL")]
+    object_store: Option<String>,
+    /// The cluster, when the store has the archives of several: its id.
+    #[arg(long, value_name = "ID", requires = "object_store")]
+    cluster_id: Option<String>,
+}
+
+impl SqlArgs {
+    async fn asked(self) -> anyhow::Result<Asked> {
+        let timeout = self.timeout.map(Duration::from_secs);
+        Ok(match self.object_store {
+            Some(url) => Asked::Bucket(Box::new(Bucket::open(url, self.cluster_id, timeout).await?)),
+            None => Asked::Broker(Broker::new(self.admin.address()?, timeout)?),
+        })
+    }
 }
 
 fn formats() -> impl TypedValueParser<Value = Format> {
@@ -54,24 +70,25 @@ pub(crate) async fn run(args: SqlArgs) -> anyhow::Result<()> {
         (None, None) if std::io::stdin().is_terminal() => None,
         (None, None) => Some(std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?),
     };
-    let asked = Asked::new(args.admin.address()?, args.timeout.map(Duration::from_secs))?;
+    let format = args.format;
+    let asked = args.asked().await?;
     let Some(text) = text else {
-        return shell::run(&asked, args.format).await;
+        return shell::run(&asked, format).await;
     };
     let queries = statements::split(&text);
-    if !args.format.is_text() && std::io::stdout().is_terminal() {
-        let reason = format!("{} is not for a terminal: send standard output to a file", args.format);
+    if !format.is_text() && std::io::stdout().is_terminal() {
+        let reason = format!("{format} is not for a terminal: send standard output to a file");
         return Err(WrongUse(reason).into());
     }
     match queries.as_slice() {
         [] => Err(WrongUse("there is no query".to_owned()).into()),
-        [query] => print(&asked, query, args.format).await,
-        _ if !args.format.is_text() => {
-            Err(WrongUse(format!("several queries cannot be answered by one file of {}", args.format)).into())
+        [query] => print(&asked, query, format).await,
+        _ if !format.is_text() => {
+            Err(WrongUse(format!("several queries cannot be answered by one file of {format}")).into())
         }
         queries => {
             for query in queries {
-                print(&asked, query, args.format).await?;
+                print(&asked, query, format).await?;
             }
             Ok(())
         }

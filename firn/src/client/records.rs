@@ -29,6 +29,7 @@ pub(crate) enum Isolation {
     /// All that are safe on the in-sync replicas.
     Uncommitted,
     /// Those before the last stable offset.
+    #[cfg_attr(not(feature = "sql"), expect(dead_code, reason = "only SQL reads so"))]
     Committed,
 }
 

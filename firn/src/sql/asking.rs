@@ -1,8 +1,11 @@
-//! Who answers: a broker, by its admin port.
+//! Who answers: a broker, by its admin port; or an engine in this process, over a bucket alone.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use analytics::sql::output::Format;
+use analytics::sql::offline::Offline;
+use analytics::sql::output::{self, Format};
+use analytics::sql::{Engine, Limits, SqlError};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
@@ -11,12 +14,34 @@ use serde_json::{Value, json};
 use crate::archive::{CONNECT_TIMEOUT, unreachable};
 use crate::client::Endpoint;
 
-/// A broker that is asked.
+/// Whoever answers.
 #[derive(Debug)]
-pub(super) struct Asked {
-    client: reqwest::Client,
-    address: Endpoint,
-    timeout: Option<Duration>,
+pub(super) enum Asked {
+    /// A running broker.
+    Broker(Broker),
+    /// The archive alone.
+    Bucket(Box<Bucket>),
+}
+
+impl Asked {
+    /// The rows of a query; they begin with the first, not before.
+    pub(super) async fn query(&self, query: &str, format: Format) -> anyhow::Result<Rows> {
+        match self {
+            Asked::Broker(broker) => broker.query(query, format).await,
+            Asked::Bucket(bucket) => bucket.query(query, format).await,
+        }
+    }
+
+    /// The rows of a small answer as JSON objects.
+    pub(super) async fn objects(&self, query: &str) -> anyhow::Result<Vec<Value>> {
+        let mut rows = self.query(query, Format::Json).await?;
+        let mut text = Vec::new();
+        while let Some(piece) = rows.pieces.next().await {
+            text.extend_from_slice(&piece?);
+        }
+        let values = serde_json::Deserializer::from_slice(&text).into_iter();
+        values.collect::<Result<_, _>>().context("the answer is not JSON")
+    }
 }
 
 /// The rows of a query in some format. Dropping it cancels the query.
@@ -27,18 +52,26 @@ pub(super) struct Rows {
     pub(super) pieces: BoxStream<'static, anyhow::Result<Bytes>>,
 }
 
-impl Asked {
+/// A broker that is asked.
+#[derive(Debug)]
+pub(super) struct Broker {
+    client: reqwest::Client,
+    address: Endpoint,
+    timeout: Option<Duration>,
+}
+
+impl Broker {
+    /// The broker with this admin port.
     pub(super) fn new(address: Endpoint, timeout: Option<Duration>) -> anyhow::Result<Self> {
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .no_proxy()
             .build()
             .context("cannot make an HTTP client")?;
-        Ok(Asked { client, address, timeout })
+        Ok(Broker { client, address, timeout })
     }
 
-    /// Asks; the answer begins with the first rows.
-    pub(super) async fn query(&self, query: &str, format: Format) -> anyhow::Result<Rows> {
+    async fn query(&self, query: &str, format: Format) -> anyhow::Result<Rows> {
         let timeout_ms = self.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         let body = json!({ "query": query, "format": format.to_string(), "timeout_ms": timeout_ms });
         let address = &self.address;
@@ -62,15 +95,37 @@ impl Asked {
         });
         Ok(Rows { notice, pieces: pieces.boxed() })
     }
+}
 
-    /// The rows of a small answer as JSON objects.
-    pub(super) async fn objects(&self, query: &str) -> anyhow::Result<Vec<Value>> {
-        let mut rows = self.query(query, Format::Json).await?;
-        let mut text = Vec::new();
-        while let Some(piece) = rows.pieces.next().await {
-            text.extend_from_slice(&piece?);
-        }
-        let values = serde_json::Deserializer::from_slice(&text).into_iter();
-        values.collect::<Result<_, _>>().context("the answer is not JSON")
+/// An engine over a bucket.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    engine: Engine,
+    timeout: Option<Duration>,
+    spill_dir: PathBuf,
+}
+
+impl Bucket {
+    /// The archive at `url`; of that cluster, when there are several.
+    pub(super) async fn open(url: String, cluster: Option<String>, timeout: Option<Duration>) -> anyhow::Result<Self> {
+        let config = cold_tier::Config { url, ..cold_tier::Config::default() };
+        let source = Offline::open(config, cluster).await?;
+        let spill_dir = std::env::temp_dir().join(format!("firn-sql-{}", std::process::id()));
+        let engine = Engine::new(source, Limits::new(spill_dir.clone()))?;
+        Ok(Bucket { engine, timeout, spill_dir })
+    }
+
+    async fn query(&self, query: &str, format: Format) -> anyhow::Result<Rows> {
+        let answer = self.engine.query(query, self.timeout).await?;
+        let notice = answer.notice.clone();
+        let pieces = output::stream(answer, format).map(|piece| piece.map_err(|error: SqlError| error.into()));
+        Ok(Rows { notice, pieces: pieces.boxed() })
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        // Queries have removed their files; the folder of an engine that was given up is a temporary one all the same.
+        let _ = std::fs::remove_dir_all(&self.spill_dir);
     }
 }
