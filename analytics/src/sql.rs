@@ -13,7 +13,8 @@
 //!
 //! Reading order: [`source`] is what the engine is given; [`engine`] its face, [`query`] one query under way; [`session`]
 //! and [`tables`] resolve names; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`],
-//! [`edges`] and [`hot`];
+//! [`edges`] and [`hot`]; [`yielding`] keeps joins
+//! from holding their threads;
 //! [`functions`] are what values need; [`error`], [`output`] and [`pretty`] are what comes out; [`offline`] is a bucket as
 //! a source.
 #![allow(rustdoc::private_intra_doc_links, reason = "the map of the rooms names private ones")]
@@ -34,6 +35,7 @@ mod objects;
 mod prune;
 mod scan;
 mod table;
+mod yielding;
 
 mod functions;
 

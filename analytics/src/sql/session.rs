@@ -23,6 +23,7 @@ use super::error::SqlError;
 use super::functions;
 use super::query::Query;
 use super::tables::{CATALOG, Catalog, SCHEMA, Topics};
+use super::yielding::yielding;
 
 /// How deep expressions may nest.
 const MAX_DEPTH: usize = 50;
@@ -82,7 +83,7 @@ impl Session {
         // What the check of the statement may have missed inside it.
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         reads.verify_plan(&logical).map_err(|_| SqlError::ReadOnly { what: "the statement".into() })?;
-        let plan = self.state.create_physical_plan(&logical).await?;
+        let plan = yielding(self.state.create_physical_plan(&logical).await?)?;
         let rows = self.topics.batch_rows();
         if rows >= self.state.config().batch_size() {
             return Ok((plan, self.state.task_ctx()));

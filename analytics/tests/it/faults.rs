@@ -105,6 +105,20 @@ async fn a_query_ends_at_its_deadline_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_join_that_was_given_up_makes_room_for_others() {
+    let world = archived(1, 300).await;
+    let engine = world.engine_with(|limits| limits.threads = 1);
+    let endless = "SELECT count(*) FROM t a, t b, t c, t d WHERE a.offset * b.offset + c.offset * d.offset = -1";
+    let given_up = engine.query(endless, Some(Duration::from_millis(300))).await.unwrap();
+    assert!(matches!(crate::world::rows_of(given_up).await, Err(SqlError::TimedOut { .. })));
+    // It would take hours.
+    let next = tokio::time::timeout(Duration::from_secs(60), value(&engine, "SELECT 42")).await;
+    assert_eq!(next.unwrap(), "42");
+    let pairs = "SELECT count(*) FROM t a, t b WHERE a.offset < b.offset";
+    assert_eq!(value(&engine, pairs).await, (300 * 299 / 2).to_string());
+}
+
+#[tokio::test]
 async fn queries_beyond_the_limit_wait_and_are_then_refused() {
     let world = archived(1, 1000).await;
     let engine = world.engine_with(|limits| {
