@@ -1,6 +1,7 @@
 """Rows of SQL: counts, look-ups, an aggregate beside DuckDB, a scan beside a consumer, producers beside queries."""
 
 import json
+import re
 import statistics
 import threading
 import time
@@ -29,6 +30,7 @@ _AGGREGATE_DUCKDB = """\
 SELECT json_extract_string(decode(value), '$.event_type') AS kind, count(*) AS orders,
        max(CAST(json_extract_string(decode(value), '$.sequence') AS BIGINT)) AS last
 FROM read_parquet({files}) GROUP BY 1 ORDER BY 1"""
+_UNITS = {"": 1, "K": 1e3, "M": 1e6}
 Answer = list[dict[str, object]]
 
 
@@ -104,7 +106,7 @@ def _look_ups(table: Table) -> list[Row]:
     run(table.server, "produce", topic, "--partitions", _PARTITIONS, *_PACED)
     table.server.settle(topic, 60)
     steady = Table(table.server, topic, 0)
-    middle = steady.value("SELECT timestamp FROM {topic} WHERE partition = 0 AND offset = 5000")
+    middle = steady.value("SELECT timestamp FROM {topic} WHERE partition = 0 AND offset = 3700")
     at = f"TIMESTAMP '{middle}'"
     by_time = f"SELECT value FROM {{topic}} WHERE timestamp >= {at} AND timestamp < {at} + INTERVAL '100 milliseconds'"
     # Footers are warm, as for the counts.
@@ -119,8 +121,11 @@ def _look_up(table: Table, name: str, query: str, partitions: int) -> Row:
     ms = (time.perf_counter() - started) * 1000
     received = metric(table.server, "firn_object_store_received_bytes_total") - before
     assert answer, query
-    note = f"{len(answer):,} records, {received / 1e6:.2f} MB, {ms:.0f} ms"
-    return Row(name, received / table.chunk_bytes() / partitions, "chunks/p", at_most=2, note=note)
+    plan = "\n".join(str(row["plan"]) for row in table.ask(f"EXPLAIN ANALYZE {query}"))
+    scanned = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"bytes_scanned=([\d.]+) ?([KM]?)", plan))
+    # Pages that lie close together share a request, and then what is between them comes along.
+    note = f"{len(answer):,} records, {scanned / 1e6:.2f} MB read, {received / 1e6:.2f} MB fetched, {ms:.0f} ms"
+    return Row(name, scanned / table.chunk_bytes() / partitions, "chunks/p", at_most=2, note=note)
 
 
 def _aggregates(table: Table, rounds: int) -> list[Row]:
