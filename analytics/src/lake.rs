@@ -14,7 +14,7 @@
 //!   joined before there are many.
 //! - **Nothing waits for it.** It reads what the ledger says and writes beside the archive. What it cannot read (state,
 //!   metadata, manifests: lost, damaged, or copied from another place) it makes anew from the ledger.
-//! - **Nothing half.** A crash leaves files that no metadata name. [`sweep`] takes them, and what expired snapshots named.
+//! - **Nothing half.** A crash leaves files that no metadata name. `sweep` takes them, and what expired snapshots named.
 //!
 //! Layout: `docs/formats/iceberg.md`.
 
