@@ -27,8 +27,10 @@ class Observer(Client):
         """Asks until told to stop."""
         deleted_at = now()
         while not self.stopping:
-            self._round(deletes=now() - deleted_at > DELETE_EVERY_S)
-            if now() - deleted_at > DELETE_EVERY_S:
+            deletes = now() - deleted_at > DELETE_EVERY_S
+            self._round(deletes=deletes)
+            # A round that took long without deleting is followed by one that deletes.
+            if deletes:
                 deleted_at = now()
             self.rest(PAUSE_S)
         for consumer in self.groups.values():
