@@ -53,6 +53,7 @@ check: ## format, lints, the code's own rules, documentation, licences
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy $(SIM) -- -D warnings
+	cargo clippy --package firn --no-default-features --target-dir $(TARGET)/no-sql -- -D warnings
 	cargo test --package firn-tests
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	@scripts/setup-check.sh

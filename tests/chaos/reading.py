@@ -1,5 +1,6 @@
 """What readers outside of groups do: ask for bounds and committed offsets, read on from an offset; all of it noted."""
 
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -47,6 +48,10 @@ def ask_bounds(client: Client, admin: AdminClient, topic: str, partition: int) -
         start, end = [question.result(2 * ASK_S) for question in asking]
     except KafkaException as error:
         client.trouble(error.args[0])
+        if error.args[0].code() == KafkaError.FENCED_LEADER_EPOCH:
+            # After a new term librdkafka's admin client goes on asking in the old one, until somebody looks at the metadata.
+            with contextlib.suppress(KafkaException):
+                admin.list_topics(topic, timeout=ASK_S)
         return None
     if start.leader_epoch is None or end.leader_epoch is None:
         # A connection on which librdkafka got no ApiVersions in time speaks versions that do not tell who answers.
