@@ -30,6 +30,16 @@ def firn_binary() -> Path:
     return binary
 
 
+def faulty_disk_binary() -> Path:
+    """The program that mounts a disk with faults; it is built beside the server."""
+    binary = firn_binary().parent / "faulty-disk"
+    if not binary.exists():
+        binary = Path(os.environ.get("CARGO_TARGET_DIR") or REPO / "target") / "debug" / "faulty-disk"
+    if not binary.exists():
+        raise FileNotFoundError(f"{binary} does not exist: run `cargo build --workspace`")
+    return binary
+
+
 _given: set[int] = set()
 """Ports that this process has given out: who got one may not listen on it yet."""
 

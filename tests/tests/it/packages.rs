@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("broker", &["model", "protocol", "hot-tier", "cold-tier", "coordinator"]),
     ("firn", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker", "analytics"]),
     ("firn-sim", &["model", "protocol", "broker"]),
+    ("faulty-disk", &[]),
     ("firn-tests", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker", "firn"]),
 ];
 
