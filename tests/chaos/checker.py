@@ -17,6 +17,7 @@ from enum import Enum
 
 from chaos.events import NOWHERE, Acked, Noted, Record, Topic
 from chaos.evidence import Evidence, Part, Partition
+from chaos.weather import stalls
 
 CLOCK_SLACK_MS = 50
 """How much the broker's time of day may differ from the clients', which ask the same machine."""
@@ -24,29 +25,8 @@ CLOCK_SLACK_MS = 50
 ASKED_BEFORE_S = 6.0
 """A member asks for its committed offsets before it begins to read, and waits so long at most."""
 
-EXPLAINED = frozenset({
-    # The connection or the server was gone, or did not answer in time.
-    "_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_MSG_TIMED_OUT", "_RESOLVE", "_WAIT_COORD",
-    "REQUEST_TIMED_OUT", "NETWORK_EXCEPTION", "_DESTROY", "_DESTROY_BROKER", "_FAIL",
-    # The client knows of no leader yet.
-    "_NOENT",
-    # A restart begins a new leader epoch, and a client asks with the old one until it has newer metadata (as with Kafka).
-    "FENCED_LEADER_EPOCH",
-    # What librdkafka calls a question for watermarks whose connection broke.
-    "_UNKNOWN_PARTITION",
-    # Ask again: the partition or the archive is not there yet.
-    "NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "BROKER_NOT_AVAILABLE", "KAFKA_STORAGE_ERROR",
-    # Too few replicas are in sync at the moment: try again later.
-    "NOT_ENOUGH_REPLICAS", "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
-    # A new leader that does not know yet how far the old one had promised, or of which the client has not heard.
-    "OFFSET_NOT_AVAILABLE", "UNKNOWN_LEADER_EPOCH",
-    # A group that moved on without this member, as it must.
-    "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "_MAX_POLL_EXCEEDED", "_STATE",
-    "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "COORDINATOR_LOAD_IN_PROGRESS", "_ASSIGNMENT_LOST",
-    # A call that the client itself has not finished yet.
-    "_IN_PROGRESS",
-})  # fmt: skip
-"""What a client may be told while faults are injected; anything else needs an explanation."""
+CALM_S = 10.0
+"""In so much time without a fault every partition acknowledges something, and every group commits something."""
 
 
 class Kind(Enum):
@@ -72,6 +52,7 @@ class Kind(Enum):
     WRONG_RESUME = "a member did not resume at the committed offset"
     UNREAD = "the last reading is not whole"
     UNEXPLAINED = "an error that no fault explains"
+    STALLED = "no progress although nothing was broken"
 
 
 @dataclass(frozen=True)
@@ -100,7 +81,7 @@ def check(history: Iterable[Noted]) -> Verdict:
     evidence = Evidence(history)
     found: list[Violation] = []
     for judge in (_sights, _places, _acknowledged, _order, _sessions, _whole, _ends, _starts, _risen, _refused, _times,
-                  _commits, _troubles):  # fmt: skip
+                  _commits, _troubles, _progress):  # fmt: skip
         found += judge(evidence)
     found.sort(key=lambda violation: violation.at)
     told = tuple(Violation(one.kind, f"{one.text}{_weather(evidence, one.at)}", one.at) for one in found)
@@ -133,6 +114,7 @@ def _checked(evidence: Evidence) -> dict[str, int]:
         "commits acknowledged": commits,
         "committed offsets asked": counts["Fetched"],
         "errors told to clients": counts["Trouble"],
+        "calm times": len(evidence.calms(CALM_S)),
     }
 
 
@@ -215,9 +197,10 @@ def _missing(evidence: Evidence, event: Acked, told: str) -> Iterator[Violation]
         text = f"{told}, but there {other.session} read {_told(other.record)} ({other.place})"
         yield Violation(Kind.LOST, text, event.at)
         return
-    for whole, place in part.whole[:1]:
-        gone = event.offset < whole.start if event.offset >= 0 else whole.start > 0
-        if not gone:
+    # An answer without an offset is one for a repeated batch: the record stands behind what its producer had sent before.
+    least = event.offset if event.offset >= 0 else evidence.last_before(event) + 1
+    for whole, place in part.whole:
+        if least >= whole.start:
             text = f"{told}, but the last reading of [{whole.start}, {whole.end}) does not have it ({place})"
             yield Violation(Kind.LOST, text, event.at)
 
@@ -414,6 +397,25 @@ def _troubles(evidence: Evidence) -> Iterator[Violation]:
     """Clients are told only what the faults explain."""
     seen: Counter[tuple[str, str]] = Counter()
     for event, place in evidence.troubles:
-        seen[event.who, event.error] += 1
-        if event.error not in EXPLAINED and seen[event.who, event.error] == 1:
+        if not evidence.weather.explains(event.error, event.at):
+            seen[event.who, event.error] += 1
+            if seen[event.who, event.error] > 1:
+                continue
             yield Violation(Kind.UNEXPLAINED, f"{event.who} was told {event.error}: {event.text} ({place})", event.at)
+
+
+def _progress(evidence: Evidence) -> Iterator[Violation]:
+    """Whenever no fault is in force, writers are acknowledged in every partition, and groups commit."""
+    calms = evidence.calms(CALM_S)
+    acked: dict[str, list[float]] = {
+        f"{topic.topic}/{partition} acknowledged nothing": []
+        for topic in evidence.topics.values() for partition in range(topic.partitions)
+    }  # fmt: skip
+    for event, _ in evidence.acked.values():
+        acked[f"{event.topic}/{event.partition} acknowledged nothing"].append(event.at)
+    commits: dict[str, list[float]] = {}
+    for (group, _, _), register in evidence.registers.items():
+        commits.setdefault(f"group {group} committed nothing", []).extend(done.at for done, _ in register.done)
+    for what, times in {**acked, **commits}.items():
+        for begun, over in stalls(sorted(times), calms, CALM_S - 1):
+            yield Violation(Kind.STALLED, f"{what} for {over - begun:.1f} s", over)

@@ -238,10 +238,12 @@ class Trouble(Event):
 
 @dataclass(frozen=True, slots=True)
 class Fault(Event):
-    """Something was done to the server, the store or a client."""
+    """Something was done to the server, the store or a client; `over` when it was undone again. Remarks have no track."""
 
     fault: str
     detail: str = ""
+    track: str = ""
+    over: bool = False
 
 
 class Place(NamedTuple):

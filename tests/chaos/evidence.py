@@ -4,9 +4,11 @@ Reads are taken in one by one and only the first sight of every offset is kept; 
 where a session does not go on with the next offset, is kept as a surprise.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 from chaos.events import (
@@ -34,6 +36,10 @@ from chaos.events import (
     Whole,
 )
 from chaos.floor import Floor, Terms
+from chaos.weather import Weather
+
+NO_MORE = "no more faults"
+"""The remark that ends the faults of a run."""
 
 LEARNING_S = 5.0
 """How long a node that was cut off or paused may need to learn that others lead."""
@@ -144,7 +150,35 @@ class Evidence:
         self._match_commits()
         self._match_terms()
         self.faults.sort(key=lambda fault: fault.at)
+        self.weather = Weather(self.faults)
+        self._places = self._places_of_producers()
         self._old_leaders = self._spans() if any(topic.replicas > 1 for topic in self.topics.values()) else []
+
+    def calms(self, shortest_s: float) -> list[tuple[float, float]]:
+        """The times without a fault while all clients were at work."""
+        ended = next((fault.at for fault in self.faults if fault.fault == NO_MORE), float("inf"))
+        return self.weather.calms(min(ended, self.faults[-1].at if self.faults else ended), shortest_s)
+
+    def last_before(self, event: Acked) -> int:
+        """The highest offset that a producer's earlier records are known to have in the partition; else NOWHERE."""
+        places = self._places.get((event.producer, event.topic, event.partition), [])
+        return places[at - 1][1] if (at := bisect_left(places, (event.number, NOWHERE))) else NOWHERE
+
+    def _places_of_producers(self) -> dict[tuple[str, str, int], list[tuple[int, int]]]:
+        """Numbers of each producer's records in a partition, in order, with the highest offset of those so far."""
+        known: dict[tuple[str, str, int], list[tuple[int, int]]] = {}
+        for event, _ in self.acked.values():
+            if event.offset >= 0:
+                known.setdefault((event.producer, event.topic, event.partition), []).append((event.number, event.offset))
+        for (topic, partition), part in self.parts.items():
+            for offset, sight in part.sights.items():
+                if sight.record.name in self.sent:
+                    sent = self.sent[sight.record.name][0]
+                    known.setdefault((sent.producer, topic, partition), []).append((sent.number, offset))
+        return {
+            who: list(accumulate(sorted(places), lambda before, place: (place[0], max(before[1], place[1]))))
+            for who, places in known.items()
+        }
 
     def part(self, topic: str, partition: int) -> Partition:
         """What is known of a partition."""

@@ -27,6 +27,7 @@ from chaos.events import (
     Topic,
     Whole,
 )
+from chaos.evidence import NO_MORE
 
 KEPT, TRIMMED, BRIEF = "kept", "trimmed", "brief"
 RETENTION_MS = 4000
@@ -51,6 +52,7 @@ class MadeHistory:
         self.logs = {(topic, partition): Log() for topic in (KEPT, TRIMMED, BRIEF) for partition in range(2)}
         self.numbers = {"w1": 0, "w2": 0}
         self.names = 0
+        self.calm_begun = 0.0
         self.note(Topic(self.now(), KEPT, 2))
         self.note(Topic(self.now(), TRIMMED, 2, trimmed=True))
         self.note(Topic(self.now(), BRIEF, 2, retention_ms=RETENTION_MS))
@@ -59,6 +61,7 @@ class MadeHistory:
         for _ in range(steps):
             for part in list(self.logs):
                 self.rng.choice(kinds)(part)
+        self.calm()
         for part in self.logs:
             self.send(part)
             self.delete(part, likely=1.0)
@@ -184,4 +187,16 @@ class MadeHistory:
 
     def fault(self, part: tuple[str, int]) -> None:
         """Something happens."""
-        self.note(Fault(self.now(), "kill", f"while {part[0]} was looked at"))
+        self.note(Fault(self.now(), "kill", f"while {part[0]} was looked at", "nodes"))
+        self.note(Fault(self.now(), "running again after kill", "", "nodes", over=True))
+
+    def calm(self) -> None:
+        """A time without faults, in which clients are at work everywhere."""
+        self.fault((KEPT, 0))
+        self.calm_begun = self.now()
+        for _ in range(13):
+            self.clock += 1.0
+            for part in self.logs:
+                self.send(part)
+                self.resume(part)
+        self.note(Fault(self.now(), NO_MORE))

@@ -7,6 +7,7 @@ promised to survive the loss of any one node, not of two. Links are cut whenever
 import time
 from pathlib import Path
 
+from chaos.disk import ChaosDisk
 from chaos.schedule import Step
 from chaos.server import SETTINGS, Note, hit, panics_of, start_beside
 from chaos.store import ChaosStore
@@ -33,6 +34,7 @@ class ChaosCluster:
         self.tracks = ("nodes", "links", "store", "clients") if self.network else ("nodes", "store", "clients")
         self.store = ChaosStore(folder, self.network.host if self.network else "127.0.0.1")
         self.cluster: Cluster[FirnNode] = firn_cluster(folder, size, NODE_SETTINGS, self.store.store, self.network)
+        self.disks = {node.node_id: ChaosDisk(node.data_dir) for node in self.cluster.nodes.values()}
 
     @property
     def bootstrap(self) -> str:
@@ -53,33 +55,32 @@ class ChaosCluster:
             node.spawn()
         self.wait_healthy()
 
-    def inject(self, step: Step, victim: int, note: Note) -> None:
-        """Does to nodes or links what a step says."""
+    def inject(self, step: Step, victim: int, note: Note) -> str:
+        """Does to nodes or links what a step says; returns how it ended."""
         nodes = list(self.cluster.nodes.values())
         node = nodes[victim % len(nodes)]
         if step.track == "links":
             other = nodes[(victim % len(nodes) + 1 + victim // 7 % (len(nodes) - 1)) % len(nodes)]
-            self._break_links(step, node.node_id, other.node_id, note)
-        elif step.fault == "kill all":
+            return self._break_links(step, node.node_id, other.node_id, note)
+        if step.fault == "kill all":
             self.cluster.kill()
             time.sleep(step.lasts_s)
             for each in nodes:
                 each.spawn()
             for each in nodes:
                 self._await_start(each)
-            note("all nodes run again", "")
-        elif step.fault == "lose a disk":
+            return "all nodes run again"
+        if step.fault == "lose a disk":
             self._await_whole()
             note(step.fault, f"node {node.node_id}")
             node.kill()
-            node.wipe()
+            self.disks[node.node_id].wipe()
             time.sleep(step.lasts_s)
             self._start(node)
-            note("running again on an empty disk", f"node {node.node_id}")
-        else:
-            note(step.fault, f"node {node.node_id}")
-            hit(node, step, lambda: self._start(node))
-            note(f"running again after {step.fault}", f"node {node.node_id}")
+            return "running again on an empty disk"
+        note(step.fault, f"node {node.node_id}")
+        hit(node, self.disks[node.node_id], step, lambda: self._start(node))
+        return f"running again after {step.fault}"
 
     def _start(self, node: FirnNode) -> None:
         start_beside(self.store, node)
@@ -87,7 +88,7 @@ class ChaosCluster:
     def _await_start(self, node: FirnNode) -> None:
         wait_until(f"node {node.node_id} to be ready", node.ready, 60)
 
-    def _break_links(self, step: Step, node: int, other: int, note: Note) -> None:
+    def _break_links(self, step: Step, node: int, other: int, note: Note) -> str:
         assert self.network is not None
         note(step.fault, f"node {node}" if step.fault == "isolate" else f"nodes {node} and {other}")
         if step.fault == "isolate":
@@ -100,7 +101,7 @@ class ChaosCluster:
             self.network.leak(15)
         time.sleep(step.lasts_s)
         self.network.heal()
-        note("links are whole", "")
+        return "links are whole"
 
     def _await_whole(self) -> None:
         """Waits until every partition has all its replicas in sync, and every node its vote."""
@@ -133,4 +134,6 @@ class ChaosCluster:
     def close(self) -> None:
         """Ends everything."""
         self.cluster.close()
+        for disk in self.disks.values():
+            disk.close()
         self.store.close()

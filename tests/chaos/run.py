@@ -13,6 +13,7 @@ from pathlib import Path
 
 from chaos.checker import Verdict, check
 from chaos.events import Fault, Topic
+from chaos.evidence import NO_MORE
 from chaos.fleet import Fleet
 from chaos.history import History, load, now
 from chaos.nodes import ChaosCluster
@@ -84,6 +85,8 @@ class Run:
             self.subject.create_topic(topic)
             replicas = max(1, self.outcome.cluster)
             self.history.note(Topic(now(), topic.name, topic.partitions, topic.retention_ms, topic.trimmed, replicas))
+        # Leaders and coordinators are elected for the first time.
+        self.history.note(Fault(now(), "the beginning", "", self.subject.tracks[0], over=True))
         self.fleet.start()
 
     def _trouble(self) -> None:
@@ -131,27 +134,29 @@ class Run:
         with self._lock:
             self.outcome.injected[step.fault] += 1
         detail = f"for {step.lasts_s:.1f} s" if step.lasts_s else ""
-        self._note(step.fault, detail)
+        self.history.note(Fault(now(), step.fault, detail, step.track))
         if step.track == "store":
             self.subject.store.fail(step.fault)
             self._failed.wait(step.lasts_s)
             self.subject.store.heal()
-            self._note("the store works again", "")
+            over = "the store works again"
         elif step.track == "clients":
             client = self.fleet.chosen("writer" if "writer" in step.fault else "member", victim)
             if step.fault == "pause a member":
                 self.fleet.pause(client, step.lasts_s)
+                over = f"{client.name} goes on"
             else:
-                self._note(step.fault, self.fleet.replace(client))
+                over = self.fleet.replace(client)
         else:
-            self.subject.inject(step, victim, self._note)
+            over = self.subject.inject(step, victim, self._note)
+        self.history.note(Fault(now(), over, "", step.track, over=True))
 
     def _note(self, fault: str, detail: str) -> None:
         self.history.note(Fault(now(), fault, detail))
 
     def _quiet(self) -> None:
         """No more faults: everybody comes to an end, and everything is read, hot and cold, then from the archive alone."""
-        self._note("no more faults", "")
+        self._note(NO_MORE, "")
         self.say("no more faults: the clients end, then everything is read")
         self.subject.wait_healthy()
         self.fleet.end("writer")
@@ -159,8 +164,10 @@ class Run:
         self.fleet.last_reading()
         for topic in (KEPT, TRIMMED, BRIEF):
             self.subject.settle(topic.name)
+        self.history.note(Fault(now(), "terminate", "", self.subject.tracks[0]))
         self.subject.terminate()
         self.subject.start()
+        self.history.note(Fault(now(), "running again after terminate", "", self.subject.tracks[0], over=True))
         self.fleet.last_reading()
         self.subject.terminate()
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 FIRST_S = 2.0
 """Clients get this long before the first fault."""
+CALM_EVERY_S = 50.0
+CALM_S = 14.0
+"""So long before each multiple of CALM_EVERY_S there is no fault: then the clients have to come forward."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,14 @@ class Track:
     longest_pause_s: float
 
 
+DISK_KINDS = (
+    Kind("power cut", 4, 0.0, 0.5),
+    Kind("syncs fail", 2, 0.5, 3.0),
+    Kind("disk full", 2, 0.5, 4.0),
+    Kind("syncs late", 3, 1.0, 5.0),
+)
+"""Faults of the device below a node. A machine that cannot mount one has SIGKILL instead."""
+
 TRACKS = (
     Track(
         "nodes",
@@ -53,6 +64,7 @@ TRACKS = (
             Kind("terminate", 3, 0.0, 1.0),
             Kind("pause", 3, 0.3, 6.0),
             Kind("lose a disk", 2, 0.0, 1.0),
+            *DISK_KINDS,
         ),
         2.0,
         8.0,
@@ -75,6 +87,7 @@ TRACKS = (
             Kind("kill twice", 2, 0.0, 0.3),
             Kind("terminate", 3, 0.0, 0.5),
             Kind("pause", 3, 0.3, 4.0),
+            *DISK_KINDS,
         ),
         1.5,
         7.0,
@@ -121,6 +134,10 @@ def plan(seed: int, duration_s: float, tracks: Sequence[str]) -> list[Step]:
             step = Step(round(at_s, 3), track.name, kind.name, round(rng.uniform(kind.shortest_s, kind.longest_s), 3))
             if step.ends_s > duration_s:
                 break
+            calm_over_s = (at_s // CALM_EVERY_S + 1) * CALM_EVERY_S
+            if step.ends_s > calm_over_s - CALM_S:
+                at_s = calm_over_s
+                continue
             steps.append(step)
             at_s = step.ends_s
     return sorted(steps, key=lambda step: step.at_s)

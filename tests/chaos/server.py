@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from chaos.disk import ChaosDisk
 from chaos.schedule import Step
 from chaos.store import ChaosStore
 from chaos.topics import TopicPlan
@@ -45,13 +46,16 @@ def start_beside(store: ChaosStore, server: FirnServer) -> int:
         time.sleep(0.1)
 
 
-def hit(server: FirnServer, step: Step, start: Callable[[], None]) -> None:
-    """Kills, terminates or pauses a server, and brings it back."""
+def hit(server: FirnServer, disk: ChaosDisk, step: Step, start: Callable[[], None]) -> None:
+    """Kills, terminates or pauses a server, or harms its disk, and brings it back."""
     assert server.alive(), f"the server ended by itself\n{server.tail()}"
     if step.fault == "pause":
         server.pause()
         time.sleep(step.lasts_s)
         server.resume()
+        return
+    if disk.can(step.fault):
+        disk.harm(server, step, start)
         return
     if step.fault == "terminate":
         server.stop(timeout_s=60)  # it has to end well and soon
@@ -82,6 +86,7 @@ class ChaosServer:
         self.store = ChaosStore(folder)
         (folder / "server").mkdir(parents=True, exist_ok=True)
         self.firn = FirnServer(folder / "server", self.store.store, SETTINGS)
+        self.disk = ChaosDisk(self.firn.data_dir)
         self.starts: Counter[str] = Counter()
 
     @property
@@ -102,10 +107,10 @@ class ChaosServer:
         self.starts["given up because of the store"] += start_beside(self.store, self.firn)
         self.starts["ready"] += 1
 
-    def inject(self, step: Step, _victim: int, note: Note) -> None:
-        """Does to the server what a step says."""
-        hit(self.firn, step, self.start)
-        note(f"running again after {step.fault}", "")
+    def inject(self, step: Step, _victim: int, _note: Note) -> str:
+        """Does to the server what a step says; returns how it ended."""
+        hit(self.firn, self.disk, step, self.start)
+        return f"running again after {step.fault}"
 
     def terminate(self) -> None:
         """SIGTERM; it has to end well and soon."""
@@ -127,4 +132,5 @@ class ChaosServer:
     def close(self) -> None:
         """Ends everything."""
         self.firn.close()
+        self.disk.close()
         self.store.close()

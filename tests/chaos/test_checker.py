@@ -87,6 +87,29 @@ def lose_and_close_the_gap(history: MadeHistory, rng: random.Random) -> list[Eve
     return everywhere(history, (KEPT, acked.partition), shifted)
 
 
+def lose_what_was_acknowledged_without_its_offset(history: MadeHistory, rng: random.Random) -> list[Event]:
+    """In a topic that DeleteRecords trims: the producer's record before it stands above the log start."""
+    log = history.logs[TRIMMED, 0]
+    producers = [row.record.name.split("/")[0] for row in log.rows]
+    at = next(
+        at for at in range(len(log.rows) - 1, log.start, -1) if producers[at] in producers[log.start : at]
+    )  # fmt: skip
+    name = log.rows[at].record.name
+    lost = everywhere(history, (TRIMMED, 0), lambda row: None if row.offset == at else row)
+    acked = [event for event in lost if isinstance(event, Acked) and event.name == name]
+    told = Acked(history.now(), *name.split("/")[:1], int(name.split("/")[1]), TRIMMED, 0, NOWHERE)
+    return [*(event for event in lost if event not in acked), told]
+
+
+def stall(kind: type[Event]) -> Break:
+    """Nothing of this happens in the calm time."""
+
+    def broken(history: MadeHistory, rng: random.Random) -> list[Event]:
+        return [event for event in history.events if not (isinstance(event, kind) and event.at > history.calm_begun)]
+
+    return broken
+
+
 def duplicate(history: MadeHistory, rng: random.Random) -> list[Event]:
     acked = some_acked(history, rng)
     log = history.logs[KEPT, acked.partition]
@@ -320,6 +343,13 @@ BREAKS: list[tuple[str, Kind, Break]] = [
         lambda history, rng: [*history.events, Trouble(history.now(), "reader", "_BAD_MSG", "Local: Bad message format")],
     ),
     (
+        "too few replicas, long after the last fault of nodes", Kind.UNEXPLAINED,
+        lambda history, rng: [*history.events, Trouble(history.now() + 60, "writer", "NOT_ENOUGH_REPLICAS", "too few")],
+    ),
+    ("nothing is acknowledged although all is well", Kind.STALLED, stall(Acked)),
+    ("nothing is committed although all is well", Kind.STALLED, stall(Committed)),
+    ("a record without an offset is lost", Kind.LOST, lose_what_was_acknowledged_without_its_offset),
+    (
         "a deletion is forgotten", Kind.START_BEHIND,
         with_one(Deleted, lambda event: True, lambda event: replace(event, at=900.0, before=10**6, low_watermark=10**6)),
     ),
@@ -352,7 +382,7 @@ def test_a_violation_tells_a_person_where_to_look() -> None:
     line = next(number for number, event in enumerate(events, start=1) if event.at == acked.at)
     (text,) = {one.text for one in check(placed(events)).violations if acked.name in one.text and "stands" in one.text}
     assert f"{KEPT}/{acked.partition} offset 0" in text and f"offset {acked.offset}" in text
-    assert f"made.jsonl:{line}" in text and "s after: kill while" in text
+    assert f"made.jsonl:{line}" in text and "s after: running again after kill" in text
 
 
 def test_events_outlive_their_lines() -> None:

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from chaos.schedule import TRACKS, Step, plan
+from chaos.schedule import CALM_EVERY_S, CALM_S, TRACKS, Step, plan
 
 ALL = [track.name for track in TRACKS]
 
@@ -34,3 +34,9 @@ def test_every_fault_is_drawn_and_none_outlives_the_run() -> None:
 
 def test_a_track_is_the_same_beside_any_others() -> None:
     assert plan(3, 300, ["store"]) == [step for step in planned(3, 300) if step.track == "store"]
+
+
+def test_there_are_calm_times_without_a_fault() -> None:
+    for step in planned(5, 1800):
+        calm_over_s = (step.at_s // CALM_EVERY_S + 1) * CALM_EVERY_S
+        assert step.ends_s <= calm_over_s - CALM_S, step

@@ -257,7 +257,9 @@ def test_power_cuts_of_all_nodes_with_late_syncs_lose_nothing(start_cluster_on_d
                 disk.delay("sync", rng.choice([0.01, 0.1]), "journal")
             load.await_progress()
             time.sleep(rng.random())  # the instant of the cut is meant to be any
-            cuts = [threading.Thread(target=disk.cut_power, kwargs={"torn": rng.randrange(1 << 32)}) for disk in disks.values()]
+            cuts = [
+                threading.Thread(target=disk.cut_power, kwargs={"torn": rng.randrange(1 << 32)}) for disk in disks.values()
+            ]
             for cut in cuts:
                 cut.start()
             for cut in cuts:
