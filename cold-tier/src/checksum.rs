@@ -36,13 +36,30 @@ fn narrow(crc: u64) -> u32 {
 /// A writer that sums up ranges of what passes through it.
 ///
 /// Ranges are announced in ascending order and before their bytes; several may belong to the same sum, which then runs
-/// over their bytes in order.
+/// over their bytes in order. Each range also has a checksum of its own.
 pub(crate) struct Metered<W> {
     inner: W,
     position: u64,
     ranges: VecDeque<(Range<u64>, usize)>,
-    sums: Vec<Sum>,
+    sums: Vec<Running>,
     total: Option<Sum>,
+}
+
+/// A sum over several ranges that is not complete.
+struct Running {
+    all: Sum,
+    /// The range that is passing.
+    current: Sum,
+    ranges: Vec<u32>,
+}
+
+/// The checksums of some ranges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sums {
+    /// Over the bytes of all of them, in order.
+    pub(crate) all: u32,
+    /// Of each of them.
+    pub(crate) ranges: Box<[u32]>,
 }
 
 impl<W> Metered<W> {
@@ -53,14 +70,15 @@ impl<W> Metered<W> {
     /// The bytes in `range` belong to the sum number `sum`.
     pub(crate) fn meter(&mut self, range: Range<u64>, sum: usize) {
         while self.sums.len() <= sum {
-            self.sums.push(Sum::new());
+            self.sums.push(Running { all: Sum::new(), current: Sum::new(), ranges: Vec::new() });
         }
         self.ranges.push_back((range, sum));
     }
 
     /// The sums, by number; all announced bytes must have passed.
-    pub(crate) fn take_sums(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.sums).iter().map(Sum::value).collect()
+    pub(crate) fn take_sums(&mut self) -> Vec<Sums> {
+        let sums = std::mem::take(&mut self.sums).into_iter();
+        sums.map(|sum| Sums { all: sum.all.value(), ranges: sum.ranges.into() }).collect()
     }
 
     /// From here on every byte is summed up.
@@ -80,13 +98,17 @@ impl<W> Metered<W> {
         let end = self.position + bytes.len() as u64;
         while let Some((range, sum)) = self.ranges.front() {
             let (from, to) = (range.start.max(self.position), range.end.min(end));
+            let sum = &mut self.sums[*sum];
             if from < to {
                 let slice = |at: u64| usize::try_from(at - self.position).unwrap_or(usize::MAX);
-                self.sums[*sum].update(&bytes[slice(from)..slice(to)]);
+                let passing = &bytes[slice(from)..slice(to)];
+                sum.all.update(passing);
+                sum.current.update(passing);
             }
             if range.end > end {
                 break;
             }
+            sum.ranges.push(std::mem::replace(&mut sum.current, Sum::new()).value());
             self.ranges.pop_front();
         }
         self.position = end;
@@ -126,7 +148,11 @@ mod tests {
                 meter.write_all(piece).unwrap();
             }
             let zero = [&data[4..10], &data[100..130]].concat();
-            assert_eq!(meter.take_sums(), [crc32c(&zero), crc32c(&data[10..100])]);
+            let pieces = [crc32c(&data[4..10]), crc32c(&data[100..130])];
+            let one = crc32c(&data[10..100]);
+            let expected =
+                [Sums { all: crc32c(&zero), ranges: pieces.into() }, Sums { all: one, ranges: [one].into() }];
+            assert_eq!(meter.take_sums(), expected);
         }
     }
 }

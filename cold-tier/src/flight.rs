@@ -1,6 +1,7 @@
 //! A cache in which every value is loaded at most once at a time, however many wait for it.
 //!
-//! The load runs in a task of its own: whoever gives up waiting does not stop it, and the value still reaches the cache.
+//! The load runs in a task of its own, on the runtime on which the cache was made: a caller that stops waiting does not stop
+//! it, and callers of different runtimes wait for the same load without depending on each other's threads.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,6 +14,7 @@ use futures::future::{BoxFuture, Shared};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use crate::error::ReadError;
 
@@ -22,12 +24,14 @@ pub(crate) type Load<V> = Shared<BoxFuture<'static, Result<V, ReadError>>>;
 /// A cache with a weight in bytes and single loads.
 pub(crate) struct Flight<K, V> {
     cache: Cache<K, V>,
+    /// Loads run here; none for a cache that was made outside of a runtime: where they are asked for.
+    runtime: Option<Handle>,
     loading: Arc<Mutex<HashMap<K, Load<V>>>>,
 }
 
 impl<K, V> Clone for Flight<K, V> {
     fn clone(&self) -> Self {
-        Flight { cache: self.cache.clone(), loading: Arc::clone(&self.loading) }
+        Flight { cache: self.cache.clone(), runtime: self.runtime.clone(), loading: Arc::clone(&self.loading) }
     }
 }
 
@@ -52,7 +56,7 @@ where
             .weigher(move |_, value| u32::try_from(weigh(value)).unwrap_or(u32::MAX))
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        Flight { cache, loading: Arc::default() }
+        Flight { cache, runtime: Handle::try_current().ok(), loading: Arc::default() }
     }
 
     /// The value, from the cache or by `load`.
@@ -89,7 +93,8 @@ where
         }
         let load = load();
         let (cache, done) = (self.cache.clone(), Done { loading: Arc::clone(&self.loading), key: key.clone() });
-        let task = tokio::spawn(async move {
+        let runtime = self.runtime.clone().unwrap_or_else(Handle::current);
+        let task = runtime.spawn(async move {
             let result = load.await;
             if let Ok(value) = &result {
                 cache.insert(done.key.clone(), value.clone());
@@ -122,5 +127,36 @@ struct Done<K: Hash + Eq, V> {
 impl<K: Hash + Eq, V> Drop for Done<K, V> {
     fn drop(&mut self) {
         self.loading.lock().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn a_load_does_not_wait_for_the_runtime_that_asked_first() {
+        let (home, busy) = (runtime(), runtime());
+        let flight = home.block_on(async { Flight::<u8, u8>::new(1 << 20, |_| 1) });
+        let (asked, computing) = (flight.clone(), mpsc::channel::<()>());
+        let load = || async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(7)
+        };
+        let first = busy.block_on(async move { asked.join(1, load) });
+        // The only thread of the runtime that asked first computes for as long as the test lasts.
+        let (stop, wait) = computing;
+        busy.spawn(async move { wait.recv() });
+        let value = home.block_on(async { tokio::time::timeout(Duration::from_secs(30), flight.get(1, load)).await });
+        assert_eq!(value.unwrap().unwrap(), 7);
+        assert_eq!(home.block_on(first).unwrap(), 7);
+        drop(stop);
     }
 }

@@ -23,7 +23,10 @@ pub(crate) struct ChunkFacts {
     pub(crate) min_timestamp: TimestampMs,
     pub(crate) max_timestamp: TimestampMs,
     pub(crate) record_bytes: u64,
+    /// Over the bytes of all pages, in column order.
     pub(crate) crc32c: u32,
+    /// Of each page, in column order. Empty in objects of versions that wrote only the one over all pages.
+    pub(crate) page_crc32c: Box<[u32]>,
 }
 
 impl ChunkFacts {
@@ -37,6 +40,7 @@ impl ChunkFacts {
             max_timestamp: rows.max_timestamp,
             record_bytes: rows.record_bytes as u64,
             crc32c: 0,
+            page_crc32c: Box::default(),
         }
     }
 
@@ -55,7 +59,17 @@ impl ChunkFacts {
 
     fn from_tuple(tuple: (usize, u32, i64, i64, i64, i64, u64, u32)) -> Self {
         let (row_group, rows, first_offset, last_offset, min_timestamp, max_timestamp, record_bytes, crc32c) = tuple;
-        ChunkFacts { row_group, rows, first_offset, last_offset, min_timestamp, max_timestamp, record_bytes, crc32c }
+        ChunkFacts {
+            row_group,
+            rows,
+            first_offset,
+            last_offset,
+            min_timestamp,
+            max_timestamp,
+            record_bytes,
+            crc32c,
+            page_crc32c: Box::default(),
+        }
     }
 }
 
@@ -157,7 +171,10 @@ impl Footer {
         }
         let chunks = entry(&entries, keys::CHUNKS).ok_or("it has no firn.chunks entry")?;
         let facts: Vec<_> = serde_json::from_str(chunks).map_err(|e| format!("its chunk table is malformed: {e}"))?;
-        let facts: Vec<_> = facts.into_iter().map(ChunkFacts::from_tuple).collect();
+        let mut facts: Vec<_> = facts.into_iter().map(ChunkFacts::from_tuple).collect();
+        if let Some(pages) = entry(&entries, keys::PAGES) {
+            add_page_checksums(&mut facts, pages)?;
+        }
         let chunks = place(&metadata, facts, data_end)?;
         let schema = metadata.file_metadata().schema_descr();
         let mut leaves: Vec<_> = schema.columns().iter().map(|column| column.path().string()).collect();
@@ -195,14 +212,26 @@ impl Footer {
     /// Memory that the footer takes, in bytes, about.
     pub(crate) fn memory_bytes(&self) -> usize {
         let entries: usize = self.entries.iter().map(|(k, v)| k.len() + v.len()).sum();
-        self.chunks.iter().map(|chunk| 128 + chunk.pages.len() * size_of::<Range<u64>>()).sum::<usize>()
-            + entries
-            + 4096
+        let page_bytes = size_of::<Range<u64>>() + size_of::<u32>();
+        self.chunks.iter().map(|chunk| 128 + chunk.pages.len() * page_bytes).sum::<usize>() + entries + 4096
     }
 }
 
 fn entry<'a>(entries: &'a [(String, String)], key: &str) -> Option<&'a str> {
     entries.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+}
+
+/// Adds the checksums of the entry `firn.pages` to the chunks.
+fn add_page_checksums(chunks: &mut [ChunkFacts], json: &str) -> Result<(), String> {
+    let pages: Vec<Box<[u32]>> =
+        serde_json::from_str(json).map_err(|e| format!("its table of page checksums is malformed: {e}"))?;
+    if pages.len() != chunks.len() {
+        return Err(format!("it has page checksums of {} chunks, and {} chunks", pages.len(), chunks.len()));
+    }
+    for (chunk, page_crc32c) in chunks.iter_mut().zip(pages) {
+        chunk.page_crc32c = page_crc32c;
+    }
+    Ok(())
 }
 
 /// Joins the chunk table with the offset index: chunk `i` of a row group is page `i` of each of its columns.
@@ -225,6 +254,9 @@ fn place(metadata: &ParquetMetaData, facts: Vec<ChunkFacts>, data_end: u64) -> R
                 })
                 .collect::<Option<Box<[_]>>>()
                 .ok_or("its pages do not end where its chunks do")?;
+            if !facts.page_crc32c.is_empty() && facts.page_crc32c.len() != pages.len() {
+                return Err("a chunk has another number of pages than of checksums".into());
+            }
             if facts.rows == 0 || facts.first_offset <= previous || facts.last_offset < facts.first_offset {
                 return Err("its chunk table is out of order".into());
             }

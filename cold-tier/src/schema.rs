@@ -53,6 +53,7 @@ pub(crate) mod keys {
     pub(crate) const EPOCHS: &str = "firn.leader_epochs";
     pub(crate) const PRODUCERS: &str = "firn.producers";
     pub(crate) const CHUNKS: &str = "firn.chunks";
+    pub(crate) const PAGES: &str = "firn.pages";
 }
 
 /// The schema of an object: what is written, and how arrays are read back.

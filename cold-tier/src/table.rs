@@ -7,6 +7,7 @@ use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use parquet::file::metadata::ParquetMetaData;
 
+use crate::checksum::crc32c;
 use crate::columns::check_bytes;
 use crate::error::ReadError;
 use crate::footer::{Chunk, Footer};
@@ -60,40 +61,126 @@ impl ColdTier {
         Ok(ObjectIndex { metadata: Arc::new(metadata), chunks, places: footer.chunks })
     }
 
-    /// Reads ranges of an object. A chunk has one checksum over its pages of all columns: where the ranges hold at least
-    /// a quarter of a chunk, the rest of it is read too, and the checksum is compared. What holds less is not checked.
+    /// Reads ranges of an object's pages. Every page that a range touches is read whole and compared with its checksum; where
+    /// the footer has only one checksum for all pages of a chunk, the whole chunk is.
     ///
     /// # Errors
-    /// When the object cannot be read, or is damaged in a chunk that was checked.
+    /// When the object cannot be read, or one of these pages is damaged.
     pub async fn object_ranges(
         &self,
         segment: &ArchivedSegment,
         index: &ObjectIndex,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>, ReadError> {
-        let checked = mostly_covered(&index.places, ranges);
+        let checks = checks(&index.places, ranges);
         let mut wanted = ranges.to_vec();
-        wanted.extend(checked.iter().flat_map(|chunk| chunk.pages.iter().cloned()));
+        wanted.extend(checks.iter().flat_map(Check::pages));
         let mut fetched = self.inner.store.get_ranges(&segment.object, &wanted).await?;
         let mut pages = fetched.split_off(ranges.len()).into_iter();
-        for chunk in checked {
-            let pages: Vec<_> = pages.by_ref().take(chunk.pages.len()).collect();
-            let (object, offset) = (segment.object.clone(), chunk.facts.first_offset);
-            check_bytes(chunk, &pages).map_err(|reason| ReadError::Corrupt { object, offset, reason })?;
+        for check in checks {
+            let pages: Vec<_> = pages.by_ref().take(check.pages().count()).collect();
+            let (object, offset) = (segment.object.clone(), check.chunk.facts.first_offset);
+            check.compare(&pages).map_err(|reason| ReadError::Corrupt { object, offset, reason })?;
         }
         Ok(fetched)
     }
 }
 
-/// The chunks of which `ranges` hold at least a quarter.
-fn mostly_covered<'a>(chunks: &'a [Chunk], ranges: &[Range<u64>]) -> Vec<&'a Chunk> {
+/// Pages of a chunk to compare with their checksums.
+struct Check<'a> {
+    chunk: &'a Chunk,
+    /// Columns whose pages have a checksum of their own; none: all pages, which have one together.
+    columns: Vec<usize>,
+}
+
+impl Check<'_> {
+    fn pages(&self) -> impl Iterator<Item = Range<u64>> {
+        let all = if self.columns.is_empty() { 0..self.chunk.pages.len() } else { 0..0 };
+        all.chain(self.columns.iter().copied()).map(|column| self.chunk.pages[column].clone())
+    }
+
+    fn compare(&self, pages: &[Bytes]) -> Result<(), String> {
+        if self.columns.is_empty() {
+            return check_bytes(self.chunk, pages);
+        }
+        for (&column, page) in self.columns.iter().zip(pages) {
+            if crc32c(page) != self.chunk.facts.page_crc32c[column] {
+                let at = self.chunk.pages[column].start;
+                return Err(format!("the checksum of the page at byte {at} does not match"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The pages that `ranges` touch, and with which checksums they are compared.
+fn checks<'a>(chunks: &'a [Chunk], ranges: &[Range<u64>]) -> Vec<Check<'a>> {
     let mut sorted = ranges.to_vec();
     sorted.sort_by_key(|range| range.start);
-    let covered = |page: &Range<u64>| -> u64 {
+    let is_touched = |page: &Range<u64>| {
         let first = sorted.partition_point(|range| range.end <= page.start);
-        let overlapping = sorted[first..].iter().take_while(|range| range.start < page.end);
-        overlapping.map(|range| range.end.min(page.end) - range.start.max(page.start)).sum()
+        sorted.get(first).is_some_and(|range| range.start < page.end)
     };
-    let is_covered = |chunk: &&Chunk| chunk.pages.iter().map(covered).sum::<u64>() * 4 >= chunk.stored_bytes();
-    chunks.iter().filter(is_covered).collect()
+    let check = |chunk: &'a Chunk| {
+        let mut columns: Vec<usize> =
+            (0..chunk.pages.len()).filter(|&column| is_touched(&chunk.pages[column])).collect();
+        if columns.is_empty() {
+            return None;
+        }
+        if chunk.facts.page_crc32c.is_empty() {
+            columns.clear();
+        }
+        Some(Check { chunk, columns })
+    };
+    chunks.iter().filter_map(check).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::footer::ChunkFacts;
+
+    /// Two chunks of two columns; `page_crc32c` as it is in the footer of the second.
+    fn chunks(page_crc32c: &[u32]) -> Vec<Chunk> {
+        let facts = ChunkFacts {
+            row_group: 0,
+            rows: 1,
+            first_offset: 0,
+            last_offset: 0,
+            min_timestamp: 0,
+            max_timestamp: 0,
+            record_bytes: 1,
+            crc32c: crc32c(b"bbbbbbbbbbbbbbbbbbbbdddddddddddddddddddd"),
+            page_crc32c: page_crc32c.into(),
+        };
+        let chunk = |pages: [Range<u64>; 2]| Chunk { facts: facts.clone(), pages: pages.into() };
+        vec![chunk([0..20, 40..60]), chunk([20..40, 60..80])]
+    }
+
+    fn pages(check: &Check<'_>) -> Vec<Range<u64>> {
+        check.pages().collect()
+    }
+
+    #[test]
+    fn a_page_that_is_touched_is_read_whole_and_compared() {
+        let pages_of = [crc32c(b"bbbbbbbbbbbbbbbbbbbb"), crc32c(b"dddddddddddddddddddd")];
+        let chunks = chunks(&pages_of);
+        let [check] = &checks(&chunks, &[65..66])[..] else { panic!("one chunk is touched") };
+        assert_eq!(pages(check), [60..80]);
+        assert_eq!(check.compare(&[Bytes::from_static(b"dddddddddddddddddddd")]), Ok(()));
+        assert!(check.compare(&[Bytes::from_static(b"ddddddddddddddddddde")]).is_err());
+        let both = checks(&chunks, &[10..30]);
+        assert_eq!(both.iter().map(pages).collect::<Vec<_>>(), [vec![0..20], vec![20..40]]);
+        assert!(checks(&chunks, &[80..90]).is_empty());
+    }
+
+    #[test]
+    fn without_page_checksums_a_touched_chunk_is_read_whole_and_compared() {
+        let chunks = chunks(&[]);
+        let [check] = &checks(&chunks, &[65..66])[..] else { panic!("one chunk is touched") };
+        assert_eq!(pages(check), [20..40, 60..80]);
+        let (b, d) = (Bytes::from_static(b"bbbbbbbbbbbbbbbbbbbb"), Bytes::from_static(b"dddddddddddddddddddd"));
+        assert_eq!(check.compare(&[b.clone(), d]), Ok(()));
+        assert!(check.compare(&[b, Bytes::from_static(b"ddddddddddddddddddde")]).is_err());
+    }
 }

@@ -9,8 +9,8 @@
 //! Numbers are DELTA_BINARY_PACKED and never dictionary encoded, so that a chunk needs no dictionary page: the columns
 //! that are constant within a batch cost a bit over a quarter of a byte per record before compression.
 //!
-//! The crate (58.4) writes no page checksums. Instead the footer holds a CRC-32C of each chunk's pages, headers included,
-//! and the manifest holds one of the footer: every byte that a reader uses is covered.
+//! The crate (58.4) writes no page checksums. Instead the footer holds a CRC-32C of each page, header included, and one over
+//! each chunk's pages, and the manifest holds one of the footer: every byte that a reader uses is covered.
 
 use std::sync::Arc;
 
@@ -219,8 +219,9 @@ impl<'a> Encoder<'a> {
         };
         self.writer.write_all(&facts.producers)?;
         self.writer.flush()?;
-        for (chunk, crc) in self.chunks.iter_mut().zip(self.writer.inner_mut().take_sums()) {
-            chunk.crc32c = crc;
+        for (chunk, sums) in self.chunks.iter_mut().zip(self.writer.inner_mut().take_sums()) {
+            chunk.crc32c = sums.all;
+            chunk.page_crc32c = sums.ranges;
         }
         for (key, value) in footer_entries(facts, &producers, &self.chunks) {
             self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
@@ -275,6 +276,7 @@ fn footer_entries(facts: &ObjectFacts, producers: &Attachment, chunks: &[ChunkFa
         ),
         (keys::PRODUCERS, json(serde_json::json!([producers.offset, producers.length, producers.crc32c]))),
         (keys::CHUNKS, json(chunks.iter().map(ChunkFacts::to_json).collect())),
+        (keys::PAGES, json(chunks.iter().map(|chunk| serde_json::json!(chunk.page_crc32c)).collect())),
     ]
 }
 
