@@ -25,7 +25,7 @@ use model::{LeaderEpoch, Offset, TimestampMs, TopicName, TopicPartition};
 use parking_lot::{Mutex, RwLock};
 
 use crate::core::Core;
-use crate::error::StorageError;
+use crate::error::{ReadError, StorageError};
 use crate::journal::entry::{Event, LogPoint};
 use crate::leader_epochs::LeaderEpochs;
 use crate::producer_state::{ActiveProducer, ProducerStates};
@@ -34,6 +34,7 @@ use crate::segment::Segment;
 mod append;
 mod bootstrap;
 mod capture;
+mod mend;
 mod producers;
 mod read;
 mod retention;
@@ -44,6 +45,7 @@ mod truncate;
 
 pub use append::{AppendTime, Appended};
 pub(crate) use capture::Captured;
+pub use mend::DamagedRange;
 pub(crate) use producers::{keep_snapshot, producers_at};
 pub use read::{LogRead, ReadLimits};
 pub use retention::{EvictReport, RetentionLimits};
@@ -66,6 +68,8 @@ pub struct PartitionLog {
     log_end: AtomicI64,
     flushed_end: AtomicI64,
     generation: AtomicU64,
+    /// Journal position that a checkpoint must cover before more can be evicted; the largest number when nothing waits.
+    eviction_waits_for: AtomicU64,
     /// Something changed since the last checkpoint.
     dirty: AtomicBool,
     removed: AtomicBool,
@@ -134,6 +138,7 @@ impl PartitionLog {
             log_end: AtomicI64::new(end),
             flushed_end: AtomicI64::new(end),
             generation: AtomicU64::new(0),
+            eviction_waits_for: AtomicU64::new(u64::MAX),
             dirty: AtomicBool::new(origin.checkpointed.is_none()),
             removed: AtomicBool::new(false),
             names_changed: AtomicBool::new(true),
@@ -222,6 +227,22 @@ impl PartitionLog {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.segments.load().iter().map(|segment| segment.size()).sum()
+    }
+
+    /// Bytes of record batches on local disk from the batch of `offset` on; none of those before it count.
+    ///
+    /// # Errors
+    /// Those of reading, when a segment has to be looked into.
+    pub fn size_bytes_from(&self, offset: Offset) -> Result<u64, ReadError> {
+        self.undisturbed(|| {
+            let segments = self.segments.load();
+            let mut bytes = 0;
+            for segment in segments.iter().filter(|segment| segment.next() > offset) {
+                let before = if segment.base() < offset { segment.cut_point(&self.core.files, offset)?.0 } else { 0 };
+                bytes += segment.size().saturating_sub(before);
+            }
+            Ok(bytes)
+        })
     }
 
     /// The segments, oldest first; the last one is open.

@@ -20,7 +20,7 @@ use crate::open_files::{FileSlot, OpenFiles};
 pub(crate) mod scan;
 pub(crate) mod side_index;
 
-use scan::{Depth, WalkEnd, walk};
+use scan::{Damage, Depth, Span, Step, WalkEnd};
 use side_index::{Found, OffsetEntry, SideIndex, TimeEntry};
 
 /// Bytes that a lookup may have to walk over before the index counts as full of holes and is built anew.
@@ -310,16 +310,16 @@ impl Segment {
         self.store_indexes(files);
     }
 
-    /// Builds both indexes anew from the batches.
+    /// Builds both indexes anew from the intact batches.
     ///
     /// # Errors
     /// Those of reading the batches.
     pub(crate) fn rebuild_indexes(&self, files: &OpenFiles, interval: u64) -> Result<(), StorageError> {
         tracing::info!(segment = %self.log.path().display(), "building the indexes of a segment anew");
-        let (mut offsets, mut times) = (Vec::new(), Vec::new());
+        let (mut offsets, mut times) = (Vec::<OffsetEntry>::new(), Vec::<TimeEntry>::new());
         let mut facts = SegmentFacts::empty(self.base);
         let mut unindexed = 0;
-        let end = self.walk(files, 0..self.size(), Depth::Checksums, |step| {
+        let damage = self.walk_past_damage(files, self.span(), |step| {
             facts.add(step.header, 0);
             if unindexed > interval
                 && let (Some(relative_offset), Ok(position)) =
@@ -337,33 +337,91 @@ impl Segment {
             unindexed += step.header.size_bytes() as u64;
             ControlFlow::Continue(())
         })?;
+        for damage in damage {
+            let (segment, position, what) = (self.log.path(), damage.bytes.start, damage.what);
+            tracing::warn!(segment = %segment.display(), position, what, "a damaged batch is left out of the index");
+        }
         self.offsets.replace(offsets);
         self.times.replace(times);
         self.unindexed.store(unindexed, Ordering::Relaxed);
         self.rebuilt.store(true, Ordering::Release);
-        match end.damage {
-            Some(what) => Err(self.damaged(end.position, what)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
-    /// Walks over the batches in `range`.
+    /// The same segment up to `position`, where the log goes on with offset `next`. Its bytes stay as they are, damaged ones
+    /// too: what cannot be read must not be taken for something that never was.
+    ///
+    /// # Errors
+    /// Those of reading the batches.
+    pub(crate) fn shortened(
+        &self,
+        dir: &Arc<Path>,
+        files: &OpenFiles,
+        (position, next): (u64, Offset),
+    ) -> Result<Segment, StorageError> {
+        let old = self.facts();
+        let mut facts = SegmentFacts::empty(self.base);
+        let span = Span { bytes: 0..position, offsets: self.base..next };
+        let damage = self.walk_past_damage(files, span, |step| {
+            facts.add(step.header, old.first_append_ms);
+            ControlFlow::Continue(())
+        })?;
+        if !damage.is_empty() {
+            // The damaged batch may be the one with the largest timestamp.
+            facts.max_timestamp = old.max_timestamp;
+            facts.max_timestamp_offset = old.max_timestamp_offset.min(next - 1).max(self.base);
+            facts.first_append_ms = old.first_append_ms;
+        }
+        facts = SegmentFacts { size: position, next, last_append_ms: old.last_append_ms, ..facts };
+        Ok(Segment::existing(dir, facts))
+    }
+
+    /// All of the segment.
+    pub(crate) fn span(&self) -> Span {
+        self.span_from(0)
+    }
+
+    /// All of the segment from a position on.
+    pub(crate) fn span_from(&self, position: u64) -> Span {
+        // The size first: what it covers lies below the offset that is loaded after it.
+        let size = self.size();
+        Span { bytes: position..size, offsets: self.base..self.next() }
+    }
+
+    /// Walks over the batches in the span.
     ///
     /// # Errors
     /// Those of reading.
     pub(crate) fn walk(
         &self,
         files: &OpenFiles,
-        range: std::ops::Range<u64>,
+        span: Span,
         depth: Depth,
-        visit: impl FnMut(scan::Step<'_>) -> ControlFlow<()>,
+        visit: impl FnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<WalkEnd, StorageError> {
-        if range.is_empty() {
+        if span.bytes.is_empty() {
             // An empty segment may have no file yet.
-            return Ok(WalkEnd { position: range.start, damage: None });
+            return Ok(WalkEnd::Reached);
         }
         let file = self.open_log(files)?;
-        walk(&*file, range, (depth, self.base), visit).map_err(|e| self.io("read", e))
+        scan::walk(&*file, span, depth, visit).map_err(|e| self.io("read", e))
+    }
+
+    /// Walks over the intact batches in the span, checksums included, and answers the damage between them.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn walk_past_damage(
+        &self,
+        files: &OpenFiles,
+        span: Span,
+        visit: impl FnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<Damage>, StorageError> {
+        if span.bytes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let file = self.open_log(files)?;
+        scan::walk_past_damage(&*file, span, Depth::Checksums, visit).map_err(|e| self.io("read", e))
     }
 }
 

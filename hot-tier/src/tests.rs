@@ -4,6 +4,7 @@ mod append;
 mod bit_flips;
 mod bootstrap;
 mod damage;
+mod damage_and_changes;
 mod decoders;
 mod descriptors;
 mod fixture;

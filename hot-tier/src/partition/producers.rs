@@ -13,7 +13,6 @@ use crate::error::{StorageError, lacks_descriptor};
 use crate::layout::{FileKind, file_name};
 use crate::producer_state::ProducerStates;
 use crate::segment::Segment;
-use crate::segment::scan::Depth;
 
 /// Largest snapshot that is read: some four million producers.
 const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
@@ -57,7 +56,7 @@ pub(crate) fn stored_snapshot(core: &Core, dir: &Path, offset: Offset) -> Result
 }
 
 /// The producers' state right before `offset`, in a log of `segments`: the newest intact snapshot at or below it, then
-/// every batch from there on. Without any snapshot it is what the local log shows.
+/// every intact batch from there on. Without any snapshot it is what the local log shows.
 pub(crate) fn producers_at(
     core: &Core,
     dir: &Path,
@@ -75,15 +74,19 @@ pub(crate) fn producers_at(
     }
     let now_ms = core.now_ms();
     for segment in &segments[from..below] {
-        let end = segment.walk(&core.files, 0..segment.size(), Depth::Headers, |step| {
+        let passed = segment.walk_past_damage(&core.files, segment.span(), |step| {
             if step.header.base_offset >= offset {
                 return ControlFlow::Break(());
             }
             states.apply(step.header, now_ms);
             ControlFlow::Continue(())
         })?;
-        if let Some(what) = end.damage {
-            return Err(segment.damaged(end.position, what));
+        for damage in passed {
+            let (segment, position, what) = (segment.log_slot().path(), damage.bytes.start, damage.what);
+            tracing::error!(
+                segment = %segment.display(), position, what,
+                "a damaged batch does not count for the state of idempotent producers"
+            );
         }
     }
     Ok(states)

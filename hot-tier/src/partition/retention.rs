@@ -50,7 +50,7 @@ impl PartitionLog {
     /// stays. Does not wait for anything: after a power cut they may be back.
     ///
     /// Segments that closed since the last checkpoint stay until the next one, which is asked for: recovery may still
-    /// need them. Call again later.
+    /// need them. Call again when [`PartitionLog::can_evict_more`] says so.
     ///
     /// # Errors
     /// Those of the journal or the renames; what went so far is gone.
@@ -63,8 +63,17 @@ impl PartitionLog {
             self.core.flush.request(lsn);
             self.drop_front(&old, going)?;
         }
+        let waiting = &old[going..going_below(&old, offset).max(going)];
+        let waits_for = waiting.first().map_or(u64::MAX, |segment| segment.closed_lsn());
+        self.eviction_waits_for.store(waits_for, Ordering::Release);
         let bytes = old[..going].iter().map(|segment| segment.size()).sum();
         Ok(EvictReport { segments: going, bytes, local_start: self.local_start() })
+    }
+
+    /// True when an eviction left segments behind for want of a checkpoint, and there is one now.
+    #[must_use]
+    pub fn can_evict_more(&self) -> bool {
+        self.eviction_waits_for.load(Ordering::Acquire) <= self.core.covered_lsn()
     }
 
     /// Moves the log start up to `offset`, for `DeleteRecords` and total retention, and drops the segments below. Blocks

@@ -3,7 +3,6 @@
 //! The journal knows before any byte goes: the entry is durable first. A power cut in between leaves more bytes than the
 //! log has, which recovery cuts.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,8 +16,7 @@ use crate::error::StorageError;
 use crate::journal::entry::{Event, LogPoint};
 use crate::leader_epochs::LeaderEpochs;
 use crate::producer_state::ProducerStates;
-use crate::segment::scan::Depth;
-use crate::segment::{Segment, SegmentFacts};
+use crate::segment::Segment;
 
 /// How a log begins anew.
 pub(super) enum Beginning {
@@ -36,7 +34,8 @@ pub(super) enum Beginning {
 }
 
 impl PartitionLog {
-    /// Removes every record at or above `offset`; a batch that spans it goes as a whole. Below the local start it is
+    /// Removes every record at or above `offset`; a batch that spans it goes as a whole, and so do damaged bytes that may hold
+    /// it. Damage below changes nothing. Below the local start it is
     /// [`PartitionLog::reset_to`]. At the log end, only epochs without a record go. Answers the new log end. Blocks for one flush.
     ///
     /// # Errors
@@ -80,11 +79,7 @@ impl PartitionLog {
         let segments = self.segments.load();
         let index = segments.partition_point(|segment| segment.base() <= offset).saturating_sub(1);
         let segment = &segments[index];
-        let found = if segment.size() > 0 { segment.locate(&self.core.files, offset)? } else { None };
-        let (position, offset) = match found {
-            Some(batch) => (batch.position, offset.min(batch.header.base_offset)),
-            None => (segment.size(), offset),
-        };
+        let (position, offset) = segment.cut_point(&self.core.files, offset)?;
         Ok(LogPoint { segment_base: segment.base(), position, offset })
     }
 
@@ -111,14 +106,7 @@ impl PartitionLog {
     /// The same segment up to `point`, with its file cut there.
     fn shortened(&self, segment: &Segment, point: LogPoint, mode: FlushMode) -> Result<Segment, StorageError> {
         let files = &self.core.files;
-        let mut facts = SegmentFacts::empty(segment.base());
-        let old = segment.facts();
-        segment.walk(files, 0..point.position, Depth::Headers, |step| {
-            facts.add(step.header, old.first_append_ms);
-            ControlFlow::Continue(())
-        })?;
-        facts.last_append_ms = old.last_append_ms;
-        facts.next = point.offset;
+        let shortened = segment.shortened(&self.dir, files, (point.position, point.offset))?;
         if segment.size() > 0 {
             let file = segment.open_log(files)?;
             file.set_len(point.position).map_err(|e| segment.io("cut", e))?;
@@ -128,7 +116,6 @@ impl PartitionLog {
             }
         }
         segment.slots().iter().for_each(|slot| slot.close());
-        let shortened = Segment::existing(&self.dir, facts);
         shortened.note_unsynced();
         shortened.rebuild_indexes(files, self.settings.load().index_interval_bytes)?;
         Ok(shortened)

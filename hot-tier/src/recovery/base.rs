@@ -19,7 +19,7 @@ use crate::layout::HISTORY;
 use crate::leader_epochs::LeaderEpochs;
 use crate::partition::{keep_snapshot, producers_at};
 use crate::producer_state::ProducerStates;
-use crate::segment::scan::Depth;
+use crate::segment::scan::{self, Depth, Span, WalkEnd};
 use crate::segment::{Segment, SegmentFacts};
 
 const HISTORY_BYTES_MAX: u64 = 1 << 20;
@@ -145,14 +145,12 @@ impl Rebuild<'_> {
         }
         let (size, next) = (active.size(), active.next());
         self.damage.push(format!(
-            "{} has {len} bytes, {size} were synced: the log is cut there and begins a new segment at {next}",
+            "{} has {len} bytes, {size} were synced: what is missing is refused, and a new segment begins at {next}",
             active.log_slot().path().display()
         ));
-        let (facts, _) = self.scan(active.base(), len)?;
-        self.segments.pop();
-        let intact = Segment::existing(&self.dir, SegmentFacts { next, ..facts });
-        self.segments.push(Arc::new(intact));
-        // Offsets that were given out are not given out again.
+        // Offsets that were given out are not given out again, and the segment keeps its size: a reader of what is missing
+        // must meet damage, not the next segment.
+        active.close_at(0, next);
         self.segments.push(Arc::new(Segment::new(&self.dir, next)));
         self.was_cut = true;
         Ok(())
@@ -175,13 +173,7 @@ impl Rebuild<'_> {
         forget_evicted(plan, first);
         let bases: Vec<Offset> = self.files.iter().copied().collect();
         for (i, &base) in bases.iter().enumerate() {
-            let (mut facts, damage) = self.scan(base, u64::MAX)?;
-            if let Some(&next) = bases.get(i + 1) {
-                if let Some(damage) = damage {
-                    self.damage.push(damage);
-                }
-                facts.next = next;
-            }
+            let facts = self.scan(base, bases.get(i + 1).copied())?;
             let segment = Arc::new(Segment::existing(&self.dir, facts));
             segment.note_unsynced();
             self.unsynced.push(Arc::clone(&segment));
@@ -202,27 +194,43 @@ impl Rebuild<'_> {
         }
     }
 
-    /// Reads a segment file up to its last intact batch; `limit` bytes at most.
-    fn scan(&mut self, base: Offset, limit: u64) -> Result<(SegmentFacts, Option<String>), StorageError> {
+    /// Reads a segment file of which nothing is known, but where the next one begins. Damaged bytes before an intact batch
+    /// are part of the segment; those behind the last one are a torn end, unless a later segment shows that they are not.
+    fn scan(&mut self, base: Offset, next: Option<Offset>) -> Result<SegmentFacts, StorageError> {
         let segment = Segment::new(&self.dir, base);
-        let len = segment.open_log(&self.core.files)?.len().map_err(|e| segment.io("measure", e))?.min(limit);
+        let len = segment.open_log(&self.core.files)?.len().map_err(|e| segment.io("measure", e))?;
         let mut facts = SegmentFacts::empty(base);
-        let now_ms = self.core.now_ms();
+        let (now_ms, mut end) = (self.core.now_ms(), 0);
         let mut epochs = Vec::new();
-        let end = segment.walk(&self.core.files, 0..len, Depth::Checksums, |step| {
-            if step.header.base_offset < facts.next || step.header.last_offset_delta < 0 {
-                return ControlFlow::Break(());
-            }
+        let span = Span { bytes: 0..len, offsets: base..next.unwrap_or(Offset::MAX) };
+        let visit = |step: scan::Step<'_>| {
             facts.add(step.header, now_ms);
+            end = step.position + step.header.size_bytes() as u64;
             epochs.push((step.header.leader_epoch, step.header.base_offset));
             ControlFlow::Continue(())
-        })?;
+        };
+        let files = &self.core.files;
+        let mut damage = if self.mode == FlushMode::Replicated && next.is_none() {
+            // Such a log ends with its first torn batch.
+            match segment.walk(files, span, Depth::Checksums, visit)? {
+                WalkEnd::Reached | WalkEnd::Damaged(_) => Vec::new(),
+            }
+        } else {
+            segment.walk_past_damage(files, span, visit)?
+        };
+        facts.size = end;
+        match next {
+            Some(next) if facts.next < next => (facts.size, facts.next) = (len, next),
+            _ => damage.retain(|damage| damage.bytes.start < end),
+        }
         for (epoch, start) in epochs {
             self.epochs.begin(epoch, start);
         }
-        let path = segment.log_slot().path();
-        let damage = end.damage.map(|what| format!("{} is damaged at byte {}: {what}", path.display(), end.position));
-        Ok((facts, damage))
+        for damage in damage {
+            let (path, position) = (segment.log_slot().path(), damage.bytes.start);
+            self.damage.push(format!("{} is damaged at byte {position}: {}", path.display(), damage.what));
+        }
+        Ok(facts)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::leader_epochs::LeaderEpochs;
 use crate::open_files::FileSlot;
 use crate::partition::producers_at;
 use crate::producer_state::ProducerStates;
-use crate::segment::scan::Depth;
+use crate::segment::scan::{Depth, Span, WalkEnd, is_unreadable};
 use crate::segment::{Segment, SegmentFacts};
 
 /// Bytes between index entries of what is recovered.
@@ -147,8 +147,11 @@ impl Rebuild<'_> {
         while position < range.end {
             let step = usize::try_from((range.end - position).min(STEP)).unwrap_or(0);
             bytes.clear();
-            if file.read_into(&mut bytes, step, position).map_err(|e| active.io("read", e))? < step {
-                return Ok(None);
+            match file.read_into(&mut bytes, step, position) {
+                Ok(read) if read == step => {}
+                Ok(_) => return Ok(None),
+                Err(e) if is_unreadable(&e) => return Ok(None),
+                Err(e) => return Err(active.io("read", e)),
             }
             digest.update(&bytes);
             position += step as u64;
@@ -255,16 +258,15 @@ impl Rebuild<'_> {
             return Ok(());
         }
         let mut headers: Vec<BatchHeader> = Vec::new();
-        let mut next = active.next();
-        active.walk(&self.core.files, active.size()..end, Depth::Checksums, |step| {
-            if step.header.base_offset < next || step.header.last_offset_delta < 0 {
-                return ControlFlow::Break(());
-            }
-            next = step.header.next_offset();
+        let span = Span { bytes: active.size()..end, offsets: active.next()..Offset::MAX };
+        let walked = active.walk(&self.core.files, span, Depth::Checksums, |step| {
             headers.push(*step.header);
             ControlFlow::Continue(())
         })?;
-        self.take(&headers);
+        match walked {
+            // The log may end with a torn batch: the caller knows how far it must get.
+            WalkEnd::Reached | WalkEnd::Damaged(_) => self.take(&headers),
+        }
         Ok(())
     }
 
@@ -283,16 +285,12 @@ impl Rebuild<'_> {
         let Some(old) = self.segments.get(keep).cloned() else { return Ok(()) };
         self.segments.truncate(keep);
         self.touched_from = self.touched_from.min(old.base());
-        let mut facts = SegmentFacts::empty(old.base());
-        if old.base() == point.segment_base {
-            let first_append_ms = old.facts().first_append_ms;
-            old.walk(&self.core.files, 0..point.position.min(old.size()), Depth::Headers, |step| {
-                facts.add(step.header, first_append_ms);
-                ControlFlow::Continue(())
-            })?;
-        }
-        facts.next = facts.next.max(point.offset.min(old.next()));
-        let segment = Segment::existing(&self.dir, facts);
+        let segment = if old.base() == point.segment_base {
+            let end = (point.position.min(old.size()), point.offset.min(old.next()).max(old.base()));
+            old.shortened(&self.dir, &self.core.files, end)?
+        } else {
+            Segment::existing(&self.dir, SegmentFacts::empty(old.base()))
+        };
         // Its bytes may come from the journal a moment ago.
         segment.note_unsynced();
         segment.rebuild_indexes(&self.core.files, INDEX_INTERVAL_BYTES)?;

@@ -284,3 +284,19 @@ fn a_half_made_folder_goes_and_foreign_ones_stay() {
     assert_eq!(names.len(), 2, "{names:?}");
     assert!(names.contains(&"lost+found".to_owned()));
 }
+
+#[test]
+fn an_eviction_that_waits_for_a_checkpoint_can_go_on_after_it() {
+    let fixture = Fixture::new();
+    let log = fixture.log(1);
+    append(&log, 40);
+    fixture.flush();
+    let end = log.active_segment_base();
+    assert!(!log.can_evict_more());
+    assert_eq!(log.evict_below(end).unwrap().segments, 0);
+    assert!(!log.can_evict_more(), "there was no checkpoint since");
+    fixture.tier.checkpoint().unwrap();
+    assert!(log.can_evict_more());
+    assert_eq!(log.evict_below(end).unwrap().local_start, end);
+    assert!(!log.can_evict_more());
+}

@@ -1,0 +1,117 @@
+//! Putting right bytes that the disk has changed, with what another replica holds in their place.
+//!
+//! Replicas of a partition hold the same bytes at the same offsets, so what was there can be written again, in place. It is
+//! taken only when it certainly is that: intact batches of the missing offsets, of the leader epochs that the log knows, and
+//! exactly as long as the damage. A crash in between leaves damage, which readers still meet.
+
+use std::io::IoSlice;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::batch::{BatchView, Batches};
+use model::{NO_LEADER_EPOCH, Offset};
+
+use super::PartitionLog;
+use crate::error::{ReadError, StorageError};
+use crate::segment::Segment;
+use crate::segment::scan::Damage;
+
+/// Local bytes that are not what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DamagedRange {
+    /// First offset that they may hold.
+    pub from: Offset,
+    /// First offset that they cannot hold.
+    pub to: Offset,
+    /// How many bytes they are.
+    pub bytes: u64,
+}
+
+impl PartitionLog {
+    /// The first damage at or above `offset` in the segment of that offset, which is read as a whole. `None` when there is
+    /// none, or when the offset is not on local disk.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn damaged_range(&self, offset: Offset) -> Result<Option<DamagedRange>, ReadError> {
+        self.undisturbed(|| {
+            let found = self.find_damage(offset)?;
+            Ok(found.map(|(_, damage)| DamagedRange {
+                from: damage.offsets.start,
+                to: damage.offsets.end,
+                bytes: damage.bytes.end - damage.bytes.start,
+            }))
+        })
+    }
+
+    /// Writes the batches of `records` in place of the damage, durably. False, having done nothing, when they are not what
+    /// was there.
+    ///
+    /// # Errors
+    /// Those of the disk; a failed sync fails the tier.
+    pub fn mend(&self, damaged: DamagedRange, records: &Bytes) -> Result<bool, StorageError> {
+        let _writer = self.lock_writer()?;
+        let Some((segment, damage)) = self.find_damage(damaged.from)? else { return Ok(false) };
+        let Some(fitting) = self.fitting(&damage, records) else { return Ok(false) };
+        let file = segment.open_log(&self.core.files)?;
+        {
+            let _disturbing = self.disturb();
+            let written = file.write_at(&[IoSlice::new(fitting)], damage.bytes.start);
+            written.map_err(|e| segment.io("mend", e))?;
+        }
+        let synced = file.sync_data().map_err(|e| segment.io("flush", e));
+        synced.inspect_err(|e| self.core.judge_sync(e))?;
+        Ok(true)
+    }
+
+    fn find_damage(&self, offset: Offset) -> Result<Option<(Arc<Segment>, Damage)>, StorageError> {
+        let segments = self.segments.load();
+        let below = segments.partition_point(|segment| segment.base() <= offset);
+        let Some(segment) = below.checked_sub(1).map(|last| &segments[last]) else { return Ok(None) };
+        let (epochs, end) = (self.epochs.read().clone(), self.log_end());
+        let mut found = Vec::new();
+        let passed = segment.walk_past_damage(&self.core.files, segment.span(), |step| {
+            let header = step.header;
+            let known = epochs.at(header.base_offset);
+            // No checksum covers a batch's leader epoch.
+            if header.base_offset < end && known != NO_LEADER_EPOCH && known != header.leader_epoch {
+                let bytes = step.position..step.position + header.size_bytes() as u64;
+                let what = format!("its leader epoch is {}, not {known}", header.leader_epoch);
+                found.push(Damage { bytes, offsets: header.base_offset..header.next_offset(), what });
+            }
+            ControlFlow::Continue(())
+        })?;
+        found.extend(passed);
+        let first = found.into_iter().filter(|d| d.offsets.end > offset).min_by_key(|d| d.bytes.start);
+        Ok(first.map(|damage| (Arc::clone(segment), damage)))
+    }
+
+    /// The part of `records` that was in the place of the damage.
+    fn fitting<'a>(&self, damage: &Damage, records: &'a [u8]) -> Option<&'a [u8]> {
+        let len = usize::try_from(damage.bytes.end - damage.bytes.start).ok()?;
+        let (epochs, mut lowest) = (self.epochs.read(), damage.offsets.start);
+        let mut skipped = 0;
+        let mut fitting = 0;
+        for batch in Batches::new(records) {
+            let batch: BatchView<'_> = batch.ok()?;
+            let header = batch.header;
+            if header.next_offset() <= damage.offsets.start {
+                skipped += header.size_bytes();
+                continue;
+            }
+            let known = epochs.at(header.base_offset);
+            let is_ours = known == NO_LEADER_EPOCH || known == header.leader_epoch;
+            let is_in_place = header.base_offset >= lowest && header.next_offset() <= damage.offsets.end;
+            if !is_ours || !is_in_place || batch.verify_crc().is_err() {
+                return None;
+            }
+            lowest = header.next_offset();
+            fitting += header.size_bytes();
+            if fitting >= len {
+                break;
+            }
+        }
+        (fitting == len).then(|| &records[skipped..skipped + len])
+    }
+}
