@@ -155,6 +155,8 @@ pub(crate) struct Partition {
     /// Local segments below are damaged, or lie before one that is; the archive has all of them.
     damaged_end: AtomicI64,
     /// Held by background work, one at a time: settling, retention, the sweep.
+    /// Damage that another replica may put right.
+    to_mend: Mutex<Option<damage::ToMend>>,
     pub(crate) background: Arc<tokio::sync::Mutex<()>>,
     /// Held by retention from before it waits for its turn, so that only one waits.
     pub(crate) retention: Arc<tokio::sync::Mutex<()>>,
@@ -192,6 +194,7 @@ impl Partition {
             damaged: Mutex::default(),
             damaged_end: AtomicI64::new(Offset::MIN),
             background: Arc::default(),
+            to_mend: Mutex::default(),
             retention: Arc::default(),
             // A crash may have left something.
             is_unswept: AtomicBool::new(true),

@@ -10,7 +10,7 @@
 //! only in its epoch. A partition that cannot be followed rests by itself, for longer each time.
 //!
 //! Rooms: `fetcher` (the task for one leader), `session` (what the leader remembers of it), `apply` (answers
-//! into logs), `alignment` (where to go on when the leader has nothing there), `pause`.
+//! into logs), `alignment` (where to go on when the leader has nothing there), `pause`, `mending` (what the disk has changed).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +34,7 @@ use crate::throttle::Throttles;
 pub(crate) mod alignment;
 mod apply;
 mod fetcher;
+pub(crate) mod mending;
 mod pause;
 mod session;
 mod told;

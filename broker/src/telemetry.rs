@@ -70,6 +70,11 @@ fn describe() {
     gauge!("firn_under_replicated_partitions", "Partitions led here that have replicas out of sync.");
     gauge!("firn_at_min_isr_partitions", "Partitions led here with just as many replicas in sync as acks=all needs.");
     gauge!("firn_under_min_isr_partitions", "Partitions led here with too few replicas in sync for acks=all.");
+    gauge!(
+        "firn_damaged_partitions",
+        "Partitions with local records that the disk has changed and no replica has restored."
+    );
+    counter!("firn_damage_mended_total", "Places of local logs that were restored from another replica.");
     counter!("firn_isr_shrinks_total", "Replicas that left the in-sync replicas of partitions led here, by change.");
     counter!("firn_isr_expands_total", "Replicas that joined the in-sync replicas of partitions led here, by change.");
     counter!("firn_produced_bytes_total", Unit::Bytes, "Bytes of record batches appended for producers.");

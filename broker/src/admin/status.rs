@@ -140,7 +140,10 @@ pub(crate) fn record_gauges(broker: &Broker) {
         metrics::gauge!("firn_archive_backlog_seconds", "topic" => topic.clone()).set(sums.backlog_seconds as f64);
         metrics::gauge!("firn_archive_failing_partitions", "topic" => topic).set(f64::from(sums.failing));
     }
-    let led: Vec<_> = broker.partitions.all().iter().filter_map(|partition| partition.replication()).collect();
+    let all = broker.partitions.all();
+    metrics::gauge!("firn_damaged_partitions")
+        .set(all.iter().filter(|partition| partition.is_damaged()).count() as f64);
+    let led: Vec<_> = all.iter().filter_map(|partition| partition.replication()).collect();
     let count = |is_so: fn(&Replication) -> bool| led.iter().filter(|r| is_so(r)).count() as f64;
     metrics::gauge!("firn_leader_partitions").set(led.len() as f64);
     metrics::gauge!("firn_under_replicated_partitions").set(count(|r| r.in_sync < r.replicas));

@@ -131,7 +131,10 @@ impl Partition {
 
     fn report(&self, error: &SettleError, retry_in: Duration) {
         let (topic, partition) = (&self.topic, self.id.partition);
-        if let SettleError::Cold(ArchiveError::DamagedSegment { .. }) = error {
+        if let SettleError::Cold(ArchiveError::DamagedSegment { offset, .. }) = error {
+            let segments = self.log.segments();
+            let damaged = segments.iter().rev().find(|segment| segment.base_offset <= *offset);
+            self.want_mending(damaged.map_or(*offset, |segment| segment.base_offset));
             let folder = self.log.dir().display();
             error!(%topic, partition, %error, %folder, ?retry_in, "a local segment is damaged and cannot be archived: {ADVICE}");
         } else {

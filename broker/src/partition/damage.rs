@@ -2,11 +2,13 @@
 //!
 //! Where the archive holds the same records, it answers in the damaged segment's place, and local disk lets go of
 //! everything up to that segment's end: the archive was compared with the segment, record by record, before it was
-//! committed. Where it does not, the records are refused, never archived, and a person is told what can be done.
+//! committed. Where it does not, the records are refused and never archived until another replica has put them right
+//! (`replication::mending`); a person is told what can be done.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use hot_tier::{SegmentInfo, StorageError};
 use model::Offset;
@@ -18,6 +20,22 @@ use crate::machine::blocking;
 /// What a person can do about a damaged segment that is nowhere else.
 pub(super) const ADVICE: &str = "stop the broker and restore the file from a backup, or give up the segment's records by \
                                  DeleteRecords up to the segment's end";
+
+/// Pause after the first attempt to restore damaged records that failed; it doubles with each further one.
+const MEND_PAUSE: Duration = Duration::from_secs(10);
+/// How often it doubles.
+const MEND_DOUBLINGS_MAX: u32 = 6;
+
+/// Damage that another replica may put right.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ToMend {
+    /// Where to begin: nothing below was found damaged.
+    from: Offset,
+    /// When to try.
+    due: Instant,
+    /// Attempts that failed.
+    failures: u32,
+}
 
 impl Partition {
     /// Takes note of damage that a reader of `offset` met. True when the archive has that offset.
@@ -37,9 +55,13 @@ impl Partition {
             } else {
                 error!(
                     %topic, partition, offset, segment_end, %damage,
-                    "a local segment is damaged and not archived; its records are refused: {ADVICE}"
+                    "a local segment is damaged and not archived; its records are refused until another replica restores \
+                     them; where there is none: {ADVICE}"
                 );
             }
+        }
+        if !is_archived {
+            self.want_mending(segment.map_or(offset, |segment| segment.base_offset));
         }
         if is_archived && segment.is_some_and(|segment| segment.closed) && segment_end <= archived_end {
             self.damaged_end.fetch_max(segment_end, Ordering::AcqRel);
@@ -52,6 +74,34 @@ impl Partition {
     pub(super) fn meet_damage_anywhere(self: &Arc<Self>, damage: &StorageError) -> bool {
         let last = self.damaged_segment(damage).map_or(Offset::MAX, |segment| segment.next_offset - 1);
         self.meet_damage(last, damage)
+    }
+
+    /// Asks for damage at or above `from` to be put right. One segment at a time: what is left is met again.
+    pub(super) fn want_mending(&self, from: Offset) {
+        self.to_mend.lock().get_or_insert_with(|| ToMend { from, due: Instant::now(), failures: 0 });
+    }
+
+    /// Where damage begins that should be put right now.
+    pub(crate) fn damage_to_mend(&self, now: Instant) -> Option<Offset> {
+        let to_mend = (*self.to_mend.lock())?;
+        (to_mend.due <= now && self.leadership().replicas.len() > 1).then_some(to_mend.from)
+    }
+
+    /// True while records are refused because the disk has changed them.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.to_mend.lock().is_some_and(|to_mend| to_mend.from >= self.log.local_start())
+    }
+
+    /// What became of putting right the segment that contains `from`.
+    pub(crate) fn note_mended(&self, from: Offset, is_intact: bool, now: Instant) {
+        let mut to_mend = self.to_mend.lock();
+        if is_intact {
+            *to_mend = None;
+            self.damaged.lock().retain(|(base, _)| *base != from);
+        } else if let Some(to_mend) = &mut *to_mend {
+            to_mend.due = now + MEND_PAUSE * (1 << to_mend.failures.min(MEND_DOUBLINGS_MAX));
+            to_mend.failures += 1;
+        }
     }
 
     /// First offset that local disk must keep although the segments before it are damaged.

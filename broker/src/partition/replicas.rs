@@ -1,9 +1,10 @@
 //! What a leader does for its followers: it admits their fetches, and keeps the ISR.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coordinator::cluster::{BrokerRef, Cluster, IsrChange};
-use hot_tier::ReadLimits;
+use hot_tier::{ReadError, ReadLimits, StorageError};
 use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset};
 use protocol::ErrorCode;
 
@@ -107,13 +108,19 @@ impl Partition {
     ///
     /// # Errors
     /// [`ReadFailure`].
-    pub(crate) fn read_for_follower(&self, request: &ReadRequest) -> Result<PartitionRead, ReadFailure> {
+    pub(crate) fn read_for_follower(self: &Arc<Self>, request: &ReadRequest) -> Result<PartitionRead, ReadFailure> {
         let upper = self.log.log_end();
         if request.from >= upper {
             return Ok(PartitionRead::default());
         }
         let limits = ReadLimits { max_bytes: request.max_bytes, upper, at_least_one: request.min_one };
-        let read = self.log.read(request.from, limits).map_err(ReadFailure::Hot)?;
+        let read = match self.log.read(request.from, limits) {
+            Err(ReadError::Storage(damage @ StorageError::Damaged { .. })) => {
+                self.meet_damage(request.from, &damage);
+                return Err(ReadFailure::Damaged(damage));
+            }
+            read => read.map_err(ReadFailure::Hot)?,
+        };
         Ok(PartitionRead { records: if read.records.is_empty() { Vec::new() } else { vec![read.records] } })
     }
 

@@ -28,9 +28,9 @@ use crate::partition::Partition;
 use crate::wire::{CallError, Connection};
 
 /// The version of our fetches: topic ids, the replica's epoch, and the high watermark that it knows.
-const FETCH_VERSION: i16 = 18;
+pub(super) const FETCH_VERSION: i16 = 18;
 /// How long a leader may take to accept a connection.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long partitions that have aligned with the leader wait for others that do.
 const GATHERING: Duration = Duration::from_millis(20);
 /// Pause between two looks at a throttle that is closed.
