@@ -284,8 +284,7 @@ impl Partition {
         }
         let log_start = match self.ledger() {
             Some(pointer) => {
-                let is_unarchived = |segment: &hot_tier::SegmentInfo| segment.next_offset > pointer.archived_end;
-                let unarchived = self.log.segments().iter().filter(|s| is_unarchived(s)).map(|s| s.size_bytes).sum();
+                let unarchived = self.unarchived_bytes(pointer.archived_end).map_err(SettleError::LogStart)?;
                 let start = self.cold.retention_start(&pointer, limits, unarchived, now).await?;
                 // When the whole archive may go, what is only local is looked at as well.
                 if start < pointer.archived_end { start } else { start.max(self.total_retention_end(now)) }
@@ -304,6 +303,11 @@ impl Partition {
         crash_point("retention.log-start-moved");
         self.commit_log_start(metadata, term).await?;
         self.evict(now)
+    }
+
+    /// Bytes of the local log that are not archived. The archive may end inside of a segment.
+    pub(super) fn unarchived_bytes(&self, archived_end: Offset) -> Result<u64, hot_tier::ReadError> {
+        self.log.size_bytes_from(archived_end)
     }
 
     /// Up to where total retention wants the local segments gone.

@@ -318,9 +318,9 @@ impl Partition {
             self.publish_ends(leading.low_watermark(self.log_start()));
         }
         let (flushed_end, min) = (self.log.flushed_end(), self.log.settings().min_insync_replicas);
-        let high_watermark = leading.high_watermark(self.high_watermark(), flushed_end, min);
-        drop(leading);
-        self.raise_high_watermark(high_watermark);
+        // Published while the members are locked: a follower is asked into the ISR when it has all that was committed, so
+        // nothing may be committed without it in between.
+        self.raise_high_watermark(leading.high_watermark(self.high_watermark(), flushed_end, min));
     }
 
     fn raise_high_watermark(&self, high_watermark: Offset) {

@@ -127,3 +127,50 @@ async fn records_are_gone_when_every_in_sync_replica_has_dropped_them() {
     leader.follow(1, 5, &[1]);
     leader.partition.gone_everywhere(8, far()).await.unwrap();
 }
+
+/// A follower is asked into the ISR when it has what was committed by then. So what commits without it must be seen first.
+#[tokio::test]
+async fn what_is_committed_is_published_before_the_members_can_change() {
+    let leader = replica(1, 1).await;
+    leader.follow(1, 5, &[1]);
+    leader.append(1);
+    leader.flushed();
+    // Whoever publishes now waits for this reader.
+    let reader = leader.partition.progress.borrow();
+    let publisher = {
+        let partition = Arc::clone(&leader.partition);
+        std::thread::spawn(move || partition.advance())
+    };
+    let is_locked = || match &*leader.partition.role.read() {
+        Role::Leader(leading) => leading.try_lock().is_none(),
+        Role::Follower => false,
+    };
+    let mut locked_ms = 0;
+    for _ in 0..5_000 {
+        locked_ms = if is_locked() { locked_ms + 1 } else { 0 };
+        if locked_ms == 100 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(reader);
+    publisher.join().unwrap();
+    assert_eq!(locked_ms, 100, "members may change between counting them and publishing the high watermark");
+}
+
+/// The archive ends inside of a segment when another replica cut its segments elsewhere.
+#[tokio::test]
+async fn an_archived_part_of_a_segment_does_not_count_as_unarchived() {
+    let leader = replica(1, 1).await;
+    leader.follow(1, 5, &[1]);
+    for _ in 0..10 {
+        leader.append(1);
+    }
+    leader.partition.log.roll().unwrap();
+    for _ in 0..4 {
+        leader.append(1);
+    }
+    let bytes = |archived_end| leader.partition.unarchived_bytes(archived_end).unwrap();
+    let one = bytes(13);
+    assert_eq!([bytes(14), bytes(10), bytes(6), bytes(0)], [0, 4 * one, 8 * one, 14 * one]);
+}
