@@ -15,10 +15,13 @@ use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::crash_point::crash_point;
+use crate::machine::blocking;
 use crate::partition::{Activity, Partition};
 
 /// Partitions whose retention is looked at together: each may read a manifest.
 const RETENTION_CONCURRENCY: usize = 8;
+/// Pause between two looks for what waited for a checkpoint or for the archive.
+const FOLLOW_UP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Archives closed segments and evicts local copies, until `stop`.
 pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
@@ -74,6 +77,29 @@ pub(crate) async fn retain(broker: Arc<Broker>, stop: CancellationToken) {
         }
     }
     passes.shutdown().await;
+}
+
+/// Evicts what had to wait for a checkpoint as soon as there is one, and verifies the lineage of new leaders, until `stop`.
+pub(crate) async fn follow_up(broker: Arc<Broker>, stop: CancellationToken) {
+    while pause(&stop, FOLLOW_UP_INTERVAL).await {
+        for partition in broker.partitions.led() {
+            if partition.is_lineage_open() {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = partition.verify_lineage() => {}
+                }
+            }
+            if !partition.log.can_evict_more() {
+                continue;
+            }
+            let Ok(turn) = Arc::clone(&partition.background).try_lock_owned() else { continue };
+            let (now, evicting) = (broker.clock.settled_ms(), Arc::clone(&partition));
+            if let Err(error) = blocking::run(move || evicting.evict(now)).await {
+                warn!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot evict archived segments");
+            }
+            drop(turn);
+        }
+    }
 }
 
 /// Removes objects that no manifest names and the archives of deleted topics, until `stop`.

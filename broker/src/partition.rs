@@ -32,6 +32,7 @@ mod damage;
 mod follower;
 mod health;
 mod leader;
+mod lineage;
 mod lookup;
 mod read;
 mod replicas;
@@ -154,9 +155,9 @@ pub(crate) struct Partition {
     damaged: Mutex<BTreeSet<(Offset, bool)>>,
     /// Local segments below are damaged, or lie before one that is; the archive has all of them.
     damaged_end: AtomicI64,
-    /// Held by background work, one at a time: settling, retention, the sweep.
     /// Damage that another replica may put right.
     to_mend: Mutex<Option<damage::ToMend>>,
+    /// Held by background work, one at a time: settling, retention, the sweep.
     pub(crate) background: Arc<tokio::sync::Mutex<()>>,
     /// Held by retention from before it waits for its turn, so that only one waits.
     pub(crate) retention: Arc<tokio::sync::Mutex<()>>,
@@ -193,8 +194,8 @@ impl Partition {
             archive: Mutex::default(),
             damaged: Mutex::default(),
             damaged_end: AtomicI64::new(Offset::MIN),
-            background: Arc::default(),
             to_mend: Mutex::default(),
+            background: Arc::default(),
             retention: Arc::default(),
             // A crash may have left something.
             is_unswept: AtomicBool::new(true),

@@ -178,10 +178,11 @@ impl Server {
         self.background.spawn(isr::keep(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(archiver::settle(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(archiver::retain(Arc::clone(broker), self.stop_background.clone()));
+        self.background.spawn(archiver::follow_up(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(archiver::sweep(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(replication::replicate(Arc::clone(broker), self.stop_background.clone()));
-        self.background.spawn(replication::upkeep(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(replication::mending::mend(Arc::clone(broker), self.stop_background.clone()));
+        self.background.spawn(replication::upkeep(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(upkeep(Arc::clone(broker), telemetry, self.stop_background.clone()));
         let serving = tokio::spawn(net::serve(Arc::clone(broker), listener, self.stop_serving.clone()));
         *self.serving.lock() = Some(serving);

@@ -2,6 +2,7 @@
 
 import json
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -234,3 +235,21 @@ def alter(server: FirnServer, topic: str, name: str, value: str) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = server.admin()
     admin.incremental_alter_configs([resource])[resource].result(20)
+
+
+def test_archived_segments_leave_the_disk_long_before_the_next_retention_check(tmp_path: Path) -> None:
+    """What closed since the last checkpoint waits for the next one: it goes when that is written."""
+    idle = FirnServer(tmp_path / "server", folder_store(tmp_path / "store"), {"log.retention.check.interval.ms": "300000"})
+    try:
+        idle.start()
+        topic = idle.create_topic("evicted", tier="cold", config={"segment.ms": "3600000"})
+        written = produce(idle.bootstrap, topic, generated(1000, seed=11), **SMALL)
+
+        def evicted() -> None:
+            (row,) = idle.archive_status([topic])
+            assert 0 < row["archived_end"] == row["local_start"] and row["backlog_bytes"] == 0, row
+
+        wait_until("archived segments to leave the disk", lambda: evicted() is None, 60)
+        expect_same(written, consume(idle.bootstrap, topic))
+    finally:
+        idle.close()

@@ -257,7 +257,7 @@ impl Partition {
     }
 
     /// Drops local segments that are archived and that local retention no longer wants.
-    pub(super) fn evict(&self, now: TimestampMs) -> Result<(), SettleError> {
+    pub(crate) fn evict(&self, now: TimestampMs) -> Result<(), SettleError> {
         // Without a ledger entry nothing is archived, so nothing may go.
         let Some(pointer) = self.ledger() else { return Ok(()) };
         let settings = self.log.settings();

@@ -90,6 +90,8 @@ pub(super) struct Leading {
     isr: Vec<NodeId>,
     pending: Option<Pending>,
     followers: BTreeMap<NodeId, Follower>,
+    /// Whether the log continues the archive is not known yet.
+    is_lineage_open: bool,
     /// When a producer may have been refused last: the leader before is refused as well whatever is still on its way to it.
     refused_at: Option<Instant>,
 }
@@ -104,11 +106,22 @@ impl Leading {
             isr: Vec::new(),
             pending: None,
             followers: BTreeMap::new(),
+            is_lineage_open: false,
             // Nobody has led before the first epoch.
             refused_at: (leadership.leader_epoch > 0).then_some(now),
         };
         leading.follow(leadership, now);
         leading
+    }
+
+    /// The same while it is not known whether the log continues the archive: nothing is committed and no follower admitted.
+    pub(super) fn with_open_lineage(self) -> Self {
+        Leading { is_lineage_open: true, ..self }
+    }
+
+    /// True until it is known that the log continues the archive.
+    pub(super) fn is_lineage_open(&self) -> bool {
+        self.is_lineage_open
     }
 
     /// A producer is refused what it may try again.
@@ -164,7 +177,8 @@ impl Leading {
 
     /// Whether a node may fetch as a follower: it is a replica, and no newer process of it has fetched.
     pub(super) fn admits(&self, node_id: NodeId, broker_epoch: i64) -> bool {
-        self.followers.get(&node_id).is_some_and(|f| broker_epoch == -1 || broker_epoch >= f.broker_epoch)
+        let is_current = |f: &Follower| broker_epoch == -1 || broker_epoch >= f.broker_epoch;
+        !self.is_lineage_open && self.followers.get(&node_id).is_some_and(is_current)
     }
 
     /// Takes note of a fetch at `now`, while the log ends at `log_end`.
@@ -191,7 +205,7 @@ impl Leading {
 
     /// What is committed, when this node has flushed up to `flushed_end` and `current` was committed before.
     pub(super) fn high_watermark(&self, current: Offset, flushed_end: Offset, min_in_sync: u32) -> Offset {
-        if self.is_under_min_isr(min_in_sync) {
+        if self.is_under_min_isr(min_in_sync) || self.is_lineage_open {
             return current;
         }
         // Whoever has not fetched in this epoch may be anywhere: nothing new is committed without it.

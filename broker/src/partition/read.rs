@@ -86,7 +86,9 @@ impl Partition {
         if from < log_start || from > log_end {
             return Err(ReadFailure::OutOfRange { from, log_start, log_end });
         }
-        if from >= self.log.local_start() {
+        // Below the archive's end a new leader's log may have what was never committed.
+        let is_archived = from < self.archived_end() && self.is_lineage_open();
+        if from >= self.log.local_start() && !is_archived {
             match self.read_hot(&request) {
                 // The segment was evicted between the look and the read: the archive has it.
                 Err(hot_tier::ReadError::OutOfRange { .. }) if from < self.log.local_start() => {}

@@ -116,11 +116,15 @@ impl Partition {
         self.leadership.store(leadership.clone().into());
         if is_new_term {
             let is_first = before.leader_epoch == NO_LEADER_EPOCH;
-            *role = if leads { self.begin_term(&leadership, now) } else { Role::Follower };
+            *role = if leads { self.begin_term(&before, &leadership) } else { Role::Follower };
             turn = self.turn(&before, &leadership);
             let term = if leads { leadership.leader_epoch } else { NO_LEADER_EPOCH };
             // A leader may not have been told of all that is committed; what is archived is.
-            let floor = if is_first || leads { self.certainly_committed(&leadership) } else { Offset::MIN };
+            let floor = match &*role {
+                Role::Leader(leading) if leading.lock().is_lineage_open() => self.archived_end(),
+                _ if is_first || leads => self.certainly_committed(&leadership),
+                _ => Offset::MIN,
+            };
             self.publish_term(term, floor);
         } else if let Role::Leader(leading) = &*role {
             leading.lock().follow(&leadership, now);
@@ -130,8 +134,17 @@ impl Partition {
         turn
     }
 
-    fn begin_term(&self, leadership: &Leadership, now: Instant) -> Role {
+    fn begin_term(&self, before: &Leadership, leadership: &Leadership) -> Role {
+        if self.may_diverge_from_archive(before, leadership) {
+            let leading = Leading::new(self.node_id, leadership, self.log.log_end(), Instant::now());
+            return Role::Leader(Mutex::new(leading.with_open_lineage()));
+        }
         self.restore_end(leadership.log_start);
+        self.lead(leadership)
+    }
+
+    /// Leads with a log that continues the archive.
+    pub(super) fn lead(&self, leadership: &Leadership) -> Role {
         self.restore_start(leadership.log_start);
         // What has one replica has no follower that would ask where an epoch without records began.
         if leadership.replicas.len() > 1
@@ -140,7 +153,7 @@ impl Partition {
             let (topic, partition) = (&self.topic, self.id.partition);
             warn!(%topic, partition, %error, "cannot write down the new leader epoch, its first record will");
         }
-        Role::Leader(Mutex::new(Leading::new(self.node_id, leadership, self.log.log_end(), now)))
+        Role::Leader(Mutex::new(Leading::new(self.node_id, leadership, self.log.log_end(), Instant::now())))
     }
 
     /// A local log that ends before the archive does, or before the log begins for readers, has lost its disk: offsets must go
@@ -174,7 +187,7 @@ impl Partition {
     }
 
     /// What is committed whatever else is true, when nothing was remembered.
-    fn certainly_committed(&self, leadership: &Leadership) -> Offset {
+    pub(super) fn certainly_committed(&self, leadership: &Leadership) -> Offset {
         let least = self.log.settings().min_insync_replicas.min(u32::try_from(leadership.replicas.len()).unwrap_or(1));
         // Where it takes others to commit anything, one who is alone may have more than was ever committed (KIP-966).
         if leadership.isr == [self.node_id] && least <= 1 {
@@ -187,7 +200,7 @@ impl Partition {
         self.log.local_start()
     }
 
-    fn publish_term(&self, term: LeaderEpoch, floor: Offset) {
+    pub(super) fn publish_term(&self, term: LeaderEpoch, floor: Offset) {
         self.progress.send_modify(|progress| {
             progress.term = term;
             progress.high_watermark = progress.high_watermark.max(floor);
@@ -283,7 +296,7 @@ impl Partition {
         let role = self.role.read();
         let Role::Leader(leading) = &*role else { return Err(NotAccepted::NotLeader) };
         let term = self.leadership.load().leader_epoch;
-        if !is_right(term) {
+        if !is_right(term) || leading.lock().is_lineage_open() {
             return Err(NotAccepted::NotLeader);
         }
         let appended = match self.log.append_leader(batches, term, now) {

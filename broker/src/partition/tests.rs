@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::*;
 
 mod closest;
+mod lineage;
 mod replication;
 mod terms;
 

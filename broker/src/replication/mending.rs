@@ -26,7 +26,7 @@ use crate::partition::Partition;
 use crate::wire::{CallError, Connection};
 
 /// Pause between two looks for damage that was met.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Most damaged bytes that are asked for at a time.
 const MEND_BYTES_MAX: u64 = 64 << 20;
 /// Damaged places of a partition that are put right in one pass.
