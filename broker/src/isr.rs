@@ -24,8 +24,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How long a look waits for more to look at.
 const GATHERING: Duration = Duration::from_millis(2);
-/// Changes in one command.
-const MAX_CHANGES: usize = 1000;
+/// Changes in one command: so few that the cluster remembers its answer.
+const MAX_CHANGES: usize = 250;
 
 /// A change that is asked for.
 struct Change {

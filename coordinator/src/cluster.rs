@@ -61,6 +61,7 @@ pub use record::Record;
 pub use reply::{AlteredPartition, ArchiveReply, CreatedTopic, RemovedTopic, Reply};
 pub use shared_map::SharedMap;
 pub use topic::{DeletedTopic, NO_LEADER, Partition, Topic};
+pub use topics::MAX_PARTITIONS_PER_COMMAND;
 pub use versions::{METADATA_VERSION, MetadataVersions, VersionChange};
 
 use draft::Draft;

@@ -43,6 +43,7 @@ impl From<ClusterError> for Refusal {
             }
             E::InvalidRequest { .. } => ErrorCode::InvalidRequest,
             E::UnknownBroker { .. } => ErrorCode::BrokerIdNotRegistered,
+            E::BrokerIsAlive { .. } => ErrorCode::DuplicateBrokerRegistration,
             E::StaleBrokerEpoch { .. } => ErrorCode::StaleBrokerEpoch,
             E::InvalidTopicName { .. } | E::TopicCollision { .. } => ErrorCode::InvalidTopicException,
             E::TopicExists { .. } => ErrorCode::TopicAlreadyExists,

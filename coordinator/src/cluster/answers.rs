@@ -7,6 +7,17 @@ use super::{Cluster, ClusterError, CommandId, Reply};
 
 /// Answers kept per broker: a command older than that many numbers is refused instead of applied twice.
 pub const REMEMBERED_ANSWERS: u64 = 256;
+/// A larger answer is not kept, in bytes of JSON: it would double its entry in the log, and stay in every snapshot.
+const MAX_ANSWER_BYTES: usize = 128 << 10;
+
+/// What is kept of an answer. Instead of a large one, only that the command was applied and its answer is no longer known.
+pub(super) fn to_remember(id: CommandId, reply: &Reply) -> Reply {
+    let bytes = serde_json::to_vec(reply).map_or(usize::MAX, |json| json.len());
+    if bytes > MAX_ANSWER_BYTES {
+        return Reply::Refused(ClusterError::Forgotten { node_id: id.node_id, sequence: id.sequence });
+    }
+    reply.clone()
+}
 
 impl Cluster {
     /// The answer that the command got before; none if it is new.

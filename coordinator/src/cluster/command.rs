@@ -235,6 +235,17 @@ pub enum Layout {
     Assigned(Vec<Vec<NodeId>>),
 }
 
+impl Layout {
+    /// Number of partitions; unchecked.
+    #[must_use]
+    pub fn partitions(&self) -> i64 {
+        match self {
+            Layout::Placed { partitions, .. } => i64::from(*partitions).max(0),
+            Layout::Assigned(assignment) => i64::try_from(assignment.len()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
 /// A topic by one of its names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,6 +13,9 @@ const MAX_SETTINGS: usize = 1000;
 /// Longest value of a setting, in bytes.
 const MAX_VALUE_LEN: usize = 32 * 1024;
 
+/// Most bytes of all settings of one resource, names and values: they stand in the metadata log together.
+const MAX_SETTINGS_BYTES: usize = 1 << 20;
+
 /// Every resource may be named once; then each is changed as a whole or not at all.
 pub(super) fn alter_all(draft: &mut Draft, changes: &[ConfigChange]) -> Vec<Result<(), ClusterError>> {
     let mut seen = BTreeSet::new();
@@ -152,6 +155,11 @@ fn words(list: &str) -> impl Iterator<Item = &str> {
 fn check_sizes(configs: &SettingsMap) -> Result<(), ClusterError> {
     if configs.len() > MAX_SETTINGS {
         let reason = format!("{} settings on one resource: at most {MAX_SETTINGS} are allowed", configs.len());
+        return Err(ClusterError::LimitExceeded { reason });
+    }
+    let bytes: usize = configs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_SETTINGS_BYTES {
+        let reason = format!("{bytes} bytes of settings on one resource: at most {MAX_SETTINGS_BYTES} are allowed");
         return Err(ClusterError::LimitExceeded { reason });
     }
     match configs.iter().find(|(name, value)| name.len().max(value.len()) > MAX_VALUE_LEN) {

@@ -7,7 +7,8 @@ use model::{TimestampMs, TopicPartition};
 
 use super::{Cluster, ClusterError, Command, CommandId, Decision, PRODUCER_ID_BLOCK, Partition, Record, Reply};
 use super::{
-    archive, configs, isr, log_start, on_request, reassignment, recovered, registration, topics, versions, waiting,
+    answers, archive, configs, isr, log_start, on_request, reassignment, recovered, registration, topics, versions,
+    waiting,
 };
 
 /// See the module's page.
@@ -42,7 +43,7 @@ impl Draft {
     pub(super) fn into_decision(self, id: Option<CommandId>, reply: Reply) -> Decision {
         let mut records = if self.is_trial { Vec::new() } else { self.records };
         if let (Some(id), false) = (id, records.is_empty()) {
-            records.push(Record::Answered { id, reply: reply.clone() });
+            records.push(Record::Answered { id, reply: answers::to_remember(id, &reply) });
         }
         Decision { records, reply }
     }

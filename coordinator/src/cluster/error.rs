@@ -52,6 +52,14 @@ pub enum ClusterError {
         /// Which.
         broker_id: NodeId,
     },
+    /// Kafka: DUPLICATE_BROKER_REGISTRATION.
+    #[error("broker {broker_id} is alive: {reason}")]
+    BrokerIsAlive {
+        /// Which broker.
+        broker_id: NodeId,
+        /// Why it must not be, and what to do.
+        reason: String,
+    },
     /// Kafka: STALE_BROKER_EPOCH.
     #[error("broker {broker_id} asked with epoch {given}, its registration has {current}: it must register again")]
     StaleBrokerEpoch {

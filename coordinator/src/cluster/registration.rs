@@ -82,8 +82,10 @@ pub(super) fn shut_down(draft: &mut Draft, broker: BrokerRef) -> Result<Reply, C
 }
 
 pub(super) fn unregister(draft: &mut Draft, broker_id: NodeId) -> Result<Reply, ClusterError> {
-    if draft.state.broker(broker_id).is_none() {
-        return Err(ClusterError::UnknownBroker { broker_id });
+    let known = draft.state.broker(broker_id).ok_or(ClusterError::UnknownBroker { broker_id })?;
+    if known.is_active() {
+        let reason = "only a broker that is stopped can be unregistered".to_owned();
+        return Err(ClusterError::BrokerIsAlive { broker_id, reason });
     }
     draft.push(Record::BrokerUnregistered { broker_id });
     leadership::leave(draft, broker_id);

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Most partitions that one command may create.
-const MAX_PARTITIONS_PER_COMMAND: i64 = 10_000;
+pub const MAX_PARTITIONS_PER_COMMAND: i64 = 10_000;
 /// Most partitions of the cluster.
 const MAX_PARTITIONS: usize = 1_000_000;
 
@@ -22,11 +22,7 @@ pub(super) fn create_all(
     draft: &mut Draft,
     topics: &[NewTopic],
 ) -> Result<Vec<Result<CreatedTopic, ClusterError>>, ClusterError> {
-    let wanted = |topic: &NewTopic| match &topic.layout {
-        Layout::Placed { partitions, .. } => i64::from(*partitions).max(0),
-        Layout::Assigned(assignment) => i64::try_from(assignment.len()).unwrap_or(i64::MAX),
-    };
-    check_total(draft, topics.iter().map(wanted).fold(0, i64::saturating_add))?;
+    check_total(draft, topics.iter().map(|topic| topic.layout.partitions()).fold(0, i64::saturating_add))?;
     Ok(topics.iter().map(|topic| create(draft, topic)).collect())
 }
 

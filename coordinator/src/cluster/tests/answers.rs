@@ -61,3 +61,25 @@ fn a_refused_command_leaves_no_trace() {
     let delete = Command::DeleteTopics { topics: vec![TopicRef::Name("none".to_owned())] };
     assert_eq!(scene.submit(&Submission { id: Some(id), command: delete }).records, []);
 }
+
+#[test]
+fn a_large_answer_is_not_kept_and_its_command_still_applies_once() {
+    let mut scene = Scene::with_brokers(1);
+    let topics = (0..2_000).map(|i| NewTopic {
+        id: TopicId(uuid::Uuid::from_u128(1_000 + i)),
+        name: format!("{}-{i}", "long".repeat(20)),
+        layout: Layout::Placed { partitions: 1, replication_factor: 1 },
+        configs: Vec::new(),
+        wanted_replicas: None,
+    });
+    let command = Command::CreateTopics { topics: topics.collect(), validate_only: false };
+    let id = CommandId { node_id: 1, broker_epoch: scene.broker(1).broker_epoch, sequence: 1 };
+    let submission = Submission { id: Some(id), command };
+    let first = scene.submit(&submission);
+    assert!(matches!(&first.reply, Reply::TopicsCreated(outcomes) if outcomes.iter().all(Result::is_ok)));
+    let remembered = serde_json::to_vec(first.records.last().unwrap()).unwrap();
+    assert!(remembered.len() < 1_000, "{} bytes repeat the answer", remembered.len());
+    let again = scene.submit(&submission);
+    assert!(matches!(again.reply, Reply::Refused(ClusterError::Forgotten { .. })), "{:?}", again.reply);
+    assert_eq!(again.records, vec![]);
+}

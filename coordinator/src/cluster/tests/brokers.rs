@@ -88,6 +88,9 @@ fn an_unregistered_broker_is_gone_and_a_later_one_of_that_id_has_a_newer_epoch()
     let mut scene = Scene::with_brokers(2);
     scene.create(assigned("a", &[&[1, 2]])).unwrap();
     let old = scene.broker(1).broker_epoch;
+    let alive = scene.run(Command::UnregisterBroker { broker_id: 1 });
+    assert!(matches!(alive, Reply::Refused(ClusterError::BrokerIsAlive { broker_id: 1, .. })), "{alive:?}");
+    scene.run(Command::FenceBroker(scene.broker(1)));
     assert_eq!(scene.run(Command::UnregisterBroker { broker_id: 1 }), Reply::Done);
     assert_eq!(scene.standing("a"), (vec![2], 2, 1));
     let again = scene.run(Command::UnregisterBroker { broker_id: 1 });
