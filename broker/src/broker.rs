@@ -48,6 +48,10 @@ pub(crate) struct Broker {
 impl Broker {
     /// Brings partitions and group coordination in step with the cluster's metadata. Cheap when nothing changed.
     pub(crate) fn follow_metadata(&self) {
+        // The leaderships that the image gives to this node id are another process's.
+        if self.metadata.is_replaced() {
+            return;
+        }
         let rooms = Rooms {
             node_id: self.config.node_id,
             hot: &self.hot,

@@ -8,6 +8,7 @@
 //! POST /v1/bootstrap, /v1/join        a cluster is made of its first voters; a node joins one
 //! POST /v1/raft/append, vote, snapshot  the metadata log
 //! POST /v1/session                    a beat twice a second, for as long as the node lives
+//! POST /v1/process                    whether another process is heard under the asking node's id
 //! POST /v1/seen                       how far its image of the metadata is, if it is there
 //! POST /v1/submit                     commands for the cluster, to the leader of the metadata log
 //! POST /v1/quorum, /v1/voters         how its quorum stands, who gets or loses a vote: to the same
@@ -40,6 +41,8 @@ mod connector;
 const TO: &str = "firn-to";
 /// Header: the cluster that the sender belongs to.
 const CLUSTER: &str = "firn-cluster";
+/// Header of an answer: the random id of the process that gives it.
+pub(crate) const PROCESS: &str = "firn-process";
 /// Largest body: a snapshot of a very large cluster's metadata.
 const MAX_BODY_BYTES: usize = 1 << 30;
 

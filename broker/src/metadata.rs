@@ -5,18 +5,19 @@
 //! entry is durable and applied, so that it survives SIGKILL and power cuts, and its effect is in the image by then.
 //! A command is applied once, however often the log is asked to take it.
 //!
-//! Rooms, from the command down: `proposer` (batches, tried until they are answered), `settling` (decided here, or by the node
-//! that leads the log), `entry` (what stands in the log), `machine` (applies it), `log` and `writer` (keep it), `disk` (the
-//! file's layout) on `backend` (a disk that may be full), `image` (what readers see), `quorum` and `gauges` (who leads and votes).
-//! Other nodes: `peers` (where they are), `network` (asks them for Raft), `rpc` (answers them), `formation` (how a cluster
-//! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is alive), `confirming`
+//! Rooms, from the command down: `parts` (large requests as several commands), `proposer` (batches, tried until they are
+//! answered), `settling` (decided here, or by the node that leads the log), `entry` (what stands in the log), `machine`
+//! (applies it), `log` and `writer` (keep it), `purging` (drops what a snapshot covers), `disk` (the file's layout) on `backend`
+//! (a disk that may be full), `image` (what readers see), `quorum` and `gauges` (who leads and votes).
+//! Other nodes: `peers` (where they are), `network` and `bulk` (ask them for Raft), `rpc` (answers them), `formation` (how a cluster
+//! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is alive), `processes` (one per node id), `confirming`
 //! (whether that is still so), `succession` (who leads what a broker led), `leaving` (what comes before a stop), `balancing` (who should lead), `widening` (replicas
 //! that are waited for), `recovery` (when most voters are lost).
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use coordinator::cluster::{BrokerRef, Command, Listener, MetadataVersions, Reply};
@@ -25,6 +26,7 @@ use model::{NodeId, TimestampMs, TopicId};
 use openraft::{Config, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -33,6 +35,7 @@ use crate::machine::blocking;
 
 mod backend;
 mod balancing;
+mod bulk;
 mod confirming;
 mod disk;
 mod entering;
@@ -46,8 +49,11 @@ mod liveness;
 mod log;
 mod machine;
 mod network;
+pub(crate) mod parts;
 mod peers;
+mod processes;
 mod proposer;
+mod purging;
 mod quorum;
 mod recovery;
 pub(crate) mod rpc;
@@ -66,13 +72,14 @@ pub use recovery::{Recovery, examine, recover};
 pub use voters::{VoterChange, VoterError};
 
 use confirming::Looks;
-use disk::RaftFile;
+use disk::{Contents, RaftFile};
 use entry::Raft;
 use image::Images;
 use log::LogStore;
 use machine::{Disk, StateMachine};
 use network::Network;
 use peers::Peers;
+use processes::Processes;
 use proposer::{Identity, Proposer};
 use sessions::Sessions;
 use settling::Log;
@@ -88,9 +95,9 @@ pub const METADATA_FEATURE: &str = "firn.metadata.version";
 pub const SUBMIT_DEADLINE: Duration = Duration::from_secs(10);
 /// Log entries between two snapshots by default.
 pub const SNAPSHOT_EVERY: u64 = 2_000;
-/// Log entries that stay behind a snapshot: a node that is a little behind needs no snapshot.
-const KEPT_BEHIND_SNAPSHOT: u64 = 20;
-/// How long a snapshot may be on its way to another node, in ms.
+/// Most log entries that another node is asked to take at once; their bytes have a limit, too (`log`).
+const MAX_ENTRIES_AT_ONCE: u64 = 512;
+/// How long a snapshot may be on its way to another node at least, in ms. A large one may take longer (`bulk`).
 const SNAPSHOT_WITHIN_MS: u64 = 60_000;
 /// How long closing may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
@@ -149,6 +156,7 @@ struct Inner {
     writing: Mutex<Option<Writing>>,
     identity: Arc<Identity>,
     incarnation: Uuid,
+    processes: Processes,
     rack: Option<String>,
     disk_id: Option<Uuid>,
     topic_defaults: SettingsMap,
@@ -158,6 +166,12 @@ struct Inner {
     cluster_id_if_new: Option<String>,
     /// Last entry in the log when it was opened.
     last_at_start: Option<u64>,
+    /// No other process is alive under this node id, as far as others hear: this one may stand for election.
+    may_stand: AtomicBool,
+    /// When this node last had a quorum.
+    had_quorum: Mutex<Option<Instant>>,
+    /// What other nodes asked of Raft here.
+    slots: rpc::Slots,
     /// Raft's questions are answered.
     is_admitted: AtomicBool,
     /// A file that is there after a recovery, until the numbers of what was lost are passed over.
@@ -189,40 +203,49 @@ impl Metadata {
         }
         let (raft_id, node_id) = (raft_id(config.node_id), config.node_id);
         let folder = config.data_dir.join("metadata");
-        let opened = blocking::spawn({
-            let folder = folder.clone();
-            move || RaftFile::open(&folder, node_id)
-        });
-        let (file, mut contents) = opened.await.map_err(|error| MetadataError::Stopped(error.to_string()))??;
+        let (file, mut contents) = open_file(folder.clone(), node_id).await?;
         let (writer, file, writing) = Writer::start(file).map_err(|source| MetadataError::Io {
             doing: "start a thread for",
             path: folder.clone(),
             source,
         })?;
         let images = Arc::new(Images::new());
-        let disk = Disk { file, writer: writer.clone() };
+        let snapshot_bytes = Arc::new(AtomicUsize::new(0));
+        let disk = Disk { file, writer: writer.clone(), snapshot_bytes: snapshot_bytes.clone() };
         let machine = StateMachine::new(contents.snapshot.take(), images.clone(), disk)
             .map_err(|detail| MetadataError::Damaged { path: folder.join("raft.redb"), detail })?;
         let last = contents.entries.last_key_value().map(|(index, _)| *index);
         let peers = Peers::new(images.clone(), config.place.peers.clone());
         let log = LogStore::new(contents, writer.clone());
         let network = Network { peers: peers.clone() };
-        let raft = start_raft(raft_id, config.snapshot_every, network, log, machine).await?;
+        let raft = start_raft(raft_id, config.snapshot_every, network, log.clone(), machine).await?;
         let is_old = raft.is_initialized().await.map_err(|error| MetadataError::Stopped(error.to_string()))?;
         let identity = Arc::new(Identity { node_id, broker_epoch: AtomicI64::new(-1) });
-        let log = Log { raft: raft.clone(), raft_id, images: images.clone(), peers: peers.clone(), now };
+        // It stands for election once it is known that no other process does so in its name (`processes`).
+        raft.runtime_config().elect(false);
+        let (metrics, entries, sessions) = (raft.metrics(), log, Sessions::new());
+        let processes = Processes { node_id, own: Uuid::new_v4(), sessions: sessions.clone() };
+        let log = Log {
+            raft: raft.clone(),
+            raft_id,
+            images: images.clone(),
+            peers: peers.clone(),
+            now,
+            processes: processes.clone(),
+        };
         let inner = Inner {
             proposer: Mutex::new(Some(Proposer::start(log, identity.clone()))),
             raft,
             raft_id,
             images,
             peers,
-            sessions: Sessions::new(),
+            sessions,
             looks: Looks::new(),
             writer,
             writing: Mutex::new(Some(writing)),
             identity,
-            incarnation: Uuid::new_v4(),
+            incarnation: processes.own,
+            processes,
             rack: config.rack,
             disk_id: config.disk_id,
             topic_defaults: config.topic_defaults,
@@ -231,12 +254,17 @@ impl Metadata {
             place: config.place,
             cluster_id_if_new: config.cluster_id_if_new,
             last_at_start: last,
+            may_stand: AtomicBool::new(false),
+            had_quorum: Mutex::new(None),
+            slots: rpc::Slots::new(),
             is_admitted: AtomicBool::new(is_old),
             recovery_mark: recovery::mark(&folder),
             is_serving: watch::Sender::new(false),
             closing: CancellationToken::new(),
         };
-        Ok(Metadata { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        tokio::spawn(purging::purge(Arc::downgrade(&inner), metrics, entries, snapshot_bytes));
+        Ok(Metadata { inner })
     }
 
     /// The newest image. Cheap; take it once per request, so that all of it speaks of the same state.
@@ -347,6 +375,11 @@ pub fn new_topic_id() -> TopicId {
     }
 }
 
+async fn open_file(folder: PathBuf, node_id: NodeId) -> Result<(RaftFile, Contents), MetadataError> {
+    let opened = blocking::spawn(move || RaftFile::open(&folder, node_id));
+    opened.await.map_err(|error| MetadataError::Stopped(error.to_string()))?
+}
+
 async fn start_raft(
     raft_id: u64,
     snapshot_every: u64,
@@ -360,10 +393,11 @@ async fn start_raft(
         heartbeat_interval: 300,
         election_timeout_min,
         election_timeout_max,
-        max_payload_entries: 64,
+        max_payload_entries: MAX_ENTRIES_AT_ONCE,
         install_snapshot_timeout: SNAPSHOT_WITHIN_MS,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_every),
-        max_in_snapshot_log_to_keep: KEPT_BEHIND_SNAPSHOT,
+        // Entries are dropped by their bytes (`purging`).
+        max_in_snapshot_log_to_keep: u64::MAX,
         ..Config::default()
     };
     let config = config.validate().map_err(|error| MetadataError::Invalid(error.to_string()))?;

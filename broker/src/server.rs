@@ -212,6 +212,11 @@ impl Server {
         &self.broker
     }
 
+    /// Returns when another process was registered in the place of this one, which must end then.
+    pub async fn replaced(&self) {
+        self.broker.metadata.replaced().await;
+    }
+
     /// Stops: finishes what was begun, flushes, and closes.
     pub async fn stop(self) {
         let started = Instant::now();

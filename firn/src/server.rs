@@ -13,7 +13,7 @@ use broker::{Config, ConfigError, HostPort, Overrides, Server};
 use clap::{Args, ValueEnum};
 use model::NodeId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::settings;
@@ -27,6 +27,8 @@ mod sql;
 
 /// Status of a process that a second signal ended.
 const ENDED_BY_SIGNAL: i32 = 130;
+/// Status of a process in whose place another one was registered.
+const REPLACED: i32 = 1;
 /// What is logged unless FIRN_LOG says otherwise; the Raft library reports every heartbeat's state at `info`, and every
 /// try to reach a node that is away as an error.
 const DEFAULT_FILTER: &str = "info,openraft=error,openraft::replication=off,openraft::raft=off";
@@ -107,7 +109,14 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let name = signals.next().await;
+    let name = tokio::select! {
+        name = signals.next() => name,
+        () = server.replaced() => {
+            // Not in good order: what it led is another process's by now.
+            error!("another process was registered under this node id: this one ends; never run two with one node id");
+            std::process::exit(REPLACED)
+        }
+    };
     info!(signal = name, "stopping");
     tokio::select! {
         () = Box::pin(server.stop()) => Ok(()),

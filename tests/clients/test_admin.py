@@ -13,6 +13,7 @@ from confluent_kafka.admin import (
     OffsetSpec,
     ResourceType,
 )
+from kafka.protocol.admin import CreatePartitionsRequest
 
 from conftest import AnyServer
 from harness import requests
@@ -305,3 +306,15 @@ def test_offsets_are_listed_by_the_admin_client(server: AnyServer, tier: str) ->
     assert offset(OffsetSpec.latest()) == 300
     assert offset(OffsetSpec.max_timestamp()) == 299
     assert offset(OffsetSpec.for_timestamp(base + 123)) == 123
+
+
+def test_a_topic_that_is_named_twice_does_not_grow(server: AnyServer) -> None:
+    topic, other = server.create_topic("twice"), server.create_topic("once")
+    grown = CreatePartitionsRequest.CreatePartitionsTopic
+    wanted = [grown(name=name, count=count, assignments=None) for name, count in [(topic, 2), (other, 2), (topic, 3)]]
+    with Wire(server.host, server.port, timeout_s=20) as wire:
+        answer = wire.ask(CreatePartitionsRequest[3](topics=wanted, timeout_ms=20_000, validate_only=False))
+    codes = {result.name: result.error_code for result in answer.results}
+    assert codes == {topic: KafkaError.INVALID_REQUEST, other: 0} and len(answer.results) == 2, answer
+    topics = server.admin().list_topics(timeout=20).topics
+    assert (len(topics[topic].partitions), len(topics[other].partitions)) == (1, 2)

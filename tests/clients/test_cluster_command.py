@@ -43,6 +43,8 @@ def test_voters_and_unregister(server: FirnServer) -> None:
     assert "1 voter, none may be lost without stopping changes" in ask(server, "voters", "list")
     assert "does not follow the metadata log" in ask(server, "voters", "add", "77", expect=1)
     assert "is not registered" in ask(server, "unregister", "77", expect=1)
+    node = as_json(server, "status")["controller"]
+    assert "only a broker that is stopped can be unregistered" in ask(server, "unregister", str(node), expect=1)
 
 
 def test_a_lonely_broker_has_nothing_to_move_and_nowhere_to_go(server: FirnServer) -> None:

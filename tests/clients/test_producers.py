@@ -148,6 +148,18 @@ def test_topics_come_into_being_when_written_to(server: AnyServer) -> None:
     reader.close()
 
 
+@pytest.mark.firn
+def test_one_request_creates_a_hundred_topics_at_most(start_server: StartServer) -> None:
+    server = start_server({})
+    names = [unique(f"many-{number:03}") for number in range(150)]
+    wanted = [MetadataRequest.MetadataRequestTopic(name=name) for name in names]
+    with Wire(server.host, server.port, timeout_s=60) as wire:
+        for existing in (100, 150):
+            answer = wire.ask(MetadataRequest[12](topics=wanted, allow_auto_topic_creation=True))
+            codes = [topic.error_code for topic in answer.topics]
+            assert codes == [0] * existing + [requests.UNKNOWN_TOPIC_OR_PARTITION] * (150 - existing), codes
+
+
 def test_topics_do_not_come_into_being_when_that_is_off(start_server: StartServer) -> None:
     server = start_server({"auto.create.topics.enable": "false"})
     with Wire(server.host, server.port) as wire:

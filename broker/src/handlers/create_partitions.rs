@@ -1,6 +1,8 @@
 //! CreatePartitions (KIP-195): topics only grow.
 
-use coordinator::cluster::{ClusterError, Command, MorePartitions, Reply};
+use std::collections::HashMap;
+
+use coordinator::cluster::{Command, MAX_PARTITIONS_PER_COMMAND, MorePartitions, Reply};
 use model::topic_name::INTERNAL_TOPICS;
 use protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -8,32 +10,53 @@ use protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
-use super::errors::{Refusal, told, unexpected_reply};
+use super::errors::{Refusal, told};
+use crate::metadata::parts::{InParts, encoded_len};
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let validate_only = request.validate_only;
-    let (internal, wanted): (Vec<_>, Vec<_>) =
-        request.topics.into_iter().partition(|topic| INTERNAL_TOPICS.contains(&&*topic.name));
-    let refusal = Refusal::new(ErrorCode::InvalidRequest, "internal topics keep their partitions");
-    let mut results: Vec<_> = internal.into_iter().map(|topic| result(topic.name, Err(refusal.clone()))).collect();
-    let names: Vec<Str> = wanted.iter().map(|topic| topic.name.clone()).collect();
-    let topics = wanted.into_iter().map(to_more_partitions).collect();
-    match context.broker.metadata.submit(Command::CreatePartitions { topics, validate_only }).await {
-        Ok(Reply::PartitionsCreated(outcomes)) => {
-            context.broker.follow_metadata();
-            let answer =
-                |(name, outcome): (Str, Result<(), ClusterError>)| result(name, outcome.map_err(Refusal::from));
-            results.extend(names.into_iter().zip(outcomes).map(answer));
-        }
-        other => {
-            let refusal = match other {
-                Ok(reply) => unexpected_reply(&reply),
-                Err(error) => Refusal::from(error),
-            };
-            results.extend(names.into_iter().map(|name| result(name, Err(refusal.clone()))));
+    let mut times: HashMap<Str, usize> = HashMap::new();
+    for topic in &request.topics {
+        *times.entry(topic.name.clone()).or_default() += 1;
+    }
+    let (mut results, mut wanted) = (Vec::new(), Vec::new());
+    for topic in request.topics {
+        match checked(&topic.name, &mut times) {
+            Some(Ok(())) => wanted.push(topic),
+            Some(refused) => results.push(result(topic.name, refused)),
+            None => {}
         }
     }
+    let names: Vec<Str> = wanted.iter().map(|topic| topic.name.clone()).collect();
+    let image = context.broker.metadata.image();
+    let added = |topic: &MorePartitions| {
+        let existing = image.topic(&topic.name).map_or(0, |topic| topic.partitions);
+        i64::from(topic.total).saturating_sub(i64::from(existing)).max(0)
+    };
+    let topics: Vec<MorePartitions> = wanted.into_iter().map(to_more_partitions).collect();
+    // The cluster refuses so many at once: it must see all of them.
+    let is_too_many = topics.iter().map(added).fold(0, i64::saturating_add) > MAX_PARTITIONS_PER_COMMAND;
+    let bytes = |topic: &MorePartitions| if is_too_many { 0 } else { encoded_len(topic) };
+    let outcomes = |reply| match reply {
+        Reply::PartitionsCreated(outcomes) => Some(outcomes),
+        _ => None,
+    };
+    let how = InParts { command: |topics| Command::CreatePartitions { topics, validate_only }, outcomes };
+    let outcomes = context.broker.metadata.submit_in_parts(topics, bytes, how).await;
+    context.broker.follow_metadata();
+    results.extend(names.into_iter().zip(outcomes).map(|(name, outcome)| result(name, outcome.map_err(Refusal::from))));
     CreatePartitionsResponse { results, ..CreatePartitionsResponse::default() }
+}
+
+/// Whether the topic may grow by this request. A topic that is named again gets one answer: `None` the other times.
+fn checked(name: &Str, times: &mut HashMap<Str, usize>) -> Option<Result<(), Refusal>> {
+    let named = times.remove(name)?;
+    let refused = |reason| Some(Err(Refusal::new(ErrorCode::InvalidRequest, reason)));
+    match named {
+        1 if INTERNAL_TOPICS.contains(&&**name) => refused("internal topics keep their partitions"),
+        1 => Some(Ok(())),
+        _ => refused("the topic is named twice in one request"),
+    }
 }
 
 fn to_more_partitions(topic: CreatePartitionsTopic) -> MorePartitions {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use coordinator::cluster::{ClusterError, CreatedTopic, Layout, NewTopic};
+use coordinator::cluster::{CreatedTopic, Layout, NewTopic};
 use model::topic_name::INTERNAL_TOPICS;
 use protocol::messages::create_topics_request::CreatableTopic;
 use protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
@@ -34,13 +34,8 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: CreateTopicsRe
         }
     }
     let names: Vec<Str> = wanted.iter().map(|topic| Str::from(topic.name.clone())).collect();
-    match create(context.broker, wanted, request.validate_only).await {
-        Ok(outcomes) => {
-            let answer = |(name, outcome)| answer(context.broker, name, outcome);
-            topics.extend(names.into_iter().zip(outcomes).map(answer));
-        }
-        Err(refusal) => topics.extend(names.into_iter().map(|name| refused(name, &refusal))),
-    }
+    let outcomes = create(context.broker, wanted, request.validate_only).await;
+    topics.extend(names.into_iter().zip(outcomes).map(|(name, outcome)| answer(context.broker, name, outcome)));
     CreateTopicsResponse { topics, ..CreateTopicsResponse::default() }
 }
 
@@ -75,10 +70,10 @@ fn to_new_topic(broker: &Broker, topic: CreatableTopic, times_named: usize) -> R
     Ok(NewTopic { id: new_topic_id(), name: name.to_string(), layout, configs, wanted_replicas: None })
 }
 
-fn answer(broker: &Broker, name: Str, outcome: Result<CreatedTopic, ClusterError>) -> CreatableTopicResult {
+fn answer(broker: &Broker, name: Str, outcome: Result<CreatedTopic, Refusal>) -> CreatableTopicResult {
     let created = match outcome {
         Ok(created) => created,
-        Err(error) => return refused(name, &Refusal::from(error)),
+        Err(refusal) => return refused(name, &refusal),
     };
     let configs = topic_entries(broker, &created.configs).into_iter().map(|entry| CreatableTopicConfigs {
         name: Str::from_static(entry.name),

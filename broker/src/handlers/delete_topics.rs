@@ -23,20 +23,16 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DeleteTopicsRe
         }
     }
     let topics = wanted.iter().map(|(_, _, topic)| topic.clone()).collect();
-    match delete(context.broker, topics).await {
-        Ok(outcomes) => {
-            for ((name, id, _), outcome) in wanted.into_iter().zip(outcomes) {
-                responses.push(match outcome {
-                    Ok(removed) => DeletableTopicResult {
-                        name: Some(Str::from(removed.name.to_string())),
-                        topic_id: removed.id.0,
-                        ..DeletableTopicResult::default()
-                    },
-                    Err(error) => refused(name, id, &Refusal::from(error)),
-                });
-            }
-        }
-        Err(refusal) => responses.extend(wanted.into_iter().map(|(name, id, _)| refused(name, id, &refusal))),
+    let outcomes = delete(context.broker, topics).await;
+    for ((name, id, _), outcome) in wanted.into_iter().zip(outcomes) {
+        responses.push(match outcome {
+            Ok(removed) => DeletableTopicResult {
+                name: Some(Str::from(removed.name.to_string())),
+                topic_id: removed.id.0,
+                ..DeletableTopicResult::default()
+            },
+            Err(refusal) => refused(name, id, &refusal),
+        });
     }
     DeleteTopicsResponse { responses, ..DeleteTopicsResponse::default() }
 }

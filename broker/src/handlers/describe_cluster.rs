@@ -20,7 +20,9 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeCluste
         };
     }
     context.broker.metadata.confirm().await;
-    let image = context.broker.metadata.image();
+    let (metadata, image) = (&context.broker.metadata, context.broker.metadata.image());
+    // Without a majority nobody is fenced any more: those who want to see lost brokers are told whom this node hears.
+    let is_lost = |id| request.include_fenced_brokers && !metadata.has_quorum() && !metadata.is_heard(id);
     let entry = |broker: &coordinator::cluster::Broker| {
         let listener = broker.listener(LISTENER)?;
         Some(DescribeClusterBroker {
@@ -28,7 +30,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeCluste
             host: Str::from(listener.host.clone()),
             port: i32::from(listener.port),
             rack: broker.rack.clone().map(Str::from),
-            is_fenced: broker.is_fenced,
+            is_fenced: broker.is_fenced || is_lost(broker.id),
             ..DescribeClusterBroker::default()
         })
     };

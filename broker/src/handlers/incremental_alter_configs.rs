@@ -1,5 +1,7 @@
 //! IncrementalAlterConfigs (KIP-339), and what AlterConfigs shares with it.
 
+use std::collections::BTreeMap;
+
 use coordinator::cluster::{Command, ConfigChange, ConfigEdit, ConfigOp, ConfigOpKind, ConfigResource, Reply};
 use model::settings::{TOPIC_SETTINGS, spec};
 use protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
@@ -9,8 +11,10 @@ use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
 use super::describe_configs::{BROKER, TOPIC};
-use super::errors::{Refusal, told, unexpected_reply};
+use super::errors::{Refusal, told};
 use crate::config::{BROKER_SETTINGS, DYNAMIC_SETTINGS};
+use crate::metadata::ClusterImage;
+use crate::metadata::parts::{InParts, encoded_len};
 
 pub(super) async fn handle(
     context: &RequestContext<'_>,
@@ -76,33 +80,50 @@ pub(super) async fn alter(
     changes: Vec<Result<ConfigChange, Refusal>>,
     validate_only: bool,
 ) -> Vec<Result<(), Refusal>> {
-    let checked = changes.into_iter().map(|change| change.and_then(check_broker_settings));
+    let mut times: BTreeMap<ConfigResource, usize> = BTreeMap::new();
+    for change in changes.iter().flatten() {
+        *times.entry(change.resource.clone()).or_default() += 1;
+    }
     let mut outcomes: Vec<Result<(), Refusal>> = Vec::new();
-    let mut submitted = Vec::new();
-    for change in checked {
-        outcomes.push(change.map(|change| submitted.push((outcomes.len(), change))));
+    let (mut places, mut submitted) = (Vec::new(), Vec::new());
+    for change in changes {
+        let checked = change.and_then(check_broker_settings).and_then(|change| named_once(change, &times));
+        outcomes.push(checked.map(|change| {
+            places.push(outcomes.len());
+            submitted.push(change);
+        }));
     }
-    if submitted.is_empty() {
-        return outcomes;
-    }
-    let (places, changes): (Vec<usize>, Vec<ConfigChange>) = submitted.into_iter().unzip();
-    let command = Command::AlterConfigs { changes, validate_only };
-    match context.broker.metadata.submit(command).await {
-        Ok(Reply::ConfigsAltered(altered)) => {
-            context.broker.follow_metadata();
-            for (place, outcome) in places.into_iter().zip(altered) {
-                outcomes[place] = outcome.map_err(Refusal::from);
-            }
-        }
-        other => {
-            let refusal = match other {
-                Ok(reply) => unexpected_reply(&reply),
-                Err(error) => Refusal::from(error),
-            };
-            places.into_iter().for_each(|place| outcomes[place] = Err(refusal.clone()));
-        }
+    let altered = |reply| match reply {
+        Reply::ConfigsAltered(outcomes) => Some(outcomes),
+        _ => None,
+    };
+    let image = context.broker.metadata.image();
+    let how = InParts { command: |changes| Command::AlterConfigs { changes, validate_only }, outcomes: altered };
+    let altered = context.broker.metadata.submit_in_parts(submitted, |change| bytes_of(&image, change), how).await;
+    context.broker.follow_metadata();
+    for (place, outcome) in places.into_iter().zip(altered) {
+        outcomes[place] = outcome.map_err(Refusal::from);
     }
     outcomes
+}
+
+/// Of a resource that is named twice nothing is changed, in whatever order the changes come.
+fn named_once(change: ConfigChange, times: &BTreeMap<ConfigResource, usize>) -> Result<ConfigChange, Refusal> {
+    if times.get(&change.resource).is_some_and(|times| *times > 1) {
+        let reason = format!("{:?} is named twice", change.resource);
+        return Err(Refusal::new(ErrorCode::InvalidRequest, reason));
+    }
+    Ok(change)
+}
+
+/// What the change takes in the metadata log: all settings of the resource are written together.
+fn bytes_of(image: &ClusterImage, change: &ConfigChange) -> usize {
+    let present = match &change.resource {
+        ConfigResource::Topic(name) => image.topic(name).map(|topic| &topic.configs),
+        ConfigResource::Broker(id) => image.broker_configs(*id),
+        ConfigResource::Cluster => Some(image.cluster_configs()),
+    };
+    encoded_len(change) + present.map_or(0, encoded_len)
 }
 
 /// Taking back a setting that no broker here has, as `kafka-reassign-partitions` does with all throttles that Kafka knows.

@@ -1,6 +1,8 @@
 //! Metadata: brokers, topics, and who leads what; creates topics on demand.
 
-use coordinator::cluster::{Broker, NO_LEADER, Partition, Topic};
+use std::collections::{BTreeSet, HashMap};
+
+use coordinator::cluster::{Broker, MAX_PARTITIONS_PER_COMMAND, NO_LEADER, Partition, Topic};
 use model::{TopicId, TopicName, TopicPartition};
 use protocol::Str;
 use protocol::error_code::ErrorCode;
@@ -17,6 +19,8 @@ use crate::metadata::ClusterImage;
 
 /// First version in which an empty list means "no topics" instead of "all topics".
 const EMPTY_MEANS_NONE: i16 = 1;
+/// Topics that one request may create because it names them. Clients ask again for the others.
+const MAX_CREATED: usize = 100;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: MetadataRequest) -> MetadataResponse {
     context.broker.metadata.confirm().await;
@@ -32,9 +36,10 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: MetadataReques
         let image = context.broker.metadata.image();
         topics.extend(image.topics().map(|topic| describe(&image, topic)));
     } else {
-        for wanted in request.topics.unwrap_or_default() {
-            topics.push(find(context, wanted, may_create).await);
-        }
+        let wanted = request.topics.unwrap_or_default();
+        let refused = if may_create { create_missing(context, &wanted).await } else { HashMap::new() };
+        let image = context.broker.metadata.image();
+        topics.extend(wanted.into_iter().map(|wanted| find(&image, wanted, &refused)));
     }
     for topic in &mut topics {
         topic.topic_authorized_operations = topic_operations;
@@ -64,25 +69,38 @@ fn broker_entry(broker: &Broker) -> Option<MetadataResponseBroker> {
     })
 }
 
-async fn find(context: &RequestContext<'_>, wanted: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {
+/// Creates the topics that do not exist, at most [`MAX_CREATED`] of them. Returns why some could not be created.
+async fn create_missing(context: &RequestContext<'_>, wanted: &[MetadataRequestTopic]) -> HashMap<Str, ErrorCode> {
+    let image = context.broker.metadata.image();
+    let names = wanted.iter().filter_map(|topic| topic.name.as_ref());
+    let missing: BTreeSet<&Str> =
+        names.filter(|name| image.topic(name).is_none() && TopicName::new(name).is_ok()).collect();
+    let partitions = i64::from(context.broker.config.settings.broker.num_partitions).max(1);
+    let fitting = usize::try_from(MAX_PARTITIONS_PER_COMMAND / partitions).unwrap_or_default().clamp(1, MAX_CREATED);
+    create_on_demand(context.broker, missing.into_iter().take(fitting)).await
+}
+
+fn find(
+    image: &ClusterImage,
+    wanted: MetadataRequestTopic,
+    refused: &HashMap<Str, ErrorCode>,
+) -> MetadataResponseTopic {
     let id = TopicId(wanted.topic_id);
     let Some(name) = wanted.name else {
-        let image = context.broker.metadata.image();
         return match image.topic_by_id(id) {
-            Some(topic) => describe(&image, topic),
+            Some(topic) => describe(image, topic),
             None => failed(None, id, ErrorCode::UnknownTopicId),
         };
     };
     if let Err(_invalid) = TopicName::new(&name) {
         return failed(Some(name), id, ErrorCode::InvalidTopicException);
     }
-    let exists = context.broker.metadata.image().topic(&name).is_some();
-    let created = if !exists && may_create { create_on_demand(context.broker, &name).await } else { Ok(()) };
-    let image = context.broker.metadata.image();
-    match (image.topic(&name), created) {
-        (Some(topic), _) => describe(&image, topic),
-        (None, Ok(())) => failed(Some(name), id, ErrorCode::UnknownTopicOrPartition),
-        (None, Err(code)) => failed(Some(name), id, code),
+    match image.topic(&name) {
+        Some(topic) => describe(image, topic),
+        None => {
+            let code = refused.get(&name).copied().unwrap_or(ErrorCode::UnknownTopicOrPartition);
+            failed(Some(name), id, code)
+        }
     }
 }
 

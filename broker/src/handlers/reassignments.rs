@@ -16,9 +16,11 @@ use protocol::messages::{
 };
 
 use super::RequestContext;
-use super::errors::{Refusal, told, unexpected_reply};
+use super::errors::{Refusal, told};
 use super::partition_outcomes::{Outcome, Outcomes};
-use crate::metadata::ClusterImage;
+use super::topics::RECORD_BYTES;
+use crate::metadata::parts::{InParts, encoded_len};
+use crate::metadata::{ClusterImage, SubmitError};
 
 /// Names of the partitions of a command, in its order.
 type Asked = Vec<(Str, i32)>;
@@ -31,17 +33,20 @@ pub(super) async fn alter(
     let mut outcomes = Outcomes::default();
     let image = context.broker.metadata.image();
     let (asked, changes) = resolve(&image, request.topics, &mut outcomes);
-    if !changes.is_empty() {
-        let keep_replication_factor = !allow_replication_factor_change;
-        let command = Command::AlterReassignments { changes, keep_replication_factor };
-        match context.broker.metadata.submit(command).await {
-            Ok(Reply::ReassignmentsAltered(altered)) => {
-                context.broker.follow_metadata();
-                for ((topic, index), outcome) in asked.into_iter().zip(altered) {
-                    outcomes.note(topic, index, outcome);
-                }
-            }
-            Ok(reply) => return refused(unexpected_reply(&reply)),
+    let keep_replication_factor = !allow_replication_factor_change;
+    let altered = |reply| match reply {
+        Reply::ReassignmentsAltered(outcomes) => Some(outcomes),
+        _ => None,
+    };
+    let command = |changes| Command::AlterReassignments { changes, keep_replication_factor };
+    let bytes = |change: &Reassignment| encoded_len(change) + RECORD_BYTES;
+    let how = InParts { command, outcomes: altered };
+    let altered = context.broker.metadata.submit_in_parts(changes, bytes, how).await;
+    context.broker.follow_metadata();
+    for ((topic, index), outcome) in asked.into_iter().zip(altered) {
+        match outcome {
+            Ok(()) => outcomes.note(topic, index, Ok(())),
+            Err(SubmitError::Refused(error)) => outcomes.note(topic, index, Err(error)),
             Err(error) => return refused(error.into()),
         }
     }

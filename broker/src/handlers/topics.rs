@@ -1,16 +1,19 @@
 //! What several topic APIs share: creating topics and finding out how they are doing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use coordinator::cluster::{
-    Cluster, ClusterError, Command, CreatedTopic, Layout, NewTopic, Partition, RemovedTopic, Reply, TopicRef,
+    Cluster, Command, CreatedTopic, Layout, MAX_PARTITIONS_PER_COMMAND, NewTopic, Partition, RemovedTopic, Reply,
+    TopicRef,
 };
 use model::NodeId;
 use model::topic_name::{GROUP_OFFSETS_TOPIC, INTERNAL_TOPICS};
-use protocol::ErrorCode;
+use protocol::{ErrorCode, Str};
 
-use super::errors::{Refusal, unexpected_reply};
+use super::errors::Refusal;
 use crate::broker::Broker;
+use crate::metadata::parts::{InParts, encoded_len};
 use crate::metadata::{ClusterImage, new_topic_id};
 
 /// "Which operations may I do?" was not asked, or cannot be told without authorization.
@@ -21,44 +24,41 @@ pub(super) const ALL_TOPIC_OPERATIONS: i32 = 0x0df8;
 const NO_CONTROLLER: NodeId = -1;
 /// For so many milliseconds after its creation a cluster waits for the nodes that it was told of.
 const YOUNG_CLUSTER_MS: i64 = 60_000;
+/// Bytes that a record of one topic or partition takes in the metadata log beside what the request says, at most.
+pub(super) const RECORD_BYTES: usize = 512;
 /// Every operation on the cluster, as Kafka's bit set.
 pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0x3700;
 
 /// Creates topics, each for itself, and opens their partitions.
-///
-/// # Errors
-/// A refusal of the whole command.
 pub(crate) async fn create(
     broker: &Arc<Broker>,
     topics: Vec<NewTopic>,
     validate_only: bool,
-) -> Result<Vec<Result<CreatedTopic, ClusterError>>, Refusal> {
-    match broker.metadata.submit(Command::CreateTopics { topics, validate_only }).await {
-        Ok(Reply::TopicsCreated(created)) => {
-            broker.follow_metadata();
-            Ok(created)
-        }
-        Ok(reply) => Err(unexpected_reply(&reply)),
-        Err(error) => Err(error.into()),
-    }
+) -> Vec<Result<CreatedTopic, Refusal>> {
+    let partitions = topics.iter().map(|topic| topic.layout.partitions()).fold(0, i64::saturating_add);
+    // The cluster refuses so many at once: it must see all of them.
+    let is_too_many = partitions > MAX_PARTITIONS_PER_COMMAND;
+    let bytes = |topic: &NewTopic| if is_too_many { 0 } else { encoded_len(topic) };
+    let outcomes = |reply| match reply {
+        Reply::TopicsCreated(outcomes) => Some(outcomes),
+        _ => None,
+    };
+    let how = InParts { command: |topics| Command::CreateTopics { topics, validate_only }, outcomes };
+    let outcomes = broker.metadata.submit_in_parts(topics, bytes, how).await;
+    broker.follow_metadata();
+    outcomes.into_iter().map(|outcome| outcome.map_err(Refusal::from)).collect()
 }
 
 /// Deletes topics, each for itself, and closes their partitions.
-///
-/// # Errors
-/// A refusal of the whole command.
-pub(crate) async fn delete(
-    broker: &Arc<Broker>,
-    topics: Vec<TopicRef>,
-) -> Result<Vec<Result<RemovedTopic, ClusterError>>, Refusal> {
-    match broker.metadata.submit(Command::DeleteTopics { topics }).await {
-        Ok(Reply::TopicsDeleted(deleted)) => {
-            broker.follow_metadata();
-            Ok(deleted)
-        }
-        Ok(reply) => Err(unexpected_reply(&reply)),
-        Err(error) => Err(error.into()),
-    }
+pub(crate) async fn delete(broker: &Arc<Broker>, topics: Vec<TopicRef>) -> Vec<Result<RemovedTopic, Refusal>> {
+    let outcomes = |reply| match reply {
+        Reply::TopicsDeleted(outcomes) => Some(outcomes),
+        _ => None,
+    };
+    let how = InParts { command: |topics| Command::DeleteTopics { topics }, outcomes };
+    let outcomes = broker.metadata.submit_in_parts(topics, |topic| encoded_len(topic) + RECORD_BYTES, how).await;
+    broker.follow_metadata();
+    outcomes.into_iter().map(|outcome| outcome.map_err(Refusal::from)).collect()
 }
 
 /// A topic under the broker's defaults.
@@ -107,22 +107,29 @@ fn group_offsets_topic(broker: &Broker) -> Result<NewTopic, ErrorCode> {
     })
 }
 
-/// Creates `name` because a client asked for it (`auto.create.topics.enable`), or because it is one of ours.
-///
-/// # Errors
-/// Kafka's code for why it does not exist.
-pub(crate) async fn create_on_demand(broker: &Arc<Broker>, name: &str) -> Result<(), ErrorCode> {
-    let topic = match name {
-        GROUP_OFFSETS_TOPIC => group_offsets_topic(broker)?,
-        name if INTERNAL_TOPICS.contains(&name) => return Err(ErrorCode::UnknownTopicOrPartition),
-        name => new_topic(broker, name),
-    };
-    let created = create(broker, vec![topic], false).await.map_err(|refusal| refusal.code)?;
-    match created.into_iter().next() {
-        Some(Ok(_) | Err(ClusterError::TopicExists { .. })) => Ok(()),
-        Some(Err(error)) => Err(Refusal::from(error).code),
-        None => Err(ErrorCode::UnknownServerError),
+/// Creates topics because a client asked for them (`auto.create.topics.enable`), or because they are ours. Returns why some of
+/// them do not exist.
+pub(crate) async fn create_on_demand(
+    broker: &Arc<Broker>,
+    names: impl Iterator<Item = &Str>,
+) -> HashMap<Str, ErrorCode> {
+    let (mut topics, mut refused) = (Vec::new(), HashMap::new());
+    for name in names {
+        let topic = match &**name {
+            GROUP_OFFSETS_TOPIC => group_offsets_topic(broker),
+            name if INTERNAL_TOPICS.contains(&name) => Err(ErrorCode::UnknownTopicOrPartition),
+            name => Ok(new_topic(broker, name)),
+        };
+        match topic {
+            Ok(topic) => topics.push(topic),
+            Err(code) => drop(refused.insert(name.clone(), code)),
+        }
     }
+    let names: Vec<Str> = topics.iter().map(|topic| Str::from(topic.name.clone())).collect();
+    let outcomes = create(broker, topics, false).await;
+    let failed = names.into_iter().zip(outcomes).filter_map(|(name, outcome)| Some((name, outcome.err()?.code)));
+    refused.extend(failed.filter(|(_, code)| *code != ErrorCode::TopicAlreadyExists));
+    refused
 }
 
 /// Replicas of a partition whose brokers are not alive.

@@ -14,9 +14,10 @@ use hyper_util::rt::TokioExecutor;
 use model::NodeId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use super::connector::Connector;
-use super::{CLUSTER, TO};
+use super::{CLUSTER, PROCESS, TO};
 use crate::config::HostPort;
 
 /// Idle connections kept per node.
@@ -30,16 +31,24 @@ pub(crate) struct Client {
 
 /// What a node says bit by bit.
 #[derive(Debug)]
-pub(crate) struct Said(Incoming);
+pub(crate) struct Said {
+    body: Incoming,
+    process: Option<Uuid>,
+}
 
 impl Said {
+    /// The process that says it; none when its build does not tell.
+    pub(crate) fn process(&self) -> Option<Uuid> {
+        self.process
+    }
+
     /// The next bit; `None` at the end.
     ///
     /// # Errors
     /// The connection broke.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
         loop {
-            match self.0.frame().await.transpose().map_err(|error| of_http(&error))? {
+            match self.body.frame().await.transpose().map_err(|error| of_http(&error))? {
                 // Trailers say nothing.
                 Some(frame) => {
                     if let Ok(bytes) = frame.into_data() {
@@ -144,7 +153,11 @@ impl Client {
         let response = tokio::time::timeout(within, asking).await.map_err(|_| CallError::TimedOut)??;
         let status = response.status();
         let refused = || CallError::Refused { status, reason: String::new() };
-        if status.is_success() { Ok(Said(response.into_body())) } else { Err(refused()) }
+        if !status.is_success() {
+            return Err(refused());
+        }
+        let process = response.headers().get(PROCESS).and_then(|id| id.to_str().ok()?.parse().ok());
+        Ok(Said { body: response.into_body(), process })
     }
 
     async fn post(&self, to: Addressee<'_>, path: &str, body: Bytes) -> Result<Response<Incoming>, CallError> {

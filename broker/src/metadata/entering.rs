@@ -3,12 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use coordinator::cluster::{Command, Listener, RegisterBroker, Reply};
+use coordinator::cluster::{ClusterError, Command, Listener, RegisterBroker, Reply};
 use openraft::BasicNode;
 use openraft::metrics::WaitError;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::formation::tell;
+use super::processes::REGISTERED_WITHIN;
 use super::{Metadata, MetadataError, SubmitError, new_topic_id};
 
 /// How long the log of a cluster of one may take to become ready.
@@ -28,6 +29,10 @@ impl Metadata {
     /// [`MetadataError`]: the log has stopped, or the cluster does not want this node.
     pub async fn enter(&self) -> Result<(), MetadataError> {
         let stopped = |error: openraft::error::Fatal<u64>| MetadataError::Stopped(error.to_string());
+        if self.inner.last_at_start.is_some() {
+            self.wait_for_other_process().await?;
+        }
+        self.inner.may_stand.store(true, Ordering::Release);
         if !self.inner.raft.is_initialized().await.map_err(stopped)? {
             Box::pin(self.form()).await?;
         }
@@ -60,7 +65,7 @@ impl Metadata {
             // Others may lead what this one led, until it serves.
             is_fenced: self.image().brokers().any(|broker| broker.id != self.node_id()) || !self.is_alone(),
         };
-        let mut told = None;
+        let (mut told, began) = (None, Instant::now());
         loop {
             match self.submit(Command::RegisterBroker(request.clone())).await {
                 Ok(Reply::BrokerRegistered { broker_epoch }) => {
@@ -68,6 +73,13 @@ impl Metadata {
                     return Ok(());
                 }
                 Ok(_) => return Ok(()),
+                // The process before this one may be just ending, or silent and not fenced yet.
+                Err(SubmitError::Refused(error @ ClusterError::BrokerIsAlive { .. }))
+                    if began.elapsed() < REGISTERED_WITHIN =>
+                {
+                    tell(&mut told, || tracing::warn!(%error, "waiting for the end of the other process"));
+                    sleep(LOOK_AGAIN_AFTER).await;
+                }
                 Err(SubmitError::Refused(error)) => return Err(MetadataError::Refused(error)),
                 // The same process may ask again: it is registered once.
                 Err(error) => {

@@ -3,7 +3,7 @@
 //! Not the commands: a log is applied anew at every start, and a newer build may decide otherwise than the one that
 //! answered the client. The leader decides once, on the state that it has, and an entry counts only on that state.
 
-use std::io::Cursor;
+use std::io::{self, Cursor, Write};
 use std::sync::Arc;
 
 use coordinator::cluster::Record;
@@ -43,4 +43,26 @@ pub(super) enum Effect {
     Applied,
     /// It was decided on another state: nothing was applied.
     Void,
+}
+
+/// Bytes of the value as JSON: its size in the file of the log and on the way to another node.
+pub(crate) fn encoded_len(value: &impl Serialize) -> usize {
+    let mut counted = Counted(0);
+    // Neither the counter nor the values of the log refuse; what cannot be written would fail there, with a reason.
+    let _ = serde_json::to_writer(&mut counted, value);
+    counted.0
+}
+
+/// Keeps the number of bytes, and nothing of them.
+struct Counted(usize);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

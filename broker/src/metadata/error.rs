@@ -72,6 +72,17 @@ pub enum MetadataError {
     /// No cluster lets this node in.
     #[error("this node cannot join the cluster: {0}")]
     NotAdmitted(String),
+    /// Another process with this node id is alive.
+    #[error(
+        "node {by} hears another live process with the node id {node_id}: stop that one, or give this one another id and an \
+         empty data folder; never run a copy of a data folder beside the original"
+    )]
+    NodeIdInUse {
+        /// The id of both.
+        node_id: i32,
+        /// The node that hears the other one.
+        by: i32,
+    },
     /// The cluster refused this broker.
     #[error("the cluster refuses this broker: {0}")]
     Refused(#[from] ClusterError),

@@ -7,6 +7,7 @@
 //! fenced while it was alive, after a pause or a cut.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coordinator::cluster::{Broker, BrokerRef, Command};
@@ -15,6 +16,7 @@ use rand::Rng;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::formation::tell;
 use super::succession::Succession;
 use super::{Metadata, node_id};
 
@@ -91,7 +93,7 @@ impl Metadata {
         }
     }
 
-    fn other_nodes(&self) -> BTreeSet<NodeId> {
+    pub(super) fn other_nodes(&self) -> BTreeSet<NodeId> {
         let metrics = self.inner.raft.metrics();
         let members: Vec<(NodeId, String)> = {
             let metrics = metrics.borrow();
@@ -171,7 +173,9 @@ impl Metadata {
                 Some(led) if lost != Some(led) => (lost, elections) = (Some(led), 0),
                 _ => {}
             }
-            let is_due = |(leader, term): &(NodeId, u64)| elections < MAX_ELECTIONS && self.is_over(*leader, *term);
+            let may_stand = self.inner.may_stand.load(Ordering::Acquire);
+            let is_due =
+                |(leader, term): &(NodeId, u64)| may_stand && elections < MAX_ELECTIONS && self.is_over(*leader, *term);
             let Some((old, _)) = lost.filter(is_due) else {
                 let _ = timeout(LOOK_AGAIN_AFTER, changes.changed()).await;
                 continue;
@@ -221,19 +225,22 @@ impl Metadata {
     /// them, and would come back with a higher term than that of the leader they have, who would have to give up.
     async fn stand_in_company(&self) {
         loop {
-            self.inner.raft.runtime_config().elect(self.hears_most_voters());
+            let may_stand = self.inner.may_stand.load(Ordering::Acquire);
+            self.inner.raft.runtime_config().elect(may_stand && self.hears_most_voters());
+            // It notes the time.
+            let _ = self.without_quorum_for();
             sleep(LOOK_AGAIN_AFTER).await;
         }
     }
 
-    fn hears_most_voters(&self) -> bool {
+    pub(super) fn hears_most_voters(&self) -> bool {
         let membership = self.inner.raft.metrics().borrow().membership_config.clone();
         let is_here = |id: &u64| *id == self.inner.raft_id || self.hears(node_id(*id));
         let mut halves = membership.membership().get_joint_config().iter();
         halves.all(|voters| voters.iter().filter(|id| is_here(id)).count() > voters.len() / 2)
     }
 
-    fn hears(&self, node: NodeId) -> bool {
+    pub(super) fn hears(&self, node: NodeId) -> bool {
         let session = self.inner.sessions.of(node);
         session.is_some_and(|session| session.was_there && session.heard.elapsed() < HEARD_WITHIN)
     }
@@ -241,6 +248,7 @@ impl Metadata {
     /// Asks to be unfenced whenever this broker serves and is fenced all the same.
     async fn come_back(&self) {
         let (mut images, mut serving) = (self.watch(), self.inner.is_serving.subscribe());
+        let mut told = Some(Instant::now());
         loop {
             let broker = self.broker();
             let image = images.borrow_and_update().clone();
@@ -259,7 +267,7 @@ impl Metadata {
                     tracing::info!(broker = broker.broker_id, leads, "this broker may lead");
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "this broker is not unfenced yet");
+                    tell(&mut told, || tracing::info!(%error, "this broker may not lead yet"));
                     sleep(LOOK_AGAIN_AFTER).await;
                 }
             }

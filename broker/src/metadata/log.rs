@@ -1,7 +1,8 @@
 //! Raft's log: in memory for reading, in the Raft file for keeping.
 //!
 //! Snapshots bound its length (`MetadataConfig::snapshot_every`), so all of it fits in memory. Invariants: entries are
-//! consecutive and start right after the purged one; memory is never behind the file.
+//! consecutive and start right after the purged one; memory is never behind the file. The size of each entry is known:
+//! replication and purging go by bytes, since one entry may hold as much as ten thousand others.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -13,8 +14,11 @@ use openraft::{AnyError, OptionalSend};
 use parking_lot::Mutex;
 
 use super::disk::{Change, Contents};
-use super::entry::{Entry, LogId, StorageError, StorageIoError, TypeConfig, Vote};
+use super::entry::{Entry, LogId, StorageError, StorageIoError, TypeConfig, Vote, encoded_len};
 use super::writer::Writer;
+
+/// Bytes of entries in one replication request. The first entry goes even when it is larger by itself.
+const MAX_REQUEST_BYTES: usize = 256 << 10;
 
 /// Copies share the log.
 #[derive(Debug, Clone)]
@@ -29,13 +33,40 @@ struct Mirror {
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, SizedEntry>,
+}
+
+/// An entry, and the bytes that it takes on its way to another node.
+#[derive(Debug)]
+struct SizedEntry {
+    entry: Entry,
+    bytes: usize,
+}
+
+impl SizedEntry {
+    fn indexed(entry: Entry) -> (u64, SizedEntry) {
+        let bytes = encoded_len(&entry);
+        (entry.log_id.index, SizedEntry { entry, bytes })
+    }
 }
 
 impl LogStore {
     pub(super) fn new(contents: Contents, writer: Writer) -> Self {
         let Contents { vote, committed, purged, entries, snapshot: _ } = contents;
+        let entries = entries.into_values().map(SizedEntry::indexed).collect();
         LogStore { mirror: Arc::new(Mutex::new(Mirror { vote, committed, purged, entries })), writer }
+    }
+
+    /// The last entry that can be dropped so that at most `bytes` of the entries up to index `covered` are kept; none if
+    /// there is nothing to drop.
+    pub(super) fn droppable(&self, covered: u64, bytes: usize) -> Option<u64> {
+        let mirror = self.mirror.lock();
+        let mut kept = 0_usize;
+        let does_not_fit = |(_, entry): &(&u64, &SizedEntry)| {
+            kept = kept.saturating_add(entry.bytes);
+            kept > bytes
+        };
+        mirror.entries.range(..=covered).rev().find(does_not_fit).map(|(index, _)| *index)
     }
 }
 
@@ -53,7 +84,23 @@ impl RaftLogReader<TypeConfig> for LogStore {
         if is_empty {
             return Ok(Vec::new());
         }
-        Ok(self.mirror.lock().entries.range(range).map(|(_, entry)| entry.clone()).collect())
+        Ok(self.mirror.lock().entries.range(range).map(|(_, kept)| kept.entry.clone()).collect())
+    }
+
+    /// As many entries as [`MAX_REQUEST_BYTES`] hold, and one at least.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let (mut taken, mut bytes) = (Vec::new(), 0_usize);
+        for kept in self.mirror.lock().entries.range(start..end).map(|(_, kept)| kept) {
+            bytes = bytes.saturating_add(kept.bytes);
+            if bytes > MAX_REQUEST_BYTES && !taken.is_empty() {
+                break;
+            }
+            taken.push(kept.entry.clone());
+        }
+        Ok(taken)
     }
 }
 
@@ -62,7 +109,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
         let mirror = self.mirror.lock();
-        let last = mirror.entries.last_key_value().map(|(_, entry)| entry.log_id);
+        let last = mirror.entries.last_key_value().map(|(_, kept)| kept.entry.log_id);
         Ok(LogState { last_purged_log_id: mirror.purged, last_log_id: last.or(mirror.purged) })
     }
 
@@ -98,7 +145,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        self.mirror.lock().entries.extend(entries.iter().map(|entry| (entry.log_id.index, entry.clone())));
+        let sized: Vec<(u64, SizedEntry)> = entries.iter().cloned().map(SizedEntry::indexed).collect();
+        self.mirror.lock().entries.extend(sized);
         self.writer.append(Change::Append(entries), callback);
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! snapshot is durable before the log that it covers is purged.
 
 use std::io::Cursor;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use coordinator::cluster::Cluster;
@@ -38,6 +39,8 @@ pub(super) struct StateMachine {
 pub(super) struct Disk {
     pub(super) file: Weak<RaftFile>,
     pub(super) writer: Writer,
+    /// Bytes of the last snapshot.
+    pub(super) snapshot_bytes: Arc<AtomicUsize>,
 }
 
 /// A snapshot's data.
@@ -64,7 +67,10 @@ impl StateMachine {
     pub(super) fn new(snapshot: Option<StoredSnapshot>, images: Arc<Images>, disk: Disk) -> Result<Self, String> {
         let ((cluster, version), meta) = match snapshot {
             None => ((Cluster::new(), 0), SnapshotMeta::default()),
-            Some(snapshot) => (decoded(&snapshot.data)?, snapshot.meta),
+            Some(snapshot) => {
+                disk.snapshot_bytes.store(snapshot.data.len(), Ordering::Release);
+                (decoded(&snapshot.data)?, snapshot.meta)
+            }
         };
         let (applied, membership) = (meta.last_log_id, meta.last_membership);
         images.publish(&cluster, version);
@@ -168,6 +174,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 }
 
 async fn save(disk: &Disk, meta: &SnapshotMeta, data: Vec<u8>) -> Result<(), StorageError> {
+    disk.snapshot_bytes.store(data.len(), Ordering::Release);
     let change = Change::Snapshot(StoredSnapshot { meta: meta.clone(), data });
     let written = disk.writer.write(change).await;
     Ok(written.map_err(|error| StorageIoError::write_snapshot(Some(meta.signature()), AnyError::new(&error)))?)

@@ -1,7 +1,8 @@
 //! The metadata log's way to the other nodes: openraft's network over the internal listener.
 //!
 //! A node that does not answer is asked again after a pause that openraft takes from here. Snapshots go as a whole, with
-//! what they are in the first line and their data behind it.
+//! what they are in the first line and their data behind it. Appends with entries may take longer than a heartbeat: see
+//! `bulk`.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use openraft::{AnyError, BasicNode, OptionalSend};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::bulk::{self, Bulk};
 use super::entry::{SnapshotMeta, TypeConfig, Vote};
 use super::peers::Peers;
 use super::{node_id, rpc};
@@ -36,6 +38,14 @@ pub(super) struct Network {
 /// The way to one node.
 #[derive(Debug)]
 pub(super) struct Connection {
+    pub(super) asking: Asking,
+    /// The append with entries that is under way.
+    pub(super) bulk: Option<Bulk>,
+}
+
+/// Asks one node. Copies share the connections.
+#[derive(Debug, Clone)]
+pub(super) struct Asking {
     peers: Arc<Peers>,
     target: u64,
 }
@@ -47,6 +57,7 @@ pub(super) struct SnapshotHead {
     pub(super) meta: SnapshotMeta,
 }
 
+pub(super) type AppendOutcome = Result<AppendEntriesResponse<u64>, Failure<RaftError<u64>>>;
 type Failure<E> = RPCError<u64, BasicNode, E>;
 type Answer<A> = Result<A, RaftError<u64>>;
 
@@ -55,11 +66,15 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Connection {
         self.peers.learn(node_id(target), &node.addr);
-        Connection { peers: self.peers.clone(), target }
+        Connection { asking: Asking { peers: self.peers.clone(), target }, bulk: None }
     }
 }
 
-impl Connection {
+impl Asking {
+    pub(super) async fn append(&self, request: &AppendEntriesRequest<TypeConfig>, within: Duration) -> AppendOutcome {
+        self.ask(rpc::APPEND, request, within).await
+    }
+
     async fn ask<A: DeserializeOwned>(
         &self,
         path: &str,
@@ -81,12 +96,11 @@ impl Connection {
 }
 
 impl RaftNetwork<TypeConfig> for Connection {
-    async fn append_entries(
-        &mut self,
-        rpc: AppendEntriesRequest<TypeConfig>,
-        option: RPCOption,
-    ) -> Result<AppendEntriesResponse<u64>, Failure<RaftError<u64>>> {
-        self.ask(rpc::APPEND, &rpc, option.hard_ttl()).await
+    async fn append_entries(&mut self, rpc: AppendEntriesRequest<TypeConfig>, option: RPCOption) -> AppendOutcome {
+        if rpc.entries.is_empty() {
+            return self.asking.append(&rpc, option.hard_ttl()).await;
+        }
+        self.append_in_bulk(rpc, option.hard_ttl()).await
     }
 
     async fn vote(
@@ -94,7 +108,7 @@ impl RaftNetwork<TypeConfig> for Connection {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, Failure<RaftError<u64>>> {
-        self.ask(rpc::VOTE, &rpc, option.hard_ttl()).await
+        self.asking.ask(rpc::VOTE, &rpc, option.hard_ttl()).await
     }
 
     async fn full_snapshot(
@@ -107,19 +121,17 @@ impl RaftNetwork<TypeConfig> for Connection {
         let head = SnapshotHead { vote, meta: snapshot.meta };
         let body = framed(&head, &snapshot.snapshot.into_inner())
             .map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
-        let sending = self.peers.send::<Result<SnapshotResponse<u64>, Fatal<u64>>>(
-            self.node(),
-            rpc::SNAPSHOT,
-            body,
-            option.hard_ttl(),
-        );
+        let within = option.hard_ttl().max(bulk::time_for(body.len()));
+        let Asking { peers, target } = &self.asking;
+        let sending =
+            peers.send::<Result<SnapshotResponse<u64>, Fatal<u64>>>(self.asking.node(), rpc::SNAPSHOT, body, within);
         let answer = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
             answer = sending => answer,
         };
         match answer {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(fatal)) => Err(StreamingError::RemoteError(RemoteError::new(self.target, fatal))),
+            Ok(Err(fatal)) => Err(StreamingError::RemoteError(RemoteError::new(*target, fatal))),
             Err(error) => Err(StreamingError::Unreachable(Unreachable::new(&error))),
         }
     }

@@ -16,18 +16,25 @@ use std::time::Duration;
 use coordinator::cluster::{ClusterError, Command, CommandId, Reply, Submission};
 use futures::future::join_all;
 use model::NodeId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::SubmitError;
-use super::settling::Log;
+use super::entry::encoded_len;
+use super::settling::{Log, MAX_COMMAND_BYTES, too_large};
 
 /// Most commands that wait for the log.
 const MAX_QUEUED: usize = 1024;
+/// Most bytes of commands that wait for the log, in units of [`UNIT_BYTES`].
+const MAX_QUEUED_UNITS: usize = 64 << 10;
+/// The memory of waiting commands is counted in that many bytes.
+const UNIT_BYTES: usize = 1 << 10;
 /// Most commands of one batch: fewer than the cluster remembers answers of one broker.
 const MAX_BATCH: usize = 64;
 /// Records after which a snapshot is asked for, however few entries hold them: they stand in memory until then.
 const SNAPSHOT_AFTER_RECORDS: usize = 100_000;
+/// The same for their bytes.
+const SNAPSHOT_AFTER_BYTES: usize = 64 << 20;
 /// How long a batch is tried again.
 const TRY_FOR: Duration = Duration::from_secs(10);
 /// Pause before a batch is tried again.
@@ -37,6 +44,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub(super) struct Proposer {
     queue: mpsc::Sender<Queued>,
+    memory: Arc<Semaphore>,
 }
 
 /// Who asks.
@@ -51,6 +59,8 @@ pub(super) struct Identity {
 #[derive(Debug)]
 struct Queued {
     asked: Asked,
+    bytes: usize,
+    memory: OwnedSemaphorePermit,
     stage: Arc<Stage>,
     reply: Waiting,
 }
@@ -68,6 +78,10 @@ enum Asked {
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) submission: Submission,
+    /// Size of the command.
+    pub(super) bytes: usize,
+    /// Until it is answered.
+    _memory: OwnedSemaphorePermit,
     pub(super) is_from_here: bool,
     pub(super) waiting: Waiting,
 }
@@ -78,17 +92,29 @@ pub(super) type Waiting = oneshot::Sender<Outcome>;
 /// What became of a try.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tried {
-    /// Some commands are answered; this many records came of them.
-    Settled {
-        /// As far as they were decided here.
-        records: usize,
-    },
+    /// Some commands are answered.
+    Settled(Written),
     /// The log certainly knows nothing of them.
     NotTaken,
     /// The log may know of them.
     Unknown(String),
     /// It makes no sense to try again.
     Failed(String),
+}
+
+/// What commands that were decided here led to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) records: usize,
+    /// Size of the records.
+    pub(super) bytes: usize,
+}
+
+impl Written {
+    fn add(&mut self, more: Written) {
+        self.records += more.records;
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
 }
 
 /// Whether the log may know of a command. Its two sides race to move it on from `QUEUED`; one wins.
@@ -117,7 +143,7 @@ impl Proposer {
     pub(super) fn start(log: Log, identity: Arc<Identity>) -> Proposer {
         let (queue, commands) = mpsc::channel(MAX_QUEUED);
         tokio::spawn(run(commands, log, identity));
-        Proposer { queue }
+        Proposer { queue, memory: Arc::new(Semaphore::new(MAX_QUEUED_UNITS)) }
     }
 
     /// Returns the reply of the cluster, refusals as errors.
@@ -132,19 +158,39 @@ impl Proposer {
 
     async fn ask(&self, asked: Asked, patience: Duration) -> Outcome {
         let deadline = Instant::now() + patience;
-        let slot = match timeout(patience, self.queue.reserve()).await {
+        let bytes = asked.bytes();
+        if bytes > MAX_COMMAND_BYTES {
+            return Err(SubmitError::Refused(too_large(bytes)));
+        }
+        let entering = async { (self.claim(bytes).await, self.queue.reserve().await) };
+        let (memory, slot) = match timeout(patience, entering).await {
             Err(_) => return not_applied("the queue of the metadata log stayed full until the deadline"),
-            Ok(Err(_)) => return not_applied("the metadata log is closed"),
-            Ok(Ok(slot)) => slot,
+            Ok((Some(memory), Ok(slot))) => (memory, slot),
+            Ok(_) => return not_applied("the metadata log is closed"),
         };
         let stage = Arc::new(Stage::default());
         let (reply, answer) = oneshot::channel();
-        slot.send(Queued { asked, stage: stage.clone(), reply });
+        slot.send(Queued { asked, bytes, memory, stage: stage.clone(), reply });
         match timeout_at(deadline, answer).await {
             Ok(Ok(outcome)) => outcome,
             _ if stage.moves_to(WITHDRAWN) => not_applied("it was still waiting for the metadata log"),
             Ok(Err(_)) => uncertain("the metadata log was closed meanwhile"),
             Err(_) => uncertain("the metadata log did not answer until the deadline"),
+        }
+    }
+
+    /// Waits for memory for a command of that size.
+    async fn claim(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = bytes.div_ceil(UNIT_BYTES).min(MAX_QUEUED_UNITS);
+        self.memory.clone().acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await.ok()
+    }
+}
+
+impl Asked {
+    fn bytes(&self) -> usize {
+        match self {
+            Asked::Here(command) => encoded_len(command),
+            Asked::Elsewhere(submission) => encoded_len(submission),
         }
     }
 }
@@ -153,7 +199,7 @@ async fn run(mut commands: mpsc::Receiver<Queued>, log: Log, identity: Arc<Ident
     let mut taken = Vec::with_capacity(MAX_BATCH);
     // Numbers are given in the order of the log: the cluster remembers only the answers to the last ones.
     let mut sequence = 0_u64;
-    let mut unsaved_records = 0;
+    let mut unsaved = Written::default();
     while commands.recv_many(&mut taken, MAX_BATCH).await > 0 {
         let mut batch = VecDeque::with_capacity(taken.len());
         for queued in taken.drain(..).filter(|queued| queued.stage.moves_to(PROPOSED)) {
@@ -164,27 +210,28 @@ async fn run(mut commands: mpsc::Receiver<Queued>, log: Log, identity: Arc<Ident
                 }
                 Asked::Elsewhere(submission) => (submission, false),
             };
-            batch.push_back(Pending { submission, is_from_here, waiting: queued.reply });
+            let Queued { bytes, memory: _memory, reply: waiting, .. } = queued;
+            batch.push_back(Pending { submission, bytes, _memory, is_from_here, waiting });
         }
-        unsaved_records += finish(&log, batch).await;
-        if unsaved_records >= SNAPSHOT_AFTER_RECORDS {
-            unsaved_records = 0;
+        unsaved.add(finish(&log, batch).await);
+        if unsaved.records >= SNAPSHOT_AFTER_RECORDS || unsaved.bytes >= SNAPSHOT_AFTER_BYTES {
+            unsaved = Written::default();
             // It fails only when the log has stopped, which the next command learns.
             let _ = log.raft.trigger().snapshot().await;
         }
     }
 }
 
-/// Tries until every command of the batch is answered. Returns the number of records that they led to.
-async fn finish(log: &Log, mut batch: VecDeque<Pending>) -> usize {
-    let (mut started, mut records) = (Instant::now(), 0);
+/// Tries until every command of the batch is answered. Returns the records that they led to.
+async fn finish(log: &Log, mut batch: VecDeque<Pending>) -> Written {
+    let (mut started, mut written) = (Instant::now(), Written::default());
     let mut doubt = None;
     while !batch.is_empty() {
         let tried =
             if log.leads() { log.settle(&mut batch).await } else { log.forward(&mut batch, doubt.as_deref()).await };
         match tried {
-            Tried::Settled { records: more } => {
-                records += more;
+            Tried::Settled(more) => {
+                written.add(more);
                 (started, doubt) = (Instant::now(), None);
                 continue;
             }
@@ -206,7 +253,7 @@ async fn finish(log: &Log, mut batch: VecDeque<Pending>) -> usize {
         }
         sleep(TRY_AGAIN_AFTER).await;
     }
-    records
+    written
 }
 
 pub(super) fn answer_all(pending: impl Iterator<Item = Pending>, outcome: &Outcome) {

@@ -1,17 +1,23 @@
 //! The quorum of the metadata log, as one of its nodes sees it: who leads, who votes, and how far each has got.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use model::NodeId;
 use openraft::{BasicNode, LogId, RaftMetrics};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{Metadata, node_id};
+
+/// A majority that last answered its leader longer ago than this is lost. Heartbeats come three times a second.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The quorum at one time. Positions are indexes of the metadata log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quorum {
-    /// The node that leads the log, as far as the node that was asked knows.
+    /// The node that leads the log, as far as the node that was asked knows; none while that one does not reach a majority of
+    /// the voters.
     pub leader: Option<NodeId>,
     /// Number of the leadership: Raft's term.
     pub epoch: u64,
@@ -39,7 +45,44 @@ impl Metadata {
     #[must_use]
     pub fn quorum(&self) -> Quorum {
         let metrics = self.inner.raft.metrics().borrow().clone();
-        Quorum::seen_in(&metrics)
+        let quorum = Quorum::seen_in(&metrics);
+        if self.has_quorum() { quorum } else { Quorum { leader: None, ..quorum } }
+    }
+
+    /// True when this node reaches a majority of the voters, and the leader that they have: only then what it knows of the cluster
+    /// is true now, and changes are possible.
+    #[must_use]
+    pub fn has_quorum(&self) -> bool {
+        let (leader, is_alone, acknowledged) = {
+            let metrics = self.inner.raft.metrics();
+            let metrics = metrics.borrow();
+            let is_alone = metrics.membership_config.membership().voter_ids().eq([self.inner.raft_id]);
+            (metrics.current_leader.map(node_id), is_alone, metrics.millis_since_quorum_ack)
+        };
+        match leader {
+            None => false,
+            Some(leader) if leader == self.node_id() => {
+                let is_acknowledged = acknowledged.is_some_and(|ms| Duration::from_millis(ms) < ACKNOWLEDGED_WITHIN);
+                is_alone || (is_acknowledged && self.hears_most_voters())
+            }
+            Some(leader) => self.hears(leader) && self.hears_most_voters(),
+        }
+    }
+
+    /// True of this node, and of those whose heartbeats it hears.
+    pub(crate) fn is_heard(&self, node: NodeId) -> bool {
+        node == self.node_id() || self.hears(node)
+    }
+
+    /// For how long this node has had no quorum; none while it has one, or before it had the first.
+    #[must_use]
+    pub fn without_quorum_for(&self) -> Option<Duration> {
+        let mut last = self.inner.had_quorum.lock();
+        if self.has_quorum() {
+            *last = Some(Instant::now());
+            return None;
+        }
+        last.map(|last| last.elapsed())
     }
 
     /// The node that leads the metadata log, if this node knows one.

@@ -3,6 +3,7 @@
 //! A node without a log of its own answers none of Raft's questions before it is admitted (see `formation`): one that lost
 //! its disk must not vote as if it had never promised anything.
 
+use std::future::Future;
 use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +19,17 @@ use openraft::error::{Fatal, RaftError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::storage::Snapshot;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use super::entry::{Raft, TypeConfig};
 use super::network::SnapshotHead;
+use super::processes::AskedProcess;
 use super::quorum::Quorum;
 use super::sessions::beats;
 use super::up_to_date::AskedVersion;
 use super::voters::{AskedChange, AskedQuorum, VoterError};
 use super::{Metadata, SubmitError};
-use crate::internal::{Internal, Refusal};
+use crate::internal::{self, Internal, Refusal};
 
 pub(super) const HELLO: &str = "/v1/hello";
 pub(super) const BOOTSTRAP: &str = "/v1/bootstrap";
@@ -35,6 +38,7 @@ pub(super) const APPEND: &str = "/v1/raft/append";
 pub(super) const VOTE: &str = "/v1/raft/vote";
 pub(super) const SNAPSHOT: &str = "/v1/raft/snapshot";
 pub(super) const SESSION: &str = "/v1/session";
+pub(super) const PROCESS: &str = "/v1/process";
 pub(super) const RESIGN: &str = "/v1/resign";
 pub(super) const SUBMIT: &str = "/v1/submit";
 pub(super) const SEEN: &str = "/v1/seen";
@@ -44,6 +48,24 @@ pub(super) const VOTERS: &str = "/v1/voters";
 
 /// How long commands of another node may wait here; it asks again then.
 pub(super) const FORWARDED_FOR: Duration = Duration::from_secs(4);
+
+/// What other nodes asked of Raft and the disk has not taken yet. They ask again when they are refused.
+#[derive(Debug)]
+pub(super) struct Slots {
+    appends: Arc<Semaphore>,
+    snapshots: Arc<Semaphore>,
+}
+
+/// Appends at a time. There is more than one after the leader has given up waiting, or has changed.
+const MAX_APPENDS: usize = 16;
+/// Snapshots at a time.
+const MAX_SNAPSHOTS: usize = 1;
+
+impl Slots {
+    pub(super) fn new() -> Self {
+        Slots { appends: Arc::new(Semaphore::new(MAX_APPENDS)), snapshots: Arc::new(Semaphore::new(MAX_SNAPSHOTS)) }
+    }
+}
 
 /// Asked of anybody.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -131,6 +153,7 @@ pub(crate) fn routes() -> Router<Arc<Internal>> {
         .route(SNAPSHOT, post(snapshot))
         .route(SUBMIT, post(submit))
         .route(SESSION, post(session))
+        .route(PROCESS, post(process))
         .route(RESIGN, post(resign))
         .route(SEEN, post(seen))
         .route(VERSION, post(version))
@@ -154,7 +177,24 @@ async fn append(
     State(internal): Shared,
     Json(asked): Json<AppendEntriesRequest<TypeConfig>>,
 ) -> Answer<Result<AppendEntriesResponse<u64>, RaftError<u64>>> {
-    Ok(Json(admitted(&internal)?.append_entries(asked).await))
+    let raft = admitted(&internal)?.clone();
+    let slots = &internal.metadata()?.inner.slots.appends;
+    in_slot(slots, async move { raft.append_entries(asked).await }).await
+}
+
+/// Does the work while it holds one of the slots, also when the one who asked has given up: Raft keeps what it was asked until
+/// the disk has taken it. Refuses when there is no slot.
+async fn in_slot<A: Send + 'static>(
+    slots: &Arc<Semaphore>,
+    work: impl Future<Output = A> + Send + 'static,
+) -> Answer<A> {
+    let busy = || Refusal::later("the disk has not taken yet what was asked before");
+    let slot = slots.clone().try_acquire_owned().map_err(|_| busy())?;
+    let working = tokio::spawn(async move {
+        let _slot = slot;
+        work.await
+    });
+    working.await.map(Json).map_err(|error| Refusal::later(error.to_string()))
 }
 
 async fn vote(
@@ -165,22 +205,29 @@ async fn vote(
 }
 
 async fn snapshot(State(internal): Shared, body: Bytes) -> Answer<Result<SnapshotResponse<u64>, Fatal<u64>>> {
-    let raft = admitted(&internal)?;
+    let raft = admitted(&internal)?.clone();
     let unreadable = |reason: &str| Refusal(StatusCode::BAD_REQUEST, format!("the snapshot cannot be read: {reason}"));
     let end = body.iter().position(|byte| *byte == b'\n').ok_or_else(|| unreadable("it has no first line"))?;
     let head: SnapshotHead = serde_json::from_slice(&body[..end]).map_err(|error| unreadable(&error.to_string()))?;
     let data = Box::new(Cursor::new(body[end + 1..].to_vec()));
-    Ok(Json(raft.install_full_snapshot(head.vote, Snapshot { meta: head.meta, snapshot: data }).await))
+    let received = Snapshot { meta: head.meta, snapshot: data };
+    let slots = &internal.metadata()?.inner.slots.snapshots;
+    in_slot(slots, async move { raft.install_full_snapshot(head.vote, received).await }).await
 }
 
 async fn submit(State(internal): Shared, Json(asked): Json<Forwarded>) -> Answer<Outcomes> {
     internal.metadata()?.settle_for_another(asked.submissions).await.map(Json)
 }
 
-async fn session(State(internal): Shared) -> Result<Body, Refusal> {
+async fn session(State(internal): Shared) -> Result<([(&'static str, String); 1], Body), Refusal> {
     let metadata = internal.metadata()?;
     metadata.health().map_err(|error| Refusal::later(error.to_string()))?;
-    Ok(beats(metadata.clone(), internal.stopped()))
+    let process = metadata.inner.processes.own.to_string();
+    Ok(([(internal::PROCESS, process)], beats(metadata.clone(), internal.stopped())))
+}
+
+async fn process(State(internal): Shared, Json(asked): Json<AskedProcess>) -> Answer<bool> {
+    Ok(Json(internal.metadata()?.inner.processes.hears_other(asked.node_id, asked.process)))
 }
 
 async fn resign(State(internal): Shared, Json(asked): Json<Resignation>) -> Answer<()> {
@@ -210,4 +257,25 @@ fn admitted(internal: &Internal) -> Result<&Raft, Refusal> {
         return Ok(&metadata.inner.raft);
     }
     Err(Refusal::later("this node has no log and is not admitted to a cluster yet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_keeps_its_slot_until_it_is_done() {
+        let slots = Arc::new(Semaphore::new(1));
+        let (finish, finished) = oneshot::channel::<()>();
+        let asked = in_slot(&slots, async move { finished.await.is_ok() });
+        assert!(tokio::time::timeout(Duration::from_millis(10), asked).await.is_err());
+        let refused = in_slot(&slots, async {}).await;
+        assert!(matches!(refused, Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, _))), "{refused:?}");
+        finish.send(()).unwrap();
+        let slot = tokio::time::timeout(Duration::from_secs(10), slots.acquire()).await;
+        drop(slot.expect("the slot never became free"));
+        assert!(in_slot(&slots, async {}).await.is_ok());
+    }
 }

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::Metadata;
 use super::peers::Peers;
@@ -37,6 +38,8 @@ const MISSES: usize = 2;
 #[derive(Debug)]
 pub(super) struct Sessions {
     nodes: Mutex<BTreeMap<NodeId, Session>>,
+    /// Which process the connections lead to; see `processes`.
+    pub(super) processes: Mutex<BTreeMap<NodeId, Uuid>>,
     changes: watch::Sender<()>,
 }
 
@@ -64,7 +67,7 @@ pub(super) struct Gone {
 
 impl Sessions {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Sessions { nodes: Mutex::default(), changes: watch::Sender::new(()) })
+        Arc::new(Sessions { nodes: Mutex::default(), processes: Mutex::default(), changes: watch::Sender::new(()) })
     }
 
     /// Tells when a node was found to be gone.
@@ -127,6 +130,7 @@ impl Sessions {
             sleep(if is_gone { LOOK_AGAIN_AFTER } else { RECONNECT_AFTER }).await;
         }
         self.nodes.lock().remove(&node);
+        self.processes.lock().remove(&node);
     }
 
     /// Listens until the connection ends.
@@ -135,6 +139,7 @@ impl Sessions {
             Ok(beats) => beats,
             Err(error) => return error,
         };
+        self.meet(node, beats.process());
         loop {
             match timeout(STALE_AFTER, beats.next()).await {
                 Ok(Ok(Some(_))) => self.hear(node),

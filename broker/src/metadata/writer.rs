@@ -1,7 +1,8 @@
 //! The one thread that writes the Raft file: async code never waits for the disk.
 //!
 //! What came in while a commit was under way goes into the next one together: one flush for all. Jobs are done in the
-//! order in which they came, as Raft demands. The Raft core waits for each of its own jobs, so that few are ever queued.
+//! order in which they came, as Raft demands. The Raft core waits for each of its own jobs, so that few are ever queued; what other
+//! nodes ask of it meanwhile is bounded in `rpc`.
 
 use std::io;
 use std::sync::{Arc, Weak};

@@ -40,7 +40,8 @@ async fn ensure_topic(context: &RequestContext<'_>) -> Result<(), ErrorCode> {
     if context.broker.metadata.image().topic(GROUP_OFFSETS_TOPIC).is_some() {
         return Ok(());
     }
-    create_on_demand(context.broker, GROUP_OFFSETS_TOPIC).await.map_err(|_| ErrorCode::CoordinatorNotAvailable)
+    let refused = create_on_demand(context.broker, [&Str::from_static(GROUP_OFFSETS_TOPIC)].into_iter()).await;
+    if refused.is_empty() { Ok(()) } else { Err(ErrorCode::CoordinatorNotAvailable) }
 }
 
 /// Node, host and port of the leader of the group's partition.

@@ -14,8 +14,12 @@ mod balancing;
 mod failures;
 mod forming;
 mod forwarding;
+mod links;
 mod liveness;
+mod processes;
+mod quorum;
 mod recovery;
+mod requests;
 mod versions;
 
 /// A silent node is fenced after that.
@@ -90,7 +94,12 @@ async fn start(config: MetadataConfig) -> Node {
 
 async fn start_with(config: MetadataConfig, session_timeout: Duration) -> Node {
     let address: HostPort = config.place.internal.parse().unwrap();
-    let listener = bind(&address).await;
+    start_at(&address, config, session_timeout).await
+}
+
+/// Starts a node whose internal listener is elsewhere than others are told.
+async fn start_at(address: &HostPort, config: MetadataConfig, session_timeout: Duration) -> Node {
+    let listener = bind(address).await;
     let stop = CancellationToken::new();
     let internal = Internal::new(config.node_id, stop.clone());
     let serving = tokio::spawn(internal::serve(internal.clone(), listener));

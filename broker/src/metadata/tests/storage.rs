@@ -12,7 +12,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
         let folder = TempDir::new().unwrap();
         let (file, mut contents) = RaftFile::open(folder.path(), NODE).unwrap();
         let (writer, file, _thread) = Writer::start(file).unwrap();
-        let disk = Disk { file, writer: writer.clone() };
+        let disk = Disk { file, writer: writer.clone(), snapshot_bytes: Arc::default() };
         let machine = StateMachine::new(contents.snapshot.take(), Arc::new(Images::new()), disk).unwrap();
         Ok((folder, LogStore::new(contents, writer), machine))
     }
