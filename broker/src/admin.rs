@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! GET /metrics              Prometheus text
-//! GET /health               200 while the process can acknowledge writes, else 503 with the reason
-//! GET /ready                200 once Kafka clients are served, else 503
+//! GET /health               200 while the process can acknowledge writes, else 503 with the reason: restart it
+//! GET /ready                200 once Kafka clients are served and as long as there is a quorum, else 503: send no traffic
 //! GET /v1/archive/status    every partition: offsets, bytes per tier, backlog, troubles
 //! GET /v1/archive/objects   ?topic=NAME[&partition=N]: the archived objects, oldest first
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -25,6 +26,9 @@ use crate::machine::sockets::{HttpListener, TcpListener};
 use crate::telemetry::Telemetry;
 
 pub mod status;
+
+/// How long a node stays ready without a quorum: longer than an election takes.
+const READY_WITHOUT_QUORUM: Duration = Duration::from_secs(10);
 
 /// What the routes share; the broker is there once it is open.
 #[derive(Debug, Clone)]
@@ -63,17 +67,23 @@ async fn health(State(admin): State<Admin>) -> Response {
         return unhealthy(failure.to_string());
     }
     match broker.metadata.health() {
+        // A restart would not help: the process is healthy, its cluster is not.
+        Ok(()) if !broker.metadata.has_quorum() => {
+            "healthy, but without a quorum: no majority of the voters of the metadata log is reachable\n"
+                .into_response()
+        }
         Ok(()) => "healthy\n".into_response(),
         Err(error) => unhealthy(error.to_string()),
     }
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    if admin.broker.get().is_some_and(|broker| broker.is_ready()) {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response()
+    let not_ready = |reason: &'static str| (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
+    let Some(broker) = admin.broker.get().filter(|broker| broker.is_ready()) else { return not_ready("starting\n") };
+    if broker.metadata.without_quorum_for().is_some_and(|time| time > READY_WITHOUT_QUORUM) {
+        return not_ready("no majority of the voters of the metadata log is reachable\n");
     }
+    "ready\n".into_response()
 }
 
 async fn archive_status(State(admin): State<Admin>) -> Response {

@@ -9,6 +9,8 @@ impl Metadata {
     pub(crate) fn record_gauges(&self) {
         let Quorum { leader, epoch, committed, voters, learners } = self.quorum();
         let flag = |is_so: bool| if is_so { 1.0 } else { 0.0 };
+        let has_quorum = self.has_quorum();
+        metrics::gauge!("firn_metadata_has_quorum").set(flag(has_quorum));
         metrics::gauge!("firn_metadata_has_leader").set(flag(leader.is_some()));
         metrics::gauge!("firn_metadata_is_leader").set(flag(leader == Some(self.node_id())));
         metrics::gauge!("firn_metadata_term").set(epoch as f64);
@@ -27,7 +29,9 @@ impl Metadata {
         }
         let image = self.image();
         let (fenced, active): (Vec<_>, Vec<_>) = image.brokers().partition(|broker| broker.is_fenced);
-        metrics::gauge!("firn_brokers", "state" => "active").set(active.len() as f64);
-        metrics::gauge!("firn_brokers", "state" => "fenced").set(fenced.len() as f64);
+        // Without a majority nobody is fenced any more: the numbers of before say nothing about now.
+        let counted = |brokers: usize| if has_quorum { brokers as f64 } else { f64::NAN };
+        metrics::gauge!("firn_brokers", "state" => "active").set(counted(active.len()));
+        metrics::gauge!("firn_brokers", "state" => "fenced").set(counted(fenced.len()));
     }
 }

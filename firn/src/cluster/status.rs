@@ -111,7 +111,11 @@ fn print(status: &Status) -> anyhow::Result<()> {
 }
 
 fn print_quorum(quorum: &QuorumState) -> anyhow::Result<()> {
-    let leader = if quorum.leader < 0 { "without a leader".to_owned() } else { format!("led by {}", quorum.leader) };
+    let leader = if quorum.leader < 0 {
+        "without a leader that reaches a majority (brokers and partitions as last known)".to_owned()
+    } else {
+        format!("led by {}", quorum.leader)
+    };
     print_line(format_args!(
         "metadata quorum {leader}, epoch {}, committed up to {}",
         quorum.epoch, quorum.high_watermark

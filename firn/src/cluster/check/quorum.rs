@@ -28,8 +28,10 @@ fn no_leader(quorum: &QuorumState, lost: &[i32], majority: usize) -> Finding {
     let missing = if lost.is_empty() { String::new() } else { format!(" ({} do not answer)", list(lost)) };
     Finding::problem(
         format!(
-            "the metadata quorum has no leader: no topic, leader or setting can change. Records of partitions that have a \
-             leader are still read and written. Voters: {}{missing}",
+            "the metadata quorum has no leader that reaches a majority of the voters: no topic, leader, in-sync replica or \
+             setting can change, and the state of brokers and partitions is the last one known. Records are still read from \
+             brokers that run; a write with acks=all is acknowledged only where every in-sync replica runs. Voters: \
+             {}{missing}",
             list(&voters)
         ),
         format!(
