@@ -1,7 +1,9 @@
 //! The object store as the archive uses it: every call with a deadline, bounded retries, a verdict and a metric.
 //!
 //! Objects are written once under names that never repeat, so a PUT may be tried again: when the store then says that the
-//! object exists, its content is compared, and equal content is success. That also settles a PUT whose answer was lost.
+//! object exists, its content is compared. Equal content is success in a store of the cloud, where an object that can be read
+//! is durable: that settles a PUT whose answer was lost. In a folder it is not ([`durable`]): there the object is written
+//! again, and success is that of the new write.
 //! The stores of the cloud retry inside `object_store` too ([`open`] bounds it); the retries here cover the rest.
 
 pub mod durable;
@@ -60,6 +62,8 @@ pub struct Store {
     inner: Arc<dyn ObjectStore>,
     call_timeout: Duration,
     retries: u32,
+    /// An object that can be read is durable: true of all stores but folders.
+    presence_is_durable: bool,
     credentials: Option<Arc<ChainCredentials>>,
     trouble: Arc<Mutex<Option<StoreTrouble>>>,
 }
@@ -73,12 +77,17 @@ impl fmt::Debug for Store {
 impl Store {
     /// Wraps `inner`: each try of a call takes at most `call_timeout` plus a second for every 2 MiB.
     pub fn new(inner: Arc<dyn ObjectStore>, call_timeout: Duration, retries: u32) -> Self {
-        Store { inner, call_timeout, retries, credentials: None, trouble: Arc::default() }
+        Store { inner, call_timeout, retries, presence_is_durable: true, credentials: None, trouble: Arc::default() }
     }
 
     /// The credentials to renew when the store refuses them.
     pub(crate) fn with_credentials(self, credentials: Option<Arc<ChainCredentials>>) -> Self {
         Store { credentials, ..self }
+    }
+
+    /// The store is a folder, where an object can be read before it is durable.
+    pub(crate) fn of_folder(self) -> Self {
+        Store { presence_is_durable: false, ..self }
     }
 
     /// Creates an object that must not exist; answers its ETag where the store has such.
@@ -107,14 +116,20 @@ impl Store {
     /// # Errors
     /// As the store says; the object then holds the old bytes or the new ones.
     pub async fn replace(&self, key: &str, payload: PutPayload) -> Result<(), StoreError> {
+        self.overwrite(key, &payload).await.map(drop)
+    }
+
+    async fn overwrite(&self, key: &str, payload: &PutPayload) -> Result<Option<String>, StoreError> {
         let put = || {
             let (inner, payload, path) = (self.inner.clone(), payload.clone(), Path::from(key));
             async move { inner.put(&path, payload).await }
         };
-        self.call("put", key, payload.content_length() as u64, put).await.map(drop)
+        let result = self.call("put", key, payload.content_length() as u64, put).await?;
+        Ok(result.e_tag)
     }
 
-    /// An object is there already: ours, if it holds the same bytes.
+    /// An object is there already: ours, if it holds the same bytes. Where that does not prove that it is durable, it is
+    /// written again.
     async fn settle_put(
         &self,
         exists: StoreError,
@@ -133,7 +148,7 @@ impl Store {
                 None => return Err(exists),
             }
         }
-        Ok(meta.e_tag)
+        if self.presence_is_durable { Ok(meta.e_tag) } else { self.overwrite(key, payload).await }
     }
 
     /// A whole object of at most `max_bytes`.

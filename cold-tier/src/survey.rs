@@ -12,7 +12,6 @@ use crate::config::Config;
 use crate::error::{OpenError, ReadError};
 use crate::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use crate::names::MARKER_PREFIX;
-use crate::store::Store;
 use crate::store::open::{local_root, open_store, redacted};
 use crate::tier::ColdTier;
 
@@ -39,7 +38,7 @@ pub async fn clusters(config: &Config) -> Result<Vec<String>, OpenError> {
     if local_root(&config.url).is_some_and(|root| !root.is_dir()) {
         return Err(OpenError::Url { url: config.url.clone(), reason: "there is no such folder".into() });
     }
-    let store = Store::new(open_store(config).await?.store, config.call_timeout, config.call_retries);
+    let store = open_store(config).await?.into_store(config);
     let unreachable = |source| OpenError::Unreachable { url: redacted(&config.url), source };
     let root = store.list_folder("").await.map_err(unreachable)?;
     let id = |name: &str| Some(name.strip_prefix(MARKER_PREFIX)?.strip_suffix(".json")?.to_owned());
@@ -75,7 +74,11 @@ impl ColdTier {
         found.try_filter_map(futures::future::ok).try_collect().await
     }
 
-    async fn newest_manifest(
+    /// The newest manifest of a partition, if it has one.
+    ///
+    /// # Errors
+    /// As [`Self::newest_manifests`].
+    pub async fn newest_manifest(
         &self,
         topic: &TopicName,
         partition: TopicPartition,

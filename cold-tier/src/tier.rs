@@ -19,7 +19,8 @@ use crate::names::{MARKER_PREFIX, Names};
 use crate::read::ahead::Streams;
 use crate::read::chunks::ChunkKey;
 use crate::replay::Replayed;
-use crate::store::open::{Opened, local_root, open_store, redacted};
+use crate::store::durable::DurableLocal;
+use crate::store::open::{Opened, open_store, redacted};
 use crate::store::probe::probe;
 use crate::store::{Store, StoreTrouble};
 use crate::sweep::Orphans;
@@ -92,8 +93,7 @@ impl ColdTier {
         // A bad id must not cost a call to the store.
         Names::new(&config.cluster_id).ok_or_else(|| OpenError::ClusterId(config.cluster_id.clone()))?;
         let opened = open_store(&config).await?;
-        let root = local_root(&config.url);
-        ColdTier::build(config, opened, root)
+        ColdTier::build(config, opened)
     }
 
     /// As [`Self::open`], over a store that is there already; `config.url` only names it in errors.
@@ -106,14 +106,29 @@ impl ColdTier {
         Ok(tier)
     }
 
-    /// Probes the store and leaves the cluster's marker in it.
+    /// [`Self::probe`], then [`Self::mark`].
+    ///
+    /// # Errors
+    /// As these.
+    pub async fn welcome(&self) -> Result<(), OpenError> {
+        self.probe().await?;
+        self.mark().await
+    }
+
+    /// Asks whether the store keeps the promises that the archive rests on.
     ///
     /// # Errors
     /// [`OpenError::Unfit`] for a store that breaks a promise, [`OpenError::Unreachable`] for one that does not answer.
-    pub async fn welcome(&self) -> Result<(), OpenError> {
-        let url = &self.inner.config.url;
-        probe(&self.inner.store, url, Uuid::new_v4()).await?;
-        let unreachable = |source| OpenError::Unreachable { url: redacted(url), source };
+    pub async fn probe(&self) -> Result<(), OpenError> {
+        probe(&self.inner.store, &self.inner.config.url, Uuid::new_v4()).await
+    }
+
+    /// Leaves the cluster's marker in the store.
+    ///
+    /// # Errors
+    /// [`OpenError::Unreachable`].
+    pub async fn mark(&self) -> Result<(), OpenError> {
+        let unreachable = |source| OpenError::Unreachable { url: self.url(), source };
         self.leave_marker().await.map_err(unreachable)
     }
 
@@ -122,15 +137,23 @@ impl ColdTier {
     /// # Errors
     /// [`OpenError::ClusterId`] and [`OpenError::Threads`].
     pub fn with_store(config: Config, store: Arc<dyn ObjectStore>) -> Result<ColdTier, OpenError> {
-        ColdTier::build(config, Opened::from(store), None)
+        ColdTier::build(config, Opened::from(store))
     }
 
-    fn build(mut config: Config, opened: Opened, root: Option<PathBuf>) -> Result<ColdTier, OpenError> {
+    /// As [`Self::with_store`], in a folder.
+    ///
+    /// # Errors
+    /// As [`Self::with_store`].
+    pub fn with_folder(config: Config, folder: DurableLocal) -> Result<ColdTier, OpenError> {
+        ColdTier::build(config, Opened::from(folder))
+    }
+
+    fn build(mut config: Config, opened: Opened) -> Result<ColdTier, OpenError> {
         config.upload_part_bytes = config.upload_part_bytes.max(MIN_PART_BYTES);
         let names = Names::new(&config.cluster_id).ok_or_else(|| OpenError::ClusterId(config.cluster_id.clone()))?;
         let threads = |e: std::io::Error| OpenError::Threads(e.to_string());
-        let store = Store::new(opened.store, config.call_timeout, config.call_retries);
-        let store = store.with_credentials(opened.credentials);
+        let (access, root) = (opened.access.clone(), opened.folder.clone());
+        let store = opened.into_store(&config);
         let permits = (config.in_flight_bytes() / PERMIT_BYTES).clamp(1, u64::from(u32::MAX >> 4));
         let in_flight_permits = u32::try_from(permits).unwrap_or(1);
         let inner = Inner {
@@ -139,7 +162,7 @@ impl ColdTier {
             chunks: Flight::new(config.chunk_cache_bytes(), |chunk: &Arc<Replayed>| chunk.memory_bytes()),
             streams: Streams::new(),
             orphans: Mutex::default(),
-            access: opened.access,
+            access,
             decoders: Workers::start("cold-decode", config.decode_threads).map_err(threads)?,
             archivers: Workers::start("cold-archive", config.archive_threads).map_err(threads)?,
             in_flight: Arc::new(Semaphore::new(in_flight_permits as usize)),

@@ -28,9 +28,9 @@ use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
-use super::MIN_RATE_BYTES_PER_SECOND;
 use super::credentials::ChainCredentials;
 use super::durable::DurableLocal;
+use super::{MIN_RATE_BYTES_PER_SECOND, Store};
 use crate::config::Config;
 use crate::error::OpenError;
 
@@ -45,11 +45,28 @@ pub(crate) struct Opened {
     pub(crate) credentials: Option<Arc<ChainCredentials>>,
     /// See [`crate::ColdTier::access`].
     pub(crate) access: BTreeMap<String, String>,
+    /// Where the objects lie when the store is a folder.
+    pub(crate) folder: Option<PathBuf>,
 }
 
 impl From<Arc<dyn ObjectStore>> for Opened {
     fn from(store: Arc<dyn ObjectStore>) -> Self {
-        Opened { store, credentials: None, access: BTreeMap::new() }
+        Opened { store, credentials: None, access: BTreeMap::new(), folder: None }
+    }
+}
+
+impl From<DurableLocal> for Opened {
+    fn from(store: DurableLocal) -> Self {
+        let folder = Some(store.root().to_owned());
+        Opened { store: Arc::new(store), credentials: None, access: BTreeMap::new(), folder }
+    }
+}
+
+impl Opened {
+    /// The store with deadlines and retries.
+    pub(crate) fn into_store(self, config: &Config) -> Store {
+        let store = Store::new(self.store, config.call_timeout, config.call_retries).with_credentials(self.credentials);
+        if self.folder.is_some() { store.of_folder() } else { store }
     }
 }
 
@@ -60,13 +77,14 @@ impl From<Arc<dyn ObjectStore>> for Opened {
 pub(crate) async fn open_store(config: &Config) -> Result<Opened, OpenError> {
     let refuse = |reason: String| OpenError::Url { url: redacted(&config.url), reason };
     let Some(url) = parse_url(&config.url) else {
-        return local(FsPath::new(&config.url)).map(Opened::from).map_err(|e| refuse(e.to_string()));
+        return folder(FsPath::new(&config.url)).map_err(|e| refuse(e.to_string()));
     };
     let mut options = config.options.clone();
     options.extend(url.query_pairs().map(|(k, v)| (k.into_owned(), v.into_owned())));
     let built = match url.scheme() {
         "file" => {
-            local(&file_path(&url).ok_or_else(|| refuse("it is not a local path".into()))?).map_err(|e| e.to_string())
+            let path = file_path(&url).ok_or_else(|| refuse("it is not a local path".into()))?;
+            return folder(&path).map_err(|e| refuse(e.to_string()));
         }
         "memory" => Ok(Arc::new(InMemory::new()) as Arc<dyn ObjectStore>),
         "s3" | "s3a" => return s3(&url, &options, config).await.map_err(refuse),
@@ -99,8 +117,9 @@ fn file_path(url: &Url) -> Option<PathBuf> {
     url.to_file_path().ok()
 }
 
-fn local(path: &FsPath) -> object_store::Result<Arc<dyn ObjectStore>> {
-    Ok(Arc::new(DurableLocal::new(path)?))
+fn folder(path: &FsPath) -> object_store::Result<Opened> {
+    // Tables name the folder as it was given, not as links lead to it.
+    Ok(Opened { folder: Some(path.to_owned()), ..Opened::from(DurableLocal::new(path)?) })
 }
 
 fn client_options(config: &Config, allow_http: bool) -> ClientOptions {
@@ -172,7 +191,7 @@ async fn s3(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> R
         .with_retry(retry(config))
         .build()
         .map_err(|e| e.to_string())?;
-    Ok(Opened { store: prefixed(store, url), credentials, access })
+    Ok(Opened { store: prefixed(store, url), credentials, access, folder: None })
 }
 
 /// What others need to reach the same bucket, by the names that Iceberg's clients know.

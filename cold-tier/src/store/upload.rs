@@ -3,11 +3,12 @@
 //! The store shows nothing before the completion. A failed upload is aborted as far as possible; what an abort leaves is
 //! for the bucket's lifecycle rule on incomplete multipart uploads. A part is not tried again here: `object_store` does so
 //! for the clouds, and a failed upload begins anew under another name. The name is unique to the attempt, so completing
-//! needs no condition, and a completion that failed is looked up: the object may be there.
+//! needs no condition. A completion that failed is looked up where an object that can be read is durable: it may be there. In a
+//! folder it does not count.
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::{ObjectMeta, ObjectStoreExt, PutPayload};
 use tokio::sync::mpsc;
 
 use super::Store;
@@ -54,14 +55,21 @@ impl Store {
         }
         match self.once("complete_multipart", key, deadline, upload.complete()).await {
             Ok(done) => Ok(done.e_tag),
-            Err(error) => match self.head(key).await {
-                // The completion took effect and its answer got lost. The caller reads the object back in any case.
-                Ok(meta) if meta.size == sent => Ok(meta.e_tag),
-                _ => {
-                    let _ = self.once("abort_multipart", key, deadline, upload.abort()).await;
-                    Err(error)
+            Err(error) => {
+                if let Some(meta) = self.completed_after_all(key, sent).await {
+                    return Ok(meta.e_tag);
                 }
-            },
+                let _ = self.once("abort_multipart", key, deadline, upload.abort()).await;
+                Err(error)
+            }
         }
+    }
+
+    /// The object, when the completion took effect and its answer got lost. The caller reads it back in any case.
+    async fn completed_after_all(&self, key: &str, size: u64) -> Option<ObjectMeta> {
+        if !self.presence_is_durable {
+            return None;
+        }
+        self.head(key).await.ok().filter(|meta| meta.size == size)
     }
 }

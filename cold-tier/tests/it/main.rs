@@ -3,6 +3,7 @@
 
 mod faults;
 mod lifecycle;
+mod power_cut;
 mod reads;
 mod roundtrip;
 mod store;
