@@ -7,7 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use cold_tier::{ArchiveError, SweepBy, SweepReport};
 use coordinator::cluster::{Command, DeletedTopic};
+use futures::{StreamExt, stream};
+use model::LeaderEpoch;
+use model::archive::ManifestPointer;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,12 +20,17 @@ use tracing::{info, warn};
 use crate::broker::Broker;
 use crate::crash_point::crash_point;
 use crate::machine::blocking;
-use crate::partition::{Activity, Partition};
+use crate::metadata::ClusterImage;
+use crate::partition::{Activity, Partition, SettleError};
 
 /// Partitions whose retention is looked at together: each may read a manifest.
 const RETENTION_CONCURRENCY: usize = 8;
 /// Pause between two looks for what waited for a checkpoint or for the archive.
 const FOLLOW_UP_INTERVAL: Duration = Duration::from_secs(1);
+/// Partitions whose archived objects are looked for together: a store that comes back must not meet a crowd.
+const EVICTION_CONCURRENCY: usize = 1;
+/// How long the metadata have to confirm that this node leads a partition.
+const UP_TO_DATE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Archives closed segments and evicts local copies, until `stop`.
 pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
@@ -39,7 +48,7 @@ pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
                 let Ok(_slot) = slots.acquire_owned().await else { return };
                 if !stop.is_cancelled() {
                     let max_pause = broker.config.settings.broker.archive_retry_max;
-                    partition.settle(&broker.metadata, broker.clock.settled_ms(), max_pause).await;
+                    partition.settle(&broker.metadata, &broker.store, broker.clock.settled_ms(), max_pause).await;
                 }
                 drop(turn);
             });
@@ -47,6 +56,21 @@ pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
     }
     // A pass may be cut off anywhere: the next start goes on from the ledger.
     passes.shutdown().await;
+}
+
+/// Evicts what local retention wants gone, once this node has seen it in the object store, until `stop`.
+pub(crate) async fn evict(broker: Arc<Broker>, stop: CancellationToken) {
+    while pause(&stop, broker.config.settings.broker.archive_interval).await {
+        let now = broker.clock.settled_ms();
+        let evicting = stream::iter(broker.partitions.all()).for_each_concurrent(EVICTION_CONCURRENCY, |partition| {
+            let broker = Arc::clone(&broker);
+            async move { partition.evict_seen(&broker.store, now).await }
+        });
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = evicting => {}
+        }
+    }
 }
 
 /// Enforces total and local retention, until `stop`.
@@ -66,7 +90,10 @@ pub(crate) async fn retain(broker: Arc<Broker>, stop: CancellationToken) {
                 let _turn = partition.background.lock().await;
                 // What is only local needs no store, and waits for nobody who does.
                 let _slot = if partition.is_tiered() { slots.acquire().await.ok() } else { None };
-                let outcome = partition.retain(&broker.metadata, broker.clock.settled_ms()).await;
+                let outcome = match broker.store.refused().filter(|_| partition.is_tiered()) {
+                    None => partition.retain(&broker.metadata, broker.clock.settled_ms()).await,
+                    Some(refused) => Err(refused.into()),
+                };
                 partition.note_upkeep(Activity::Retention, &outcome);
                 if let Err(error) = outcome
                     && partition.term().is_some()
@@ -106,6 +133,11 @@ pub(crate) async fn follow_up(broker: Arc<Broker>, stop: CancellationToken) {
 pub(crate) async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
     let mut has_told = false;
     while pause(&stop, broker.config.settings.broker.sweep_interval).await {
+        // Another store's objects are none of this cluster's to delete.
+        if let Err(error) = broker.store.check().await {
+            warn!(%error, "the sweep waits until the object store is known to be the cluster's");
+            continue;
+        }
         let image = broker.metadata.image();
         if image.was_recovered() && !std::mem::replace(&mut has_told, true) {
             warn!(
@@ -130,13 +162,17 @@ pub(crate) async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
 
 async fn sweep_partition(broker: &Broker, partition: &Partition) {
     let _turn = partition.background.lock().await;
+    let Some(term) = partition.term() else { return };
     // Set before the look: what a later commit leaves behind is found by the next sweep.
     partition.is_unswept.store(false, Ordering::Release);
     let pointer = partition.ledger();
     crash_point("sweep.begun");
-    let now = broker.clock.settled_ms();
-    let outcome = broker.cold.sweep_partition(&partition.topic, partition.id, pointer.as_deref(), now).await;
-    partition.note_upkeep(Activity::Sweep, &outcome);
+    let by = SweepBy { leader_epoch: term, now: broker.clock.settled_ms() };
+    let swept = broker.cold.sweep_partition(&partition.topic, partition.id, pointer.as_deref(), by).await;
+    let outcome = settle_ahead(broker, partition, term, pointer.as_deref(), swept.map_err(SettleError::from)).await;
+    if partition.term() == Some(term) {
+        partition.note_upkeep(Activity::Sweep, &outcome);
+    }
     match outcome {
         Ok(report) => {
             if report.waiting > 0 || partition.awaits_orphans(broker.config.settings.broker.sweep_grace) {
@@ -152,6 +188,44 @@ async fn sweep_partition(broker: &Broker, partition: &Partition) {
             warn!(topic = %partition.topic, partition = partition.id.partition, %error, "the sweep failed and is tried again");
         }
     }
+}
+
+/// A bucket that knows more than the ledger: its newest manifest is adopted, or the sweep is held up until a person decides.
+/// Nothing was deleted.
+async fn settle_ahead(
+    broker: &Broker,
+    partition: &Partition,
+    term: LeaderEpoch,
+    pointer: Option<&ManifestPointer>,
+    swept: Result<SweepReport, SettleError>,
+) -> Result<SweepReport, SettleError> {
+    let report = swept?;
+    if let Some(object) = report.held {
+        return Err(SettleError::SweepHeld { object });
+    }
+    let Some(object) = report.ahead.clone() else { return Ok(report) };
+    // A leader that is cut off sees what its successor has written.
+    let leads = |image: &ClusterImage| {
+        image.partition(partition.id).is_some_and(|p| p.leader == broker.config.node_id && p.leader_epoch == term)
+    };
+    if !broker.metadata.is_up_to_date(UP_TO_DATE_WITHIN).await || !leads(&broker.metadata.image()) {
+        return Err(SettleError::NotLeader);
+    }
+    let refused = match partition.adopt_newer(&broker.metadata, term).await {
+        Ok(true) => return Ok(SweepReport { waiting: report.waiting.max(1), ..report }),
+        Ok(false) if partition.ledger().as_deref() != pointer => {
+            return Ok(SweepReport { waiting: report.waiting.max(1), ..report });
+        }
+        Ok(false) => {
+            let reason = "it was written in a leader epoch above this leader's".to_owned();
+            SettleError::Ahead { object, reason }
+        }
+        Err(error) => error,
+    };
+    if let SettleError::Ahead { object, .. } = &refused {
+        broker.cold.hold_sweep(&partition.topic, partition.id, object).await.map_err(ArchiveError::from)?;
+    }
+    Err(refused)
 }
 
 /// Removes what a deleted topic left in the archive, then tells the cluster that nothing is left.

@@ -17,6 +17,7 @@ use crate::handlers::fetch::session::FetchSessions;
 use crate::metadata::Metadata;
 use crate::partitions::{Partitions, Rooms};
 use crate::producer_ids::ProducerIds;
+use crate::store_identity::StoreIdentity;
 use crate::throttle::Throttles;
 use crate::timing::Clock;
 
@@ -31,6 +32,7 @@ pub(crate) struct Broker {
     pub(crate) metadata: Metadata,
     pub(crate) hot: HotTier,
     pub(crate) cold: ColdTier,
+    pub(crate) store: Arc<StoreIdentity>,
     pub(crate) partitions: Arc<Partitions>,
     /// Rung when the ISRs of led partitions should be looked at.
     pub(crate) isr_bell: Arc<Notify>,

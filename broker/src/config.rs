@@ -76,6 +76,8 @@ pub struct Config {
     pub join: Option<HostPort>,
     /// Where the archive lives, as a URL; a folder inside `data_dir` when not given.
     pub object_store: Option<String>,
+    /// The object store is taken for the cluster's, whatever its identity and its contents are: for one that was moved.
+    pub accept_object_store: bool,
     /// Broker settings and topic defaults.
     pub settings: Settings,
     /// What a simulated node stands on.
@@ -98,6 +100,7 @@ impl Default for Config {
             peers: MemberList::default(),
             join: None,
             object_store: None,
+            accept_object_store: false,
             settings: Settings::default(),
             #[cfg(feature = "simulation")]
             machine: crate::machine::simulated::Machine::default(),
@@ -182,6 +185,8 @@ pub struct Overrides {
     pub join: Option<HostPort>,
     /// See [`Config::object_store`].
     pub object_store: Option<String>,
+    /// See [`Config::accept_object_store`]. Not in a file: it is said once.
+    pub accept_object_store: Option<bool>,
     /// Settings by the name that the source uses.
     pub settings: SettingsMap,
 }
@@ -312,6 +317,7 @@ impl Config {
             config.peers = source.peers.unwrap_or(config.peers);
             config.join = source.join.or(config.join);
             config.object_store = source.object_store.or(config.object_store);
+            config.accept_object_store = source.accept_object_store.unwrap_or(config.accept_object_store);
             settings.extend(source.settings);
         }
         config.settings = Settings::resolve(&settings)?;
@@ -339,6 +345,15 @@ impl Config {
         if !self.peers.is_empty() && self.peers.get(self.node_id).is_none() {
             let (id, peers) = (self.node_id, &self.peers);
             return contradiction(format!("node {id} is not among the peers {peers}: add it, or let the node join"));
+        }
+        let has_others = self.join.is_some() || self.peers.iter().any(|(id, _)| id != self.node_id);
+        if has_others && self.object_store.is_none() {
+            return contradiction(
+                "the nodes of a cluster share one object store, and the default is a folder of this node alone: give all of \
+                 them the same --object-store (object-store in a file, FIRN_OBJECT_STORE), for example s3://bucket/prefix, or \
+                 file:///folder where that folder is shared"
+                    .to_owned(),
+            );
         }
         Ok(())
     }

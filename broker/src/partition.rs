@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -26,8 +26,10 @@ use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset, TopicName, TopicPartit
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+mod adopt;
 mod archive;
 mod closest;
+mod compare;
 mod damage;
 mod follower;
 mod health;
@@ -36,9 +38,10 @@ mod lineage;
 mod lookup;
 mod read;
 mod replicas;
+mod seen;
 mod term;
 
-pub(crate) use archive::DeleteError;
+pub(crate) use archive::{DeleteError, SettleError};
 pub(crate) use follower::{Aligned, LeaderState};
 pub(crate) use health::ArchiveHealth;
 pub use health::{Activity, Trouble};
@@ -157,6 +160,10 @@ pub(crate) struct Partition {
     damaged_end: AtomicI64,
     /// Damage that another replica may put right.
     to_mend: Mutex<Option<damage::ToMend>>,
+    /// First offset whose object this node has not seen in the store.
+    seen_end: AtomicI64,
+    /// Leader epoch in which the bucket was searched for a manifest that is newer than the ledger.
+    surveyed_in: AtomicI32,
     /// Held by background work, one at a time: settling, retention, the sweep.
     pub(crate) background: Arc<tokio::sync::Mutex<()>>,
     /// Held by retention from before it waits for its turn, so that only one waits.
@@ -195,6 +202,8 @@ impl Partition {
             damaged: Mutex::default(),
             damaged_end: AtomicI64::new(Offset::MIN),
             to_mend: Mutex::default(),
+            seen_end: AtomicI64::new(Offset::MIN),
+            surveyed_in: AtomicI32::new(NO_LEADER_EPOCH),
             background: Arc::default(),
             retention: Arc::default(),
             // A crash may have left something.

@@ -30,11 +30,12 @@ use crate::machine::{self, blocking};
 use crate::metadata::{Metadata, MetadataConfig, MetadataError, Place, SNAPSHOT_EVERY};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
+use crate::store_identity::{StoreIdentity, StoreNotOpened, StoreRefused};
 use crate::telemetry::Telemetry;
 use crate::throttle::Throttles;
 use crate::timing::Clock;
 use crate::view::View;
-use crate::{archiver, descriptors, disk_id, isr, known_store, net, replication};
+use crate::{archiver, descriptors, disk_id, isr, net, replication};
 
 /// How long open requests may take to finish when the node stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,6 +71,18 @@ pub enum StartError {
     /// The object store does not answer or does not do what is needed.
     #[error("{0}")]
     Cold(#[from] cold_tier::OpenError),
+    /// The object store is not the cluster's.
+    #[error("{0}")]
+    Store(#[from] StoreRefused),
+}
+
+impl From<StoreNotOpened> for StartError {
+    fn from(error: StoreNotOpened) -> Self {
+        match error {
+            StoreNotOpened::Cold(error) => error.into(),
+            StoreNotOpened::Refused(error) => error.into(),
+        }
+    }
 }
 
 /// What the binary adds to a node: leaves of the tree that nothing here waits for.
@@ -177,6 +190,8 @@ impl Server {
         self.background.spawn(follow_metadata(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(isr::keep(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(archiver::settle(Arc::clone(broker), self.stop_background.clone()));
+        self.background.spawn(archiver::evict(Arc::clone(broker), self.stop_background.clone()));
+        self.background.spawn(Arc::clone(&broker.store).keep(self.stop_background.clone()));
         self.background.spawn(archiver::retain(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(archiver::follow_up(Arc::clone(broker), self.stop_background.clone()));
         self.background.spawn(archiver::sweep(Arc::clone(broker), self.stop_background.clone()));
@@ -285,7 +300,8 @@ async fn open(
         upload_part_bytes: settings.archive_part_bytes,
         ..cold_tier::Config::default()
     };
-    let cold = known_store::open(machine::connect_cold(&config, cold_config).await?, &config.data_dir).await?;
+    let cold = machine::connect_cold(&config, cold_config).await?;
+    let store = StoreIdentity::open(cold.clone(), metadata.clone(), &config).await?;
     let partitions = Arc::new(Partitions::new());
     let flushed = Arc::clone(&partitions);
     let hot_config = hot_tier::Config {
@@ -311,6 +327,7 @@ async fn open(
         metadata,
         hot,
         cold,
+        store,
         partitions,
         config,
     });

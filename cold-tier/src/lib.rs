@@ -7,8 +7,8 @@
 //!
 //! Reading order: [`config`] and [`error`]; [`store`] is the object store with deadlines and verdicts; [`names`],
 //! [`schema`] and [`footer`] are the format of `docs/formats/archive.md`; [`writer`], [`archive`] and [`verify`] make
-//! objects; [`manifest`] lists them; [`columns`], [`replay`] and [`read`] give them back as batches; [`retention`] and
-//! [`sweep`] let them go; [`inspect`] and [`survey`] look at them offline; [`table`] shows them to who reads Parquet. [`ColdTier`] is the
+//! objects; [`manifest`] lists them; [`columns`], [`replay`] and [`read`] give them back as batches; [`identity`] tells this store from
+//! others; [`retention`] and [`sweep`] let them go; [`inspect`] and [`survey`] look at them offline; [`table`] shows them to who reads Parquet. [`ColdTier`] is the
 //! whole as one value.
 //!
 //! Storage is seen only through the `object_store` crate. The process must install a `rustls` crypto provider before
@@ -38,6 +38,7 @@ mod columns;
 mod read;
 mod replay;
 
+mod identity;
 mod retention;
 mod sweep;
 
@@ -50,6 +51,7 @@ mod tier;
 pub use archive::ArchiveOptions;
 pub use config::Config;
 pub use error::{ArchiveError, OpenError, ReadError, StoreError, StoreErrorKind};
+pub use identity::LedgerEntry;
 pub use manifest::tree::ManifestChange;
 pub use manifest::{ArchivedSegment, Manifest};
 pub use names::{TableFile, table_file};
@@ -57,7 +59,8 @@ pub use read::lookup::TimestampOffset;
 pub use read::{ColdFetch, ColdRead};
 pub use retention::RetentionLimits;
 pub use store::StoreTrouble;
-pub use sweep::SweepReport;
+pub use survey::NewestManifest;
+pub use sweep::{SweepBy, SweepReport};
 pub use table::{ObjectIndex, table_schema};
 pub use tier::{CacheStats, ColdTier};
 pub use writer::rows::{RowError, Rows, UnfitTimestamp};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! firn-cluster-<cluster id>.json                                                            the cluster's marker
+//! <cluster id>/store-identity.json                                                          the store's identity
 //! <cluster id>/topics/<topic name>-<topic id>/<partition>/data/<base>-<next>-<epoch>-<attempt>.parquet
 //! <cluster id>/topics/<topic name>-<topic id>/<partition>/manifest/<version>-<base>-<next>-<epoch>-<attempt>.manifest
 //! <cluster id>/topics/<topic name>-<topic id>/<partition>/manifest/<version>-<base>-<next>-<epoch>-<attempt>-<n>.node
@@ -48,6 +49,10 @@ impl Names {
         format!("{MARKER_PREFIX}{}.json", self.cluster_id)
     }
 
+    pub(crate) fn store_identity(&self) -> String {
+        format!("{}/store-identity.json", self.cluster_id)
+    }
+
     pub(crate) fn topic(&self, topic: &TopicName, partition: TopicPartition) -> String {
         format!("{}/topics/{topic}-{}", self.cluster_id, partition.topic_id)
     }
@@ -78,9 +83,22 @@ pub(crate) const MARKER_PREFIX: &str = "firn-cluster-";
 
 /// What a name in a partition's folder says, as far as the sweep needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Named {
-    /// A data object that begins at this offset.
-    Data(Offset),
+pub(crate) struct Named {
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// First offset covered.
+    pub(crate) base: Offset,
+    /// First offset after the range covered.
+    pub(crate) next: Offset,
+    /// Leader epoch of the broker that wrote it.
+    pub(crate) leader_epoch: LeaderEpoch,
+}
+
+/// See [`Named`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A data object.
+    Data,
     /// A manifest, or a child of one, written with the commit of this version.
     Manifest(u64),
 }
@@ -98,27 +116,28 @@ pub(crate) fn parse(folder: &str, name: &str) -> Option<Named> {
         _ => return None,
     };
     match kind {
-        "data" => parse_span(file.strip_suffix(".parquet")?).map(Named::Data),
+        "data" => parse_span(Kind::Data, file.strip_suffix(".parquet")?),
         "manifest" => {
             let (version, rest) = file.split_once('-')?;
             let span = match rest.strip_suffix(".node") {
                 Some(child) => child.rsplit_once('-').filter(|(_, n)| is_number(n))?.0,
                 None => rest.strip_suffix(".manifest")?,
             };
-            parse_span(span)?;
-            (version.len() == 20 && is_number(version)).then(|| version.parse().ok().map(Named::Manifest))?
+            let version = Some(version).filter(|version| version.len() == 20 && is_number(version))?.parse().ok()?;
+            parse_span(Kind::Manifest(version), span)
         }
         _ => None,
     }
 }
 
-/// The base offset of `<base>-<next>-<epoch>-<attempt>`.
-fn parse_span(span: &str) -> Option<Offset> {
+/// Reads `<base>-<next>-<epoch>-<attempt>`.
+fn parse_span(kind: Kind, span: &str) -> Option<Named> {
     let mut parts = span.splitn(4, '-');
     let (base, next, epoch, attempt) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let fits =
         base.len() == 20 && next.len() == 20 && epoch.len() == 10 && [base, next, epoch].map(is_number) == [true; 3];
-    (fits && is_attempt(attempt)).then(|| base.parse().ok())?
+    let (base, next, leader_epoch) = (base.parse().ok()?, next.parse().ok()?, epoch.parse().ok()?);
+    (fits && is_attempt(attempt)).then_some(Named { kind, base, next, leader_epoch })
 }
 
 fn is_number(text: &str) -> bool {
@@ -196,18 +215,20 @@ mod tests {
         );
         let (of_topic, of_partition) = (names.topic(&topic, partition), names.partition(&topic, partition));
         let parse_both = |name: &str| (parse(&of_topic, name), parse(&of_partition, name));
-        assert_eq!(parse_both(&data), (Some(Named::Data(5)), Some(Named::Data(5))));
+        let named = |kind| Some(Named { kind, base: 5, next: 17, leader_epoch: 3 });
+        assert_eq!(parse_both(&data), (named(Kind::Data), named(Kind::Data)));
         let manifest = names.manifest(&topic, partition, 9, span());
-        assert_eq!(parse_both(&manifest), (Some(Named::Manifest(9)), Some(Named::Manifest(9))));
+        assert_eq!(parse_both(&manifest), (named(Kind::Manifest(9)), named(Kind::Manifest(9))));
         let node = Names::node(&manifest, 0);
-        assert_eq!(parse_both(&node), (Some(Named::Manifest(9)), Some(Named::Manifest(9))));
+        assert_eq!(parse_both(&node), (named(Kind::Manifest(9)), named(Kind::Manifest(9))));
     }
 
     #[test]
     fn names_of_others_are_not_taken_for_ours() {
         let folder = "c1/topics/orders-AAAAAAAAAAAAAAAAAAAAAQ";
         let ours = "00000000000000000005-00000000000000000017-0000000003-00000000-0000-0000-0000-000000000007";
-        assert_eq!(parse(folder, &format!("{folder}/4/data/{ours}.parquet")), Some(Named::Data(5)));
+        let named = Named { kind: Kind::Data, base: 5, next: 17, leader_epoch: 3 };
+        assert_eq!(parse(folder, &format!("{folder}/4/data/{ours}.parquet")), Some(named));
         let foreign = [
             "4/data/readme.txt".to_owned(),
             "4/data/5.parquet".to_owned(),

@@ -9,7 +9,13 @@
 //!   an older manifest, or a table's older snapshot, have this time to finish, however old the object is;
 //! - a data object begins below the archive's end: an archiver that stalls between upload and commit may still commit
 //!   what lies at or above it, and the ledger's fencing refuses it once the archive has moved on;
-//! - a manifest belongs to a version that the ledger has passed, for the same reason.
+//! - a manifest belongs to a version that the ledger has passed, for the same reason;
+//! - its leader epoch is not older than the records that the archive has at its end: such an object was written by a cluster
+//!   whose records differ, as after disks were restored from a copy;
+//! - nothing in the partition's folder knows more than the ledger: no name has a leader epoch above the caller's, and no
+//!   manifest has a version above the ledger's. One that stays for the grace period is reported ([`SweepReport::ahead`]);
+//! - the folder has no object `sweep-held.json`: the caller leaves it where what is ahead is another history
+//!   ([`ColdTier::hold_sweep`]), so that later sweeps, of any broker, remember it. A person removes it.
 //!
 //! The Iceberg table beside a topic's partitions goes with the topic, its entrance first ([`crate::TableFile`]); while the topic
 //! lives, whoever writes the table sweeps it.
@@ -24,20 +30,26 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use model::archive::ManifestPointer;
-use model::{TimestampMs, TopicName, TopicPartition};
-use object_store::ObjectMeta;
+use model::segment::EpochStart;
+use model::{LeaderEpoch, TimestampMs, TopicName, TopicPartition};
+use object_store::{ObjectMeta, PutPayload};
 
 use crate::error::{ArchiveError, ReadError, StoreError, StoreErrorKind};
 use crate::manifest::ArchivedSegment;
-use crate::names::{Named, parse, table_file};
+use crate::names::{Kind, Named, parse, table_file};
 use crate::store::staged;
 use crate::tier::{ColdTier, Inner};
+
+/// Name of the object in a partition's folder that holds up its sweep.
+const HOLD: &str = "sweep-held.json";
+/// Objects that are deleted after one listing; the rest waits for the next.
+const MAX_DELETIONS: usize = 10_000;
 
 /// When a sweep first found that no manifest names an object, by the objects' names.
 pub(crate) type Orphans = HashMap<String, TimestampMs>;
 
 /// What a sweep or a deletion did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SweepReport {
     /// Objects of ours that were looked at.
     pub listed: u64,
@@ -49,6 +61,19 @@ pub struct SweepReport {
     pub deleted_bytes: u64,
     /// Objects that no manifest names and that must wait: too young, or not yet passed by the ledger.
     pub waiting: u64,
+    /// An object that has shown for the grace period that the bucket knows more than the ledger. Nothing is deleted then.
+    pub ahead: Option<String>,
+    /// The object that holds up the sweep, where there is one. Nothing is deleted then.
+    pub held: Option<String>,
+}
+
+/// Who sweeps, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct SweepBy {
+    /// Leader epoch in which the caller leads the partition.
+    pub leader_epoch: LeaderEpoch,
+    /// The time, in ms since the epoch.
+    pub now: TimestampMs,
 }
 
 impl ColdTier {
@@ -62,41 +87,54 @@ impl ColdTier {
         topic: &TopicName,
         partition: TopicPartition,
         live: Option<&ManifestPointer>,
-        now: TimestampMs,
+        by: SweepBy,
     ) -> Result<SweepReport, ArchiveError> {
         let Some(live) = live else { return Ok(SweepReport::default()) };
-        let named = self.inner.names_of(live).await?;
+        let held = self.inner.held_by(live).await?;
         let grace_ms = u64::try_from(self.inner.config.sweep_grace.as_millis()).unwrap_or(u64::MAX);
-        let youngest = now.saturating_sub_unsigned(grace_ms);
         let folder = self.inner.names.partition(topic, partition);
         let known = self.inner.orphans.lock().get(&partition).cloned().unwrap_or_default();
-        let mut orphans = Orphans::new();
-        let verdict = |object: &ObjectMeta| {
-            let name = object.location.as_ref();
-            let passed = match parse(&folder, name) {
-                Some(Named::Data(base_offset)) => base_offset < live.archived_end,
-                Some(Named::Manifest(version)) => version <= live.version,
-                None => return Verdict::Foreign,
-            };
-            if named.contains(name) {
-                return Verdict::Keep;
-            }
-            // A clock that was set back does not let an object wait for longer than the grace period from now on.
-            let since = known.get(name).map_or(now, |since| now.min(*since));
-            if passed && object.last_modified.timestamp_millis() < youngest && since <= youngest {
-                return Verdict::Delete;
-            }
-            if passed {
-                orphans.insert(name.to_owned(), since);
-            }
-            Verdict::Wait
+        let mut look = Look {
+            live,
+            held,
+            by,
+            youngest: by.now.saturating_sub_unsigned(grace_ms),
+            known,
+            orphans: Orphans::new(),
+            doomed: Vec::new(),
+            is_ahead: false,
+            report: SweepReport::default(),
         };
-        let swept = self.inner.delete_where(&folder, verdict).await;
-        // Also after a failure: what was not listed then begins to wait anew.
+        let listed = self.inner.each_in(&folder, |object| look.take(&folder, object)).await;
+        let Look { orphans, doomed, is_ahead, mut report, .. } = look;
+        // Also after a failure: what was not listed then begins to wait again.
         self.inner.orphans.lock().insert(partition, orphans);
-        let mut report = swept?;
+        listed?;
+        if is_ahead || report.held.is_some() {
+            report.waiting += doomed.len() as u64;
+        } else {
+            self.inner.delete_all(doomed, &mut report).await?;
+        }
         self.inner.sweep_staged(&folder, self.inner.config.sweep_grace, &mut report).await?;
         Ok(report)
+    }
+
+    /// Stops the sweep of a partition for good, because of `object`: until a person removes the object that this leaves.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn hold_sweep(
+        &self,
+        topic: &TopicName,
+        partition: TopicPartition,
+        object: &str,
+    ) -> Result<(), StoreError> {
+        let name = format!("{}/{HOLD}", self.inner.names.partition(topic, partition));
+        let content = serde_json::json!({ "format": 1, "object": object }).to_string();
+        match self.inner.store.put_new(&name, PutPayload::from(content.into_bytes())).await {
+            Err(error) if error.kind != StoreErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Deletes every object of ours of a topic that the ledger no longer knows, its table first. The topic's id is in the names, so a topic
@@ -109,12 +147,26 @@ impl ColdTier {
         let folder = self.inner.names.topic(topic, partition);
         self.inner.orphans.lock().retain(|partition, _| partition.topic_id != topic_id);
         let mut report = self.inner.delete_table(&folder).await?;
-        let verdict = |object: &ObjectMeta| {
-            let name = object.location.as_ref();
-            let is_ours = parse(&folder, name).is_some() || table_file(&folder, name).is_some();
-            if is_ours { Verdict::Delete } else { Verdict::Foreign }
-        };
-        report.add(self.inner.delete_where(&folder, verdict).await?);
+        // A topic may have any number of objects: they go batch by batch.
+        loop {
+            let (mut doomed, mut batch) = (Vec::new(), SweepReport::default());
+            let take = |object: ObjectMeta| {
+                let name = object.location.as_ref();
+                if parse(&folder, name).is_none() && table_file(&folder, name).is_none() && !is_hold(&folder, name) {
+                    batch.foreign += 1;
+                } else if doomed.len() < MAX_DELETIONS {
+                    doomed.push(object);
+                }
+            };
+            self.inner.each_in(&folder, take).await?;
+            batch.listed = doomed.len() as u64;
+            let is_full = doomed.len() == MAX_DELETIONS;
+            self.inner.delete_all(doomed, &mut batch).await?;
+            report.add(SweepReport { foreign: if is_full { 0 } else { batch.foreign }, ..batch });
+            if !is_full {
+                break;
+            }
+        }
         self.inner.sweep_staged(&folder, Duration::ZERO, &mut report).await?;
         Ok(report)
     }
@@ -130,17 +182,86 @@ impl SweepReport {
     }
 }
 
-enum Verdict {
-    /// Not ours by name: whoever put it there may want it.
-    Foreign,
-    Keep,
-    Wait,
-    Delete,
+/// True for the object that holds up the sweep of a partition; `folder` is the partition's or its topic's.
+fn is_hold(folder: &str, name: &str) -> bool {
+    let below = name.strip_prefix(folder).and_then(|below| below.strip_prefix('/'));
+    below.and_then(|below| below.strip_suffix(HOLD)).is_some_and(|place| place.matches('/').count() <= 1)
+}
+
+/// What the ledger's manifest and its children name.
+struct Held {
+    names: HashSet<String>,
+    /// Leader epochs of the records in the archive, and where each begins.
+    epochs: Vec<EpochStart>,
+}
+
+impl Held {
+    /// True unless the archive has newer records at the range's end than its writer can have known.
+    fn may_be_of(&self, named: Named) -> bool {
+        let at = self.epochs.partition_point(|epoch| epoch.start_offset < named.next);
+        at.checked_sub(1).is_none_or(|at| self.epochs[at].leader_epoch <= named.leader_epoch)
+    }
+}
+
+/// One listing of a partition's folder, judged object by object.
+struct Look<'a> {
+    live: &'a ManifestPointer,
+    held: Held,
+    by: SweepBy,
+    /// What was written or found later than this must wait.
+    youngest: TimestampMs,
+    known: Orphans,
+    orphans: Orphans,
+    doomed: Vec<ObjectMeta>,
+    /// Something is ahead of the ledger, however young.
+    is_ahead: bool,
+    report: SweepReport,
+}
+
+impl Look<'_> {
+    fn take(&mut self, folder: &str, object: ObjectMeta) {
+        let name = object.location.as_ref();
+        let Some(named) = parse(folder, name) else {
+            if is_hold(folder, name) {
+                self.report.held = Some(name.to_owned());
+            }
+            self.report.foreign += 1;
+            return;
+        };
+        self.report.listed += 1;
+        if self.held.names.contains(name) {
+            return;
+        }
+        // A clock that was set back does not let an object wait for longer than the grace period from now on.
+        let since = self.known.get(name).map_or(self.by.now, |since| self.by.now.min(*since));
+        let is_old = object.last_modified.timestamp_millis() < self.youngest && since <= self.youngest;
+        let (is_passed, is_above) = match named.kind {
+            Kind::Data => (named.base < self.live.archived_end, false),
+            Kind::Manifest(version) => (version <= self.live.version, version > self.live.version),
+        };
+        let is_ahead = is_above || named.leader_epoch > self.by.leader_epoch;
+        self.is_ahead |= is_ahead;
+        if is_ahead && is_old {
+            self.report.ahead = Some(name.to_owned());
+        }
+        if is_passed && !self.held.may_be_of(named) {
+            tracing::debug!(object = name, "kept an object that another history of this partition has written");
+            self.report.foreign += 1;
+            self.report.listed -= 1;
+        } else if is_passed && is_old && self.doomed.len() < MAX_DELETIONS {
+            self.doomed.push(object);
+        } else {
+            if is_passed || is_ahead {
+                self.orphans.insert(name.to_owned(), since);
+            }
+            self.report.waiting += 1;
+        }
+    }
 }
 
 impl Inner {
-    /// The names that the manifest and its children hold, their own included.
-    async fn names_of(&self, live: &ManifestPointer) -> Result<HashSet<String>, ReadError> {
+    /// What the manifest and its children hold, their own names included.
+    async fn held_by(&self, live: &ManifestPointer) -> Result<Held, ReadError> {
         let manifest = self.manifests.manifest(live).await?;
         let mut names = HashSet::from([live.object.clone()]);
         let mut children = manifest.list.children.clone();
@@ -149,12 +270,16 @@ impl Inner {
             names.insert(child.object);
             children.extend(node.children.iter().cloned());
         }
+        let mut epochs: Vec<EpochStart> = Vec::new();
         let visit = |segment: &ArchivedSegment| {
             names.insert(segment.object.clone());
+            let newest = epochs.last().map(|epoch| epoch.leader_epoch);
+            epochs
+                .extend(segment.epochs.iter().filter(|epoch| newest.is_none_or(|newest| newest < epoch.leader_epoch)));
             ControlFlow::Continue(())
         };
         self.manifests.each(live, i64::MIN, |_| true, visit).await?;
-        Ok(names)
+        Ok(Held { names, epochs })
     }
 
     /// Removes what interrupted uploads left of a folder store, below `folder`.
@@ -199,32 +324,23 @@ impl Inner {
         Ok(report)
     }
 
-    async fn delete_where(
-        &self,
-        folder: &str,
-        mut verdict: impl FnMut(&ObjectMeta) -> Verdict,
-    ) -> Result<SweepReport, StoreError> {
-        let mut report = SweepReport::default();
+    /// Shows every object below a folder.
+    async fn each_in(&self, folder: &str, mut take: impl FnMut(ObjectMeta)) -> Result<(), StoreError> {
         let mut listing = self.store.list(folder);
         while let Some(object) = listing.next().await {
-            let object = object?;
-            report.listed += 1;
-            match verdict(&object) {
-                Verdict::Foreign => {
-                    report.listed -= 1;
-                    report.foreign += 1;
-                }
-                Verdict::Keep => {}
-                Verdict::Wait => report.waiting += 1,
-                Verdict::Delete => {
-                    self.store.delete(object.location.as_ref()).await?;
-                    tracing::info!(object = %object.location, "deleted an archived object");
-                    report.deleted += 1;
-                    report.deleted_bytes += object.size;
-                }
-            }
+            take(object?);
         }
-        metrics::counter!("firn_archive_swept_objects_total").increment(report.deleted);
-        Ok(report)
+        Ok(())
+    }
+
+    async fn delete_all(&self, doomed: Vec<ObjectMeta>, report: &mut SweepReport) -> Result<(), StoreError> {
+        for object in doomed {
+            self.store.delete(object.location.as_ref()).await?;
+            tracing::info!(object = %object.location, "deleted an archived object");
+            report.deleted += 1;
+            report.deleted_bytes += object.size;
+            metrics::counter!("firn_archive_swept_objects_total").increment(1);
+        }
+        Ok(())
     }
 }

@@ -22,6 +22,7 @@ use model::archive::ManifestPointer;
 use model::settings::SettingsMap;
 use model::{NodeId, ProducerId, TimestampMs, TopicId, TopicName, TopicPartition};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 mod answers;
 mod apply;
@@ -44,6 +45,7 @@ mod recovered;
 mod registration;
 mod reply;
 mod shared_map;
+mod store_identity;
 mod topic;
 mod topics;
 mod versions;
@@ -76,6 +78,8 @@ pub struct Cluster {
     cluster_id: String,
     created_ms: TimestampMs,
     metadata_version: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_id: Option<Uuid>,
     next_broker_epoch: i64,
     next_producer_id: ProducerId,
     brokers: SharedMap<NodeId, Arc<Broker>>,
@@ -144,6 +148,12 @@ impl Cluster {
     #[must_use]
     pub fn created_ms(&self) -> TimestampMs {
         self.created_ms
+    }
+
+    /// Identity of the object store that holds the archive; none before metadata version 4, and until a broker has told it.
+    #[must_use]
+    pub fn store_id(&self) -> Option<Uuid> {
+        self.store_id
     }
 
     /// The rules that are valid; see [`MetadataVersions`].

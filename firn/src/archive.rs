@@ -207,6 +207,7 @@ fn words(partition: &PartitionStatus, trouble: &Trouble, now: TimestampMs) -> St
         }
         Activity::Retention => "retention fails, nothing is deleted".to_owned(),
         Activity::Sweep => "the sweep fails, nothing is swept".to_owned(),
+        Activity::Evict => "archived segments stay on the local disk".to_owned(),
     };
     let times = if trouble.attempts == 1 { "once".to_owned() } else { format!("{} times", trouble.attempts) };
     let next = match trouble.next_attempt_ms {

@@ -72,6 +72,10 @@ pub(crate) struct ServerArgs {
     /// Where the archive lies: a path, file://, s3://, gs:// or az:// [default: DATA_DIR/archive, FIRN_OBJECT_STORE].
     #[arg(long, value_name = "URL")]
     object_store: Option<String>,
+    /// Take the object store for the cluster's, whatever its identity and its contents are: once, on each node, after the
+    /// archive was moved [FIRN_ACCEPT_OBJECT_STORE].
+    #[arg(long)]
+    accept_object_store: bool,
     /// A broker setting or topic default, see `firn settings` [FIRN_SETTING_SEGMENT_BYTES and so on].
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
@@ -142,6 +146,7 @@ fn compose(args: ServerArgs) -> Result<Config, ConfigError> {
         peers: args.peers,
         join: args.join,
         object_store: args.object_store,
+        accept_object_store: args.accept_object_store.then_some(true),
         ..Overrides::default()
     };
     for assignment in &args.settings {

@@ -180,7 +180,8 @@ def test_archiving_resumes_by_itself_after_a_long_outage(
         since |= {trouble["since_ms"]} if trouble else set()
         time.sleep(0.3)
     assert sizes == sorted(sizes) and sizes[-1] > 3 * sizes[0], "the local disk did not take what the store could not"
-    await_trouble(proxied, topic, ("put",))
+    # Nothing is put into a store before it has said that it is the cluster's.
+    await_trouble(proxied, topic, ("identity of the object store", "get of"))
     assert since and max(since) - min(since) < 1000, "the beginning of the outage must not move"
     assert all(row["backlog_bytes"] > 0 and row["backlog_seconds"] >= 5 for row in proxied.archive_status([topic]))
     said = status_sentences(proxied, topic)
@@ -210,7 +211,8 @@ def test_a_restart_needs_no_store_that_was_used_before(proxied: FirnServer, vers
     hot_record_is_readable(proxied, topic, written[-1])
     written += produce(proxied.bootstrap, topic, generated(200, seed=18), **SMALL)
     hot_record_is_readable(proxied, topic, written[-1])
-    await_trouble(proxied, topic, ("put",))
+    # Nothing is put into a store before it has said that it is the cluster's.
+    await_trouble(proxied, topic, ("identity of the object store", "get of"))
     versitygw.start()
     proxied.settle(topic)
     expect_same(written, consume(proxied.bootstrap, topic))

@@ -1,6 +1,7 @@
 //! How every partition stands in both tiers, for the admin port and for the gauges of Prometheus.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use model::TimestampMs;
 use serde::{Deserialize, Serialize};
@@ -64,9 +65,13 @@ pub struct StoreTrouble {
 
 /// What is wrong with the object store, unless its last call went right.
 pub(crate) fn store_trouble(broker: &Broker, now: TimestampMs) -> Option<StoreTrouble> {
+    let since = |elapsed: Duration| now.saturating_sub(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX));
+    if let Some((elapsed, refused)) = broker.store.refused_for() {
+        return Some(StoreTrouble { since_ms: since(elapsed), calls: 1, error: refused.to_string() });
+    }
     let trouble = broker.cold.store_trouble()?;
-    let ago = i64::try_from(trouble.since.elapsed().as_millis()).unwrap_or(i64::MAX);
-    Some(StoreTrouble { since_ms: now.saturating_sub(ago), calls: trouble.calls, error: trouble.error.to_string() })
+    let since_ms = since(trouble.since.elapsed());
+    Some(StoreTrouble { since_ms, calls: trouble.calls, error: trouble.error.to_string() })
 }
 
 /// Every partition of this node, by topic and index.

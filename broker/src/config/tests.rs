@@ -108,7 +108,7 @@ proptest! {
 
 #[test]
 fn a_node_listens_to_its_cluster_where_the_peers_say_and_next_to_its_clients_without_them() {
-    let compose = |text: &str| Config::compose([from_toml(text)]);
+    let compose = |text: &str| Config::compose([from_toml(&format!("object-store = \"s3://shared\"\n{text}"))]);
     let internal = |text: &str| compose(text).unwrap().internal_address().to_string();
     assert_eq!(internal("listen = \"a:9092\""), "a:9093");
     assert_eq!(internal("listen = \"a:0\""), "a:0");
@@ -116,4 +116,16 @@ fn a_node_listens_to_its_cluster_where_the_peers_say_and_next_to_its_clients_wit
     assert_eq!(internal("internal = \"c:9\"\nnode-id = 2\npeers = \"1@a:7,2@b:8\""), "c:9");
     assert!(compose("node-id = 3\npeers = \"1@a:7,2@b:8\"").is_err());
     assert!(compose("join = \"a:7\"\npeers = \"1@a:7,2@b:8\"").is_err());
+}
+
+#[test]
+fn nodes_of_a_cluster_are_told_which_store_they_share() {
+    let compose = |text: &str| Config::compose([from_toml(text)]).map(|config| config.object_store_url());
+    for place in ["join = \"a:7\"", "peers = \"1@a:7,2@b:8\""] {
+        let refused = compose(place).unwrap_err().to_string();
+        assert!(refused.contains("share one object store") && refused.contains("--object-store"), "{refused}");
+        assert_eq!(compose(&format!("object-store = \"file:///mnt/firn\"\n{place}")).unwrap(), "file:///mnt/firn");
+    }
+    assert_eq!(compose("").unwrap(), "firn-data/archive");
+    assert_eq!(compose("peers = \"1@a:7\"").unwrap(), "firn-data/archive", "no other node is named");
 }

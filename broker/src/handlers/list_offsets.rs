@@ -93,7 +93,7 @@ async fn look_up(
     found.map_err(|error| {
         warn!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot look up an offset");
         match error {
-            LookupError::Hot(_) => ErrorCode::KafkaStorageError,
+            LookupError::Hot(_) | LookupError::Missing(..) => ErrorCode::KafkaStorageError,
             LookupError::Damaged(_) => ErrorCode::CorruptMessage,
             // Retriable: the object store may answer the next time.
             LookupError::Cold(_) | LookupError::Slow(_) => ErrorCode::LeaderNotAvailable,

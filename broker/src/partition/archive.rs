@@ -23,6 +23,7 @@ use super::{NotCommitted, Partition};
 use crate::crash_point::crash_point;
 use crate::machine::blocking;
 use crate::metadata::{Metadata, SubmitError};
+use crate::store_identity::{StoreIdentity, StoreRefused};
 
 /// Why a pass ended early. The next one starts where the ledger stands.
 #[derive(Debug, thiserror::Error)]
@@ -42,12 +43,32 @@ pub(crate) enum SettleError {
     /// Reading the archive.
     #[error("{0}")]
     Read(#[from] cold_tier::ReadError),
+    /// The object store is not the cluster's, or does not say so.
+    #[error("{0}")]
+    Store(#[from] StoreRefused),
     /// The ledger could not be asked.
     #[error("the archive ledger did not answer: {0}")]
     Ledger(#[from] SubmitError),
     /// The log start could not be moved.
     #[error("the cluster's metadata did not take the log start: {0}")]
     NotKept(#[source] SubmitError),
+    /// The bucket has a manifest that is newer than the ledger, of another history.
+    #[error("the bucket holds {object}, which is newer than the ledger and cannot be adopted: {reason}")]
+    Ahead {
+        /// The manifest.
+        object: String,
+        /// Why it is not this partition's history.
+        reason: String,
+    },
+    /// The bucket holds objects of another history of the partition.
+    #[error(
+        "nothing is deleted from the bucket: it held objects of another history of the partition, as {object} tells; remove \
+         that object once the objects of the other history are saved or not needed"
+    )]
+    SweepHeld {
+        /// The object that says so.
+        object: String,
+    },
     /// The topic is gone.
     #[error("the topic was deleted")]
     Deleted,
@@ -112,9 +133,19 @@ impl Partition {
 
     /// One pass: archives what is closed and committed, and evicts what local retention no longer wants. After a failure
     /// the partition pauses, at most `max_pause`.
-    pub(crate) async fn settle(self: &Arc<Self>, metadata: &Metadata, now: TimestampMs, max_pause: Duration) {
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        metadata: &Metadata,
+        store: &StoreIdentity,
+        now: TimestampMs,
+        max_pause: Duration,
+    ) {
         let Some(term) = self.term() else { return };
-        match self.try_settle(metadata, term, now).await {
+        let outcome = match store.check().await {
+            Ok(()) => self.try_settle(metadata, term, now).await,
+            Err(error) => Err(error.into()),
+        };
+        match outcome {
             Ok(()) => self.archive.lock().succeeded(Activity::Archive),
             // Nothing is left to be archived by this node, and nobody to be told.
             Err(_) if self.is_deleted() || self.term() != Some(term) => {
@@ -138,7 +169,7 @@ impl Partition {
             let folder = self.log.dir().display();
             error!(%topic, partition, %error, %folder, ?retry_in, "a local segment is damaged and cannot be archived: {ADVICE}");
         } else {
-            warn!(%topic, partition, %error, ?retry_in, "archiving failed, nothing is lost");
+            warn!(%topic, partition, %error, ?retry_in, "archiving failed; the local copy stays");
         }
     }
 
@@ -148,8 +179,18 @@ impl Partition {
         term: LeaderEpoch,
         now: TimestampMs,
     ) -> Result<(), SettleError> {
+        self.adopt_after_recovery(metadata, term).await?;
         loop {
-            let segments = self.closed_segments()?;
+            let segments = match self.closed_segments() {
+                Err(missing @ hot_tier::SealError::Missing { .. }) => {
+                    // The ledger may be older than the archive, which then has what is missing.
+                    if self.adopt_newer(metadata, term).await? {
+                        continue;
+                    }
+                    return Err(missing.into());
+                }
+                segments => segments?,
+            };
             if segments.is_empty() {
                 break;
             }
@@ -230,15 +271,27 @@ impl Partition {
     /// Manifest, then pointer. An outcome that is uncertain is settled by looking at the ledger, never by deleting.
     async fn commit(&self, metadata: &Metadata, change: ManifestChange) -> Result<ManifestPointer, SettleError> {
         let previous = self.ledger();
+        self.commit_after(metadata, previous.as_deref(), change).await
+    }
+
+    /// As [`Partition::commit`], where the new manifest follows `previous`: the ledger's, or a newer one that is adopted.
+    pub(super) async fn commit_after(
+        &self,
+        metadata: &Metadata,
+        previous: Option<&ManifestPointer>,
+        change: ManifestChange,
+    ) -> Result<ManifestPointer, SettleError> {
+        let replaces = self.ledger().map_or(0, |held| held.version);
         let leader_epoch = change.leader_epoch;
         self.check_term(leader_epoch)?;
-        let pointer = self.cold.write_manifest(&self.id, &self.topic, previous.as_deref(), change).await?;
+        let pointer = self.cold.write_manifest(&self.id, &self.topic, previous, change).await?;
         crash_point("archive.manifest-written");
         let command = Command::ArchiveCommit(ArchiveCommit {
             partition: self.id,
             leader_epoch,
-            replaces: previous.map_or(0, |p| p.version),
+            replaces,
             pointer: pointer.clone(),
+            adopts: previous.is_some_and(|previous| previous.version != replaces),
         });
         let reply = metadata.submit(command).await;
         crash_point("archive.ledger-committed");
@@ -256,16 +309,22 @@ impl Partition {
         }
     }
 
-    /// Drops local segments that are archived and that local retention no longer wants.
-    pub(crate) fn evict(&self, now: TimestampMs) -> Result<(), SettleError> {
-        // Without a ledger entry nothing is archived, so nothing may go.
-        let Some(pointer) = self.ledger() else { return Ok(()) };
+    /// The archive's log start, and up to where local retention wants archived segments gone. Without a ledger entry nothing
+    /// is archived, so nothing may go.
+    pub(super) fn eviction_end(&self, now: TimestampMs) -> Option<(Offset, Offset)> {
+        let pointer = self.ledger()?;
         let settings = self.log.settings();
         let (max_age_ms, max_bytes) = (settings.local_retention_ms, settings.local_retention_bytes);
         let limits = hot_tier::RetentionLimits { max_age_ms, max_bytes };
         let wanted = self.log.retention_end(limits, now).max(pointer.log_start).max(self.damaged_end());
+        Some((pointer.log_start, wanted.min(pointer.archived_end)))
+    }
+
+    /// Drops local segments that are archived, that this node has seen in the store, and that local retention no longer wants.
+    pub(crate) fn evict(&self, now: TimestampMs) -> Result<(), SettleError> {
+        let Some((log_start, wanted)) = self.eviction_end(now) else { return Ok(()) };
         crash_point("archive.evicting");
-        let evicted = self.log.evict_below(wanted.min(pointer.archived_end))?;
+        let evicted = self.log.evict_below(wanted.min(self.seen_end().max(log_start)))?;
         if evicted.segments > 0 {
             crash_point("archive.evicted");
         }

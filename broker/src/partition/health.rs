@@ -32,10 +32,14 @@ pub enum Activity {
     Retention,
     /// Objects that no manifest names are removed.
     Sweep,
+    /// Archived segments leave the local disk.
+    Evict,
 }
 
 /// How many activities there are.
-const ACTIVITIES: usize = 4;
+const ACTIVITIES: usize = 5;
+/// Pause after an eviction that failed.
+const EVICTION_PAUSE: Duration = Duration::from_secs(5);
 
 /// An activity that fails; times in ms since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +107,12 @@ impl ArchiveHealth {
         failing.and_then(|failing| failing.retry_at).is_some_and(|retry_at| at < retry_at)
     }
 
+    /// True while evicting still pauses after a failure at this time.
+    pub(super) fn pauses_eviction(&self, at: Instant) -> bool {
+        let failing = self.failing[Activity::Evict as usize].as_ref();
+        failing.is_some_and(|failing| at.saturating_duration_since(failing.last) < EVICTION_PAUSE)
+    }
+
     /// Takes note of an attempt to archive that failed at this time, and answers the pause before the next. `spread`, from
     /// 0 to 1, keeps partitions that fail together from trying again together.
     pub(super) fn archiving_failed(
@@ -122,11 +132,19 @@ impl ArchiveHealth {
 
     /// Takes note of a failed read at `offset`; true when it is worth a line in the log.
     pub(super) fn reading_failed(&mut self, error: &ReadError, at: Instant, offset: Offset) -> bool {
-        let reason = reason(error);
+        self.note_reading_failed((reason(error), error.to_string()), at, offset)
+    }
+
+    /// As [`ArchiveHealth::reading_failed`], for an offset that neither tier has.
+    pub(super) fn offset_missing(&mut self, error: String, at: Instant, offset: Offset) -> bool {
+        self.note_reading_failed(("missing".to_owned(), error), at, offset)
+    }
+
+    fn note_reading_failed(&mut self, (reason, error): (String, String), at: Instant, offset: Offset) -> bool {
         let before = self.failing[Activity::Read as usize].as_ref();
         let is_news =
             before.is_none_or(|b| b.reason != reason || at.saturating_duration_since(b.logged) >= READ_LOG_PAUSE);
-        let failing = self.failed(Activity::Read, error.to_string(), at, Some(offset));
+        let failing = self.failed(Activity::Read, error, at, Some(offset));
         if is_news {
             failing.logged = failing.last;
             failing.reason = reason;

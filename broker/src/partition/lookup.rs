@@ -31,6 +31,9 @@ pub(crate) enum LookupError {
     /// The local disk changed what was written.
     #[error("the local log is damaged: {0}")]
     Damaged(String),
+    /// Offsets that neither tier has may hold the answer.
+    #[error("offsets {0} to {1} are missing: the archive ends before the local log begins")]
+    Missing(Offset, Offset),
     /// The object store.
     #[error("cannot search the archive: {0}")]
     Cold(#[from] cold_tier::ReadError),
@@ -82,6 +85,9 @@ impl Partition {
             if let Some(p) = found {
                 return Ok(Some(Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch }));
             }
+        }
+        if let Some((archived_end, local_start)) = self.hole() {
+            return Err(LookupError::Missing(archived_end, local_start));
         }
         let found = match self.log.offset_for_timestamp(timestamp) {
             Err(hot_tier::ReadError::Storage(damage @ StorageError::Damaged { .. })) => {

@@ -7,7 +7,7 @@ use cold_tier::ColdFetch;
 use hot_tier::{ReadLimits, StorageError};
 use model::Offset;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::Partition;
 
@@ -65,6 +65,19 @@ pub(crate) enum ReadFailure {
     /// The local disk changed what was written, and the archive does not have it.
     #[error("the local log is damaged: {0}")]
     Damaged(#[source] StorageError),
+    /// Neither tier has the offset, although the log spans it.
+    #[error(
+        "offset {from} is missing: the archive ends at {archived_end}, as far as the ledger knows, and the local log begins \
+         at {local_start}"
+    )]
+    Missing {
+        /// The wanted offset.
+        from: Offset,
+        /// First offset that is not archived.
+        archived_end: Offset,
+        /// First offset on the local disk.
+        local_start: Offset,
+    },
     /// The object store; trying again may help.
     #[error("cannot read the archive: {0}")]
     Cold(#[source] cold_tier::ReadError),
@@ -115,10 +128,7 @@ impl Partition {
     }
 
     async fn read_cold(&self, request: &ReadRequest) -> Result<PartitionRead, ReadFailure> {
-        let Some(pointer) = self.ledger() else {
-            let (log_start, log_end) = (self.log.local_start(), self.log.log_end());
-            return Err(ReadFailure::OutOfRange { from: request.from, log_start, log_end });
-        };
+        let Some(pointer) = self.ledger() else { return Err(self.missing(request.from)) };
         let timeout = request.deadline.saturating_duration_since(Instant::now()).min(self.cold_timeout);
         let ReadRequest { from, max_bytes, min_one, .. } = *request;
         let fetch = ColdFetch { from, max_bytes, upper: pointer.archived_end, timeout };
@@ -134,6 +144,13 @@ impl Partition {
                 return Err(ReadFailure::Cold(error));
             }
         };
+        if read.records.is_empty()
+            && read.next_offset >= pointer.archived_end
+            && let Some((archived_end, _)) = self.hole()
+            && archived_end <= read.next_offset
+        {
+            return Err(self.missing(read.next_offset));
+        }
         self.archive.lock().read(from, read.next_offset);
         if read.records.is_empty() && read.next_offset > from && read.next_offset >= self.log.local_start() {
             // The archive ends in a gap: the next record is on the local disk.
@@ -145,6 +162,26 @@ impl Partition {
             return Ok(PartitionRead::default());
         }
         Ok(PartitionRead { records: read.records })
+    }
+
+    /// The offsets between the archive's end and the local log that neither has, though readers may ask for them: the ledger
+    /// is older than the archive.
+    pub(super) fn hole(&self) -> Option<(Offset, Offset)> {
+        // In this order: what is evicted in between is archived by then.
+        let local_start = self.log.local_start();
+        let archived_end = self.archived_end();
+        (archived_end < local_start).then_some((archived_end, local_start))
+    }
+
+    /// Takes note of an offset that neither tier has.
+    fn missing(&self, from: Offset) -> ReadFailure {
+        let (archived_end, local_start) = (self.archived_end(), self.log.local_start());
+        let failure = ReadFailure::Missing { from, archived_end, local_start };
+        if self.archive.lock().offset_missing(failure.to_string(), Instant::now(), from) {
+            let (topic, partition) = (&self.topic, self.id.partition);
+            error!(%topic, partition, error = %failure, "consumers cannot read these offsets");
+        }
+        failure
     }
 
     /// True when the offset can only come from the archive.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cold_tier::{ArchiveError, ColdTier, Config, ManifestChange, RetentionLimits, TimestampOffset};
+use cold_tier::{
+    ArchiveError, ArchiveOptions, ColdTier, Config, LedgerEntry, ManifestChange, RetentionLimits, SweepBy,
+    TimestampOffset,
+};
 use model::archive::ManifestPointer;
 use model::batch::BatchFacts;
 use model::segment::EpochStart;
@@ -80,14 +83,14 @@ async fn a_crash_after_any_step_loses_nothing_and_leaves_only_garbage() {
 
         // A new process knows only the ledger, and goes on from there.
         let tier = ColdTier::with_store(config(), store.clone()).unwrap();
-        tier.sweep_partition(&topic(), partition(), Some(&ledger), LATER).await.unwrap();
+        tier.sweep_partition(&topic(), partition(), Some(&ledger), by(LATER)).await.unwrap();
         let mut ledger = ledger;
         if ledger.archived_end == 50 {
             let archived = tier.archive(&[built[1].segment.clone()], options()).await.unwrap();
             ledger = commit(&tier, Some(&ledger), append(vec![archived])).await;
         }
         assert_eq!(offsets(&tier, &ledger).await, (0..100).collect::<Vec<_>>(), "crash after {crash_after}");
-        tier.sweep_partition(&topic(), partition(), Some(&ledger), LATER).await.unwrap();
+        tier.sweep_partition(&topic(), partition(), Some(&ledger), by(LATER)).await.unwrap();
         assert_eq!(names(&*store).await.len(), 3, "two objects and one manifest");
         let fresh = ColdTier::with_store(config(), store.clone()).unwrap();
         assert_eq!(offsets(&fresh, &ledger).await, (0..100).collect::<Vec<_>>());
@@ -107,7 +110,7 @@ async fn of_two_archivers_one_wins_and_the_losers_objects_are_swept() {
         tokio::join!(commit(&one, None, append(vec![a.unwrap()])), commit(&two, None, append(vec![b.unwrap()])));
     assert_ne!(a.object, b.object);
     // The ledger took `a`; both sweep with what it holds.
-    let report = two.sweep_partition(&topic(), partition(), Some(&a), LATER).await.unwrap();
+    let report = two.sweep_partition(&topic(), partition(), Some(&a), by(LATER)).await.unwrap();
     assert_eq!((report.deleted, report.waiting), (2, 0));
     assert_eq!(offsets(&two, &a).await, (0..50).collect::<Vec<_>>());
     assert!(!names(&*store).await.contains(&b.object));
@@ -119,10 +122,10 @@ async fn the_sweep_spares_what_a_stalled_archiver_may_still_commit() {
     let built = [simple(0, 50, 100), simple(50, 50, 100)];
     let ledger = archive_all(&tier, &built[..1]).await;
     let archived = tier.archive(&[built[1].segment.clone()], options()).await.unwrap();
-    let report = tier.sweep_partition(&topic(), partition(), Some(&ledger), LATER).await.unwrap();
+    let report = tier.sweep_partition(&topic(), partition(), Some(&ledger), by(LATER)).await.unwrap();
     assert_eq!((report.deleted, report.waiting), (0, 1));
     let next = commit(&tier, Some(&ledger), append(vec![archived])).await;
-    let report = tier.sweep_partition(&topic(), partition(), Some(&ledger), LATER).await.unwrap();
+    let report = tier.sweep_partition(&topic(), partition(), Some(&ledger), by(LATER)).await.unwrap();
     assert_eq!((report.deleted, report.waiting), (0, 2), "a stale pointer deletes nothing that is newer");
     assert_eq!(offsets(&tier, &next).await, (0..100).collect::<Vec<_>>());
     assert_eq!(names(&*store).await.len(), 4);
@@ -135,11 +138,11 @@ async fn the_sweep_deletes_nothing_without_a_pointer_or_within_the_grace_period(
     let first = archive_all(&tier, &built[..1]).await;
     let archived = tier.archive(&[built[1].segment.clone()], options()).await.unwrap();
     let second = commit(&tier, Some(&first), append(vec![archived])).await;
-    assert_eq!(tier.sweep_partition(&topic(), partition(), None, LATER).await.unwrap().deleted, 0);
-    assert_eq!(tier.sweep_partition(&topic(), partition(), Some(&second), 0).await.unwrap().waiting, 1);
+    assert_eq!(tier.sweep_partition(&topic(), partition(), None, by(LATER)).await.unwrap().deleted, 0);
+    assert_eq!(tier.sweep_partition(&topic(), partition(), Some(&second), by(0)).await.unwrap().waiting, 1);
     let mut missing = second.clone();
     missing.object = missing.object.replace("manifest/0", "manifest/1");
-    assert!(tier.sweep_partition(&topic(), partition(), Some(&missing), LATER).await.is_err());
+    assert!(tier.sweep_partition(&topic(), partition(), Some(&missing), by(LATER)).await.is_err());
     assert_eq!(names(&*store).await.len(), 4);
 }
 
@@ -164,7 +167,7 @@ async fn what_retention_drops_stays_for_the_grace_period_however_old_it_is() {
     let ledger = archive_all(&tier, &[simple(0, 50, 100), simple(50, 50, 100)]).await;
     let cut = commit(&tier, Some(&ledger), log_start(50)).await;
     // The object and the manifests before are a day old when they are dropped.
-    let sweep = async |now| tier.sweep_partition(&topic(), partition(), Some(&cut), now).await.unwrap();
+    let sweep = async |now| tier.sweep_partition(&topic(), partition(), Some(&cut), by(now)).await.unwrap();
     let report = sweep(LATER).await;
     assert_eq!((report.deleted, report.waiting), (0, 3), "one object and two manifests");
     assert_eq!(offsets(&tier, &ledger).await.len(), 100, "who holds the older manifest reads on");
@@ -186,7 +189,7 @@ async fn a_table_goes_with_its_topic() {
         store.put(&format!("{table}/{file}").as_str().into(), "x".into()).await.unwrap();
     }
     store.put(&format!("{table}/notes.txt").as_str().into(), "theirs".into()).await.unwrap();
-    let report = tier.sweep_partition(&topic(), partition(), Some(&ledger), LATER).await.unwrap();
+    let report = tier.sweep_partition(&topic(), partition(), Some(&ledger), by(LATER)).await.unwrap();
     assert_eq!((report.deleted, names(&*store).await.len()), (0, 7), "a partition's sweep does not know the table");
     let report = tier.delete_topic(&topic(), partition().topic_id).await.unwrap();
     assert_eq!((report.deleted, report.foreign), (6, 1));
@@ -228,7 +231,7 @@ async fn delete_records_moves_the_log_start_within_and_beyond_the_archive() {
     let archived = tier.archive(&[simple(100, 50, 100).segment], options).await.unwrap();
     let next = commit(&tier, Some(&beyond), append(vec![archived])).await;
     assert_eq!(offsets(&tier, &next).await, (120..150).collect::<Vec<_>>());
-    tier.sweep_partition(&topic(), partition(), Some(&next), LATER).await.unwrap();
+    tier.sweep_partition(&topic(), partition(), Some(&next), by(LATER)).await.unwrap();
     assert_eq!(names(&*store).await.len(), 2);
 }
 
@@ -301,7 +304,7 @@ async fn what_others_put_into_our_folders_stays() {
     for name in &foreign {
         store.put(&name.as_str().into(), "theirs".into()).await.unwrap();
     }
-    let report = tier.sweep_partition(&topic(), partition(), Some(&ledger), LATER).await.unwrap();
+    let report = tier.sweep_partition(&topic(), partition(), Some(&ledger), by(LATER)).await.unwrap();
     assert_eq!((report.deleted, report.foreign), (0, 4));
     let report = tier.delete_topic(&topic(), partition().topic_id).await.unwrap();
     assert_eq!((report.listed, report.deleted, report.foreign), (2, 2, 5));
@@ -370,4 +373,112 @@ async fn leader_epochs_end_where_the_next_begins() {
     }
     let entries = tier.entries(&ledger).await.unwrap();
     assert_eq!(entries[1].epochs, [epoch(4, 10), epoch(6, 25)]);
+}
+
+/// What another history of the partition has left: an object in `leader_epoch`, named by a manifest that follows `after`.
+async fn other_history(tier: &ColdTier, after: &ManifestPointer, built: &Built, leader_epoch: i32) -> ManifestPointer {
+    let archived = tier.archive(&[built.segment.clone()], ArchiveOptions { leader_epoch, ..options() }).await.unwrap();
+    commit(tier, Some(after), ManifestChange { leader_epoch, ..append(vec![archived]) }).await
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_while_the_bucket_knows_more_than_the_ledger() {
+    const GRACE_MS: i64 = 1000;
+    let memory = Arc::new(InMemory::new());
+    let settings = Config { sweep_grace: Duration::from_millis(GRACE_MS.unsigned_abs()), ..config() };
+    let tier = ColdTier::with_store(settings.clone(), memory.clone()).unwrap();
+    let first = archive_all(&tier, &[simple(0, 50, 100)]).await;
+    let ledger = commit(&tier, Some(&first), log_start(10)).await;
+    let other = other_history(&tier, &ledger, &simple(50, 50, 100), LEADER_EPOCH).await;
+    let sweep = async |now| tier.sweep_partition(&topic(), partition(), Some(&ledger), by(now)).await.unwrap();
+    let found = sweep(LATER).await;
+    assert_eq!((found.deleted, found.ahead), (0, None), "a commit may be under way");
+    let found = sweep(LATER + GRACE_MS).await;
+    assert_eq!(found.deleted, 0, "not the first manifest either");
+    assert_eq!(found.ahead.as_deref(), Some(other.object.as_str()));
+
+    // Once held, the sweep stays so for every process, also when the ledger has passed the other history.
+    tier.hold_sweep(&topic(), partition(), &other.object).await.unwrap();
+    tier.hold_sweep(&topic(), partition(), "another").await.unwrap();
+    let own = other_history(&tier, &ledger, &simple(50, 60, 100), LEADER_EPOCH).await;
+    let own = commit(&tier, Some(&own), log_start(20)).await;
+    let fresh = ColdTier::with_store(Config { sweep_grace: Duration::ZERO, ..settings }, memory.clone()).unwrap();
+    for _ in 0..2 {
+        let found = fresh.sweep_partition(&topic(), partition(), Some(&own), by(LATER)).await.unwrap();
+        let held = found.held.expect("it is held");
+        assert!(held.ends_with("/2/sweep-held.json"), "{held}");
+        assert_eq!(found.deleted, 0);
+    }
+    let held = names(&*memory).await.into_iter().find(|name| name.ends_with("sweep-held.json")).unwrap();
+    memory.delete(&held.as_str().into()).await.unwrap();
+    let found = fresh.sweep_partition(&topic(), partition(), Some(&own), by(LATER)).await.unwrap();
+    assert!(found.deleted > 0 && found.held.is_none(), "{found:?}");
+    fresh.hold_sweep(&topic(), partition(), &other.object).await.unwrap();
+    fresh.delete_topic(&topic(), partition().topic_id).await.unwrap();
+    assert!(names(&*memory).await.is_empty(), "it goes with the topic");
+}
+
+#[tokio::test]
+async fn objects_of_a_later_leadership_than_the_sweepers_stop_the_sweep() {
+    let (store, tier) = store();
+    let first = archive_all(&tier, &[simple(0, 50, 100)]).await;
+    let ledger = commit(&tier, Some(&first), log_start(10)).await;
+    let newer = ArchiveOptions { leader_epoch: LEADER_EPOCH + 1, ..options() };
+    let newer = tier.archive(&[simple(50, 50, 100).segment], newer).await.unwrap();
+    let found = tier.sweep_partition(&topic(), partition(), Some(&ledger), by(LATER)).await.unwrap();
+    assert_eq!((found.deleted, found.ahead), (0, Some(newer.object)));
+    let later = SweepBy { leader_epoch: LEADER_EPOCH + 1, now: LATER };
+    let found = tier.sweep_partition(&topic(), partition(), Some(&ledger), later).await.unwrap();
+    assert_eq!((found.deleted, found.ahead), (1, None), "the first manifest, by the leader of that epoch");
+    assert_eq!(names(&*store).await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_object_whose_writer_cannot_have_had_the_archives_records_is_kept() {
+    let (store, tier) = store();
+    let first = archive_all(&tier, &[simple(0, 50, 100)]).await;
+    // The archive goes on with records of epoch 3; the other history was archived by the leader of epoch 2.
+    let other = other_history(&tier, &first, &simple(50, 50, 100), LEADER_EPOCH - 1).await;
+    let own = other_history(&tier, &first, &simple(50, 60, 100), LEADER_EPOCH).await;
+    let own = commit(&tier, Some(&own), log_start(20)).await;
+    let found = tier.sweep_partition(&topic(), partition(), Some(&own), by(LATER)).await.unwrap();
+    assert_eq!(found.foreign, 2, "the other history's object and manifest");
+    assert_eq!(found.deleted, 2, "the manifests before");
+    assert!(names(&*store).await.contains(&other.object));
+    assert_eq!(offsets(&tier, &other).await.len(), 100);
+}
+
+#[tokio::test]
+async fn a_store_keeps_the_first_identity_and_tells_what_it_lacks() {
+    let (_, tier) = store();
+    let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    assert_eq!(tier.store_id().await.unwrap(), None);
+    assert_eq!(tier.create_store_id(one).await.unwrap(), one);
+    assert_eq!(tier.create_store_id(other).await.unwrap(), one);
+    assert_eq!(tier.store_id().await.unwrap(), Some(one));
+
+    let built = [simple(0, 50, 100), simple(50, 50, 100)];
+    let ledger = archive_all(&tier, &built).await;
+    assert_eq!(tier.seen_until(&ledger, 0, 100).await.unwrap(), 100);
+    assert_eq!(tier.seen_until(&ledger, 60, 70).await.unwrap(), 70);
+    let entry = |pointer: ManifestPointer| {
+        vec![LedgerEntry { topic: topic(), partition: partition(), pointer: Arc::new(pointer) }]
+    };
+    assert_eq!(tier.first_missing(entry(ledger.clone())).await.unwrap(), None);
+    let objects = tier.entries(&ledger).await.unwrap();
+    tier.store().delete(&objects[1].object).await.unwrap();
+    assert_eq!(tier.seen_until(&ledger, 0, 50).await.unwrap(), 50);
+    let missing = tier.seen_until(&ledger, 0, 100).await.unwrap_err().to_string();
+    assert!(missing.contains(&objects[1].object), "{missing}");
+    tier.store().put_new(&objects[1].object, "shorter".into()).await.unwrap();
+    let shorter = tier.seen_until(&ledger, 0, 100).await.unwrap_err().to_string();
+    assert!(shorter.contains("the store has 7 bytes"), "{shorter}");
+
+    let swept = ManifestPointer { object: "gone".to_owned(), version: 1, ..ledger.clone() };
+    assert_eq!(tier.first_missing(entry(swept)).await.unwrap(), None, "the newer manifest has what it had");
+    tier.store().delete(&ledger.object).await.unwrap();
+    let older = tier.newest_manifest(&topic(), partition()).await.unwrap().unwrap();
+    assert_eq!(older.pointer.version, 1);
+    assert_eq!(tier.first_missing(entry(ledger.clone())).await.unwrap(), Some(ledger.object.clone()));
+    assert!(tier.seen_until(&ledger, 0, 50).await.is_err(), "the caches do not answer for the store");
 }

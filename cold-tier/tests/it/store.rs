@@ -24,7 +24,7 @@ async fn conforms(store: Arc<dyn ObjectStore>) {
     let all: Vec<_> = built.iter().flat_map(|b| b.seen.clone()).collect();
     let fresh = ColdTier::with_store(config(), store.clone()).unwrap();
     assert_eq!(read_all(&fresh, &pointer, 0).await.unwrap(), all);
-    let report = fresh.sweep_partition(&topic(), partition(), Some(&pointer), i64::MAX).await.unwrap();
+    let report = fresh.sweep_partition(&topic(), partition(), Some(&pointer), by(i64::MAX)).await.unwrap();
     assert_eq!((report.deleted, report.waiting), (1, 0), "the first manifest");
     assert_eq!(read_all(&fresh, &pointer, 0).await.unwrap(), all);
     assert_eq!(fresh.delete_topic(&topic(), partition().topic_id).await.unwrap().deleted, 3);
@@ -77,11 +77,11 @@ async fn the_sweep_of_a_folder_takes_what_interrupted_uploads_staged() {
     let staged = folder.path().join(format!("{object}#1"));
     fs::write(&staged, b"half an object").unwrap();
     assert_eq!(names(&store).await, kept, "a listing does not show it");
-    let report = tier.sweep_partition(&topic(), partition(), Some(&pointer), i64::MAX).await.unwrap();
+    let report = tier.sweep_partition(&topic(), partition(), Some(&pointer), by(i64::MAX)).await.unwrap();
     assert_eq!((report.deleted, report.waiting), (0, 1), "its upload may be under way");
     assert!(staged.exists());
     let tier = ColdTier::open(at(Duration::ZERO)).await.unwrap();
-    let report = tier.sweep_partition(&topic(), partition(), Some(&pointer), i64::MAX).await.unwrap();
+    let report = tier.sweep_partition(&topic(), partition(), Some(&pointer), by(i64::MAX)).await.unwrap();
     assert_eq!((report.deleted, report.deleted_bytes, report.waiting), (1, 14, 0));
     assert!(!staged.exists());
     assert_eq!(names(&store).await, kept);

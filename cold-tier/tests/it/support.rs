@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cold_tier::{ArchiveOptions, ArchivedSegment, ColdFetch, ColdTier, Config, ManifestChange, ReadError};
+use cold_tier::{ArchiveOptions, ArchivedSegment, ColdFetch, ColdTier, Config, ManifestChange, ReadError, SweepBy};
 use futures::stream::BoxStream;
 use model::archive::ManifestPointer;
 use model::batch::{BatchBuilder, BatchFacts, Batches, Compression, NewRecord, RecordsBuffer, TimestampType};
@@ -184,6 +184,11 @@ pub(crate) fn options() -> ArchiveOptions {
         now: NOW,
         from: None,
     }
+}
+
+/// The sweep of the broker that archives in these tests.
+pub(crate) fn by(now: i64) -> SweepBy {
+    SweepBy { leader_epoch: LEADER_EPOCH, now }
 }
 
 pub(crate) fn append(segments: Vec<ArchivedSegment>) -> ManifestChange {

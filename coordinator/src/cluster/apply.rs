@@ -11,9 +11,10 @@ impl Cluster {
     /// Makes a record true.
     pub fn apply(&mut self, record: Record) {
         match record {
-            Record::ClusterCreated { cluster_id, created_ms } => {
+            Record::ClusterCreated { cluster_id, created_ms, store_id } => {
                 self.cluster_id = cluster_id;
                 self.created_ms = created_ms;
+                self.store_id = store_id;
             }
             Record::MetadataVersionSet { version } => self.metadata_version = version,
             Record::BrokerRegistered(broker) => self.put_broker(broker),

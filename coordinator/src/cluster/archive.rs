@@ -49,7 +49,9 @@ pub(super) fn purged(draft: &mut Draft, topic_id: TopicId) -> Result<Reply, Clus
 fn check(commit: &ArchiveCommit, current: Option<&ManifestPointer>) -> Result<(), ClusterError> {
     let new = &commit.pointer;
     let (log_start, archived_end) = current.map_or((0, 0), |pointer| (pointer.log_start, pointer.archived_end));
-    let reason = if Some(new.version) != commit.replaces.checked_add(1) {
+    let follows =
+        Some(new.version) == commit.replaces.checked_add(1) || (commit.adopts && new.version > commit.replaces);
+    let reason = if !follows {
         format!("its version {} does not follow {}", new.version, commit.replaces)
     } else if new.leader_epoch != commit.leader_epoch {
         format!("it carries leader epoch {}, the commit {}", new.leader_epoch, commit.leader_epoch)

@@ -151,6 +151,14 @@ pub enum Command {
         /// Partitions of the cluster that may be reassigned at a time.
         at_most: usize,
     },
+    /// Keeps the identity of the object store that holds the archive. From metadata version 4 on.
+    SetStoreId {
+        /// What the store answers with.
+        store_id: Uuid,
+        /// The identity that it takes the place of; none for the first.
+        #[serde(default, skip_serializing_if = "is_default")]
+        replaces: Option<Uuid>,
+    },
     /// Moves a partition's manifest pointer (D7).
     ArchiveCommit(ArchiveCommit),
     /// Nothing of a deleted topic is left in the archive.
@@ -384,4 +392,8 @@ pub struct ArchiveCommit {
     pub replaces: u64,
     /// The new pointer, of version `replaces` + 1.
     pub pointer: ManifestPointer,
+    /// True when the pointer continues a manifest that lies in the store and is newer than the ledger: its version may
+    /// then be any above `replaces`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub adopts: bool,
 }

@@ -7,8 +7,8 @@ use model::{TimestampMs, TopicPartition};
 
 use super::{Cluster, ClusterError, Command, CommandId, Decision, PRODUCER_ID_BLOCK, Partition, Record, Reply};
 use super::{
-    answers, archive, configs, isr, log_start, on_request, reassignment, recovered, registration, topics, versions,
-    waiting,
+    answers, archive, configs, isr, log_start, on_request, reassignment, recovered, registration, store_identity,
+    topics, versions, waiting,
 };
 
 /// See the module's page.
@@ -105,6 +105,7 @@ impl Draft {
                 Ok(Reply::ReassignmentsAltered(outcomes.collect()))
             }
             Command::AddWantedReplicas { at_most } => Ok(waiting::add_replicas(self, *at_most)),
+            Command::SetStoreId { store_id, replaces } => store_identity::set(self, *store_id, *replaces),
             Command::ArchiveCommit(commit) => Ok(Reply::Archive(archive::commit(self, commit)?)),
             Command::ArchivePurged { topic_id } => archive::purged(self, *topic_id),
         }
@@ -118,7 +119,8 @@ impl Draft {
             return Err(ClusterError::InvalidRequest { reason: "the cluster id must not be empty".to_owned() });
         }
         versions::check_first(metadata_version)?;
-        self.push(Record::ClusterCreated { cluster_id: cluster_id.to_owned(), created_ms: self.now });
+        let (cluster_id, created_ms) = (cluster_id.to_owned(), self.now);
+        self.push(Record::ClusterCreated { cluster_id, created_ms, store_id: None });
         self.push(Record::MetadataVersionSet { version: metadata_version });
         Ok(Reply::Done)
     }

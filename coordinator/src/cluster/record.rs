@@ -7,6 +7,7 @@ use model::archive::ManifestPointer;
 use model::settings::SettingsMap;
 use model::{NodeId, ProducerId, TimestampMs, TopicId, TopicPartition};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{Broker, CommandId, Partition, Reply, Topic};
 
@@ -14,12 +15,15 @@ use super::{Broker, CommandId, Partition, Reply, Topic};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
-    /// The cluster exists.
+    /// The cluster exists; written again when its object store gets an identity or another one.
     ClusterCreated {
         /// Its id.
         cluster_id: String,
         /// When.
         created_ms: TimestampMs,
+        /// Identity of its object store. From metadata version 4 on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        store_id: Option<Uuid>,
     },
     /// These rules are valid from here on.
     MetadataVersionSet {

@@ -131,7 +131,7 @@ fn registration(id: NodeId, process: u128) -> RegisterBroker {
     let port = 9092 + u16::try_from(id).unwrap();
     RegisterBroker {
         broker_id: id,
-        incarnation: uuid::Uuid::from_u128(process),
+        incarnation: Uuid::from_u128(process),
         listeners: vec![Listener { name: "PLAINTEXT".to_owned(), host: "localhost".to_owned(), port }],
         metadata_versions: MetadataVersions::OF_THIS_BUILD,
         ..RegisterBroker::default()
@@ -141,7 +141,7 @@ fn registration(id: NodeId, process: u128) -> RegisterBroker {
 /// Topics of the same name get the same id, which tells them apart from others well enough.
 fn topic_id(name: &str) -> TopicId {
     let number = name.bytes().fold(0_u128, |sum, byte| sum * 131 + u128::from(byte));
-    TopicId(uuid::Uuid::from_u128(number + 2))
+    TopicId(Uuid::from_u128(number + 2))
 }
 
 fn placed(name: &str, partitions: i32, replication_factor: i16) -> NewTopic {

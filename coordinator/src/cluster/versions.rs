@@ -10,19 +10,23 @@
 //! | 1 | all that is not named below |
 //! | 2 | [`Partition::wanted_replicas`] |
 //! | 3 | [`Partition::log_start`] |
+//! | 4 | [`Cluster::store_id`] |
 
 use serde::{Deserialize, Serialize};
 
 use super::draft::Draft;
+use super::store_identity;
 use super::{Cluster, ClusterError, Partition, Record, Reply};
 use model::TopicPartition;
 
 /// Newest rules that this build knows.
-pub const METADATA_VERSION: u16 = 3;
+pub const METADATA_VERSION: u16 = 4;
 /// Partitions keep how many replicas they wait for.
 pub(super) const WITH_WANTED_REPLICAS: u16 = 2;
 /// Partitions keep their log starts.
 pub(super) const WITH_LOG_STARTS: u16 = 3;
+/// The cluster keeps the identity of its object store.
+pub(super) const WITH_STORE_ID: u16 = 4;
 
 /// The metadata versions that a build knows, from the first to the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +147,9 @@ fn forget_newer(draft: &mut Draft, version: u16, change: VersionChange) -> Resul
     }
     if version < WITH_LOG_STARTS {
         forget_log_starts(draft);
+    }
+    if version < WITH_STORE_ID {
+        store_identity::forget(draft);
     }
     Ok(())
 }

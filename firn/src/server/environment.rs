@@ -16,7 +16,7 @@ use model::settings::{TOPIC_SETTINGS, nearest};
 const PREFIX: &str = "FIRN_";
 const SETTING_PREFIX: &str = "FIRN_SETTING_";
 const TEST_PREFIX: &str = "FIRN_TEST_";
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 11] = [
     "FIRN_NODE_ID",
     "FIRN_DATA_DIR",
     "FIRN_LISTEN",
@@ -27,6 +27,7 @@ const OPTIONS: [&str; 10] = [
     "FIRN_PEERS",
     "FIRN_JOIN",
     "FIRN_OBJECT_STORE",
+    "FIRN_ACCEPT_OBJECT_STORE",
 ];
 /// Read elsewhere in this program.
 const OTHERS: [&str; 5] = ["FIRN_CONFIG", "FIRN_LOG", "FIRN_LOG_FORMAT", "FIRN_BOOTSTRAP", "FIRN_ADMIN_ADDRESS"];
@@ -65,6 +66,7 @@ pub(super) fn overrides(variables: impl Iterator<Item = (OsString, OsString)>) -
             "FIRN_PEERS" => overrides.peers = Some(parsed(name, &value)?),
             "FIRN_JOIN" => overrides.join = Some(parsed(name, &value)?),
             "FIRN_OBJECT_STORE" => overrides.object_store = Some(value),
+            "FIRN_ACCEPT_OBJECT_STORE" => overrides.accept_object_store = Some(parsed(name, &value)?),
             _ => return Err(unknown(name, &settings)),
         }
     }

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cold_tier::{ArchiveOptions, ArchivedSegment, ColdFetch, ColdTier, Config, ManifestChange, RetentionLimits};
+use cold_tier::{
+    ArchiveOptions, ArchivedSegment, ColdFetch, ColdTier, Config, ManifestChange, RetentionLimits, SweepBy,
+};
 use coordinator::cluster::{
     ArchiveCommit, ArchiveReply, BrokerRef, Cluster, Command, Layout, Listener, METADATA_VERSION, MetadataVersions,
     NewTopic, RegisterBroker, Reply, Submission,
@@ -84,6 +86,7 @@ impl Ledger {
             leader_epoch: pointer.leader_epoch,
             replaces: replaces.map_or(0, |pointer| pointer.version),
             pointer: pointer.clone(),
+            adopts: false,
         };
         match self.run(Command::ArchiveCommit(commit)) {
             Reply::Archive(reply) => reply,
@@ -151,7 +154,8 @@ async fn write(tier: &ColdTier, previous: Option<&ManifestPointer>, change: Mani
 }
 
 async fn sweep(tier: &ColdTier, ledger: &Ledger) -> (u64, u64) {
-    let report = tier.sweep_partition(&topic(), partition(), ledger.held().as_ref(), LATER).await.unwrap();
+    let by = SweepBy { leader_epoch: ledger.leader().1, now: LATER };
+    let report = tier.sweep_partition(&topic(), partition(), ledger.held().as_ref(), by).await.unwrap();
     (report.deleted, report.waiting)
 }
 
@@ -240,7 +244,8 @@ async fn an_archiver_whose_leadership_is_over_cannot_commit() {
     assert_eq!(ledger.commit(None, &stale), ArchiveReply::Fenced { current: epoch });
     assert_eq!(ledger.held(), None);
 
-    let fresh = archive(&new, &segment(0, 30, epoch), None, epoch).await;
+    // The records are those that the old leader has written.
+    let fresh = archive(&new, &segment(0, 30, old_epoch), None, epoch).await;
     let fresh = write(&new, None, append(vec![fresh], epoch)).await;
     assert_eq!(ledger.commit(None, &fresh), ArchiveReply::Committed);
     assert_eq!(ledger.commit(None, &stale), ArchiveReply::Fenced { current: epoch });

@@ -209,7 +209,7 @@ fn code_of(partition: &Partition, error: &ReadFailure) -> ErrorCode {
             warn!(%topic, partition = index, %error, "a fetch failed");
             ErrorCode::KafkaStorageError
         }
-        // The partition has logged it, once for many.
-        ReadFailure::Cold(_) => ErrorCode::KafkaStorageError,
+        // The partition has logged it, once for many. Not out of range: the client would skip what may be found again.
+        ReadFailure::Missing { .. } | ReadFailure::Cold(_) => ErrorCode::KafkaStorageError,
     }
 }

@@ -66,7 +66,7 @@ fn a_refused_command_leaves_no_trace() {
 fn a_large_answer_is_not_kept_and_its_command_still_applies_once() {
     let mut scene = Scene::with_brokers(1);
     let topics = (0..2_000).map(|i| NewTopic {
-        id: TopicId(uuid::Uuid::from_u128(1_000 + i)),
+        id: TopicId(Uuid::from_u128(1_000 + i)),
         name: format!("{}-{i}", "long".repeat(20)),
         layout: Layout::Placed { partitions: 1, replication_factor: 1 },
         configs: Vec::new(),

@@ -5,7 +5,7 @@ use super::*;
 fn commit(scene: &mut Scene, leader_epoch: i32, replaces: u64, pointer: ManifestPointer) -> Reply {
     let id = TopicPartition { topic_id: topic_id("a"), partition: 0 };
     let pointer = ManifestPointer { leader_epoch, ..pointer };
-    scene.run(Command::ArchiveCommit(ArchiveCommit { partition: id, leader_epoch, replaces, pointer }))
+    scene.run(Command::ArchiveCommit(ArchiveCommit { partition: id, leader_epoch, replaces, pointer, adopts: false }))
 }
 
 fn scene() -> Scene {
@@ -67,7 +67,8 @@ fn unknown_partitions_have_no_ledger() {
     let mut scene = scene();
     for (topic, partition) in [("b", 0), ("a", 1), ("a", -1)] {
         let id = TopicPartition { topic_id: topic_id(topic), partition };
-        let commit = ArchiveCommit { partition: id, leader_epoch: 0, replaces: 0, pointer: pointer(1, 0, 1) };
+        let commit =
+            ArchiveCommit { partition: id, leader_epoch: 0, replaces: 0, pointer: pointer(1, 0, 1), adopts: false };
         let Reply::Refused(error) = scene.run(Command::ArchiveCommit(commit)) else { panic!("{id} was taken") };
         assert_eq!(matches!(error, ClusterError::UnknownTopicId { .. }), topic == "b", "{error:?}");
     }
@@ -97,4 +98,21 @@ fn a_commit_leaves_the_layout_shared_and_a_new_topic_does_not() {
     assert!(scene.state.shares_layout_with(&before));
     scene.create(placed("b", 1, 1)).unwrap();
     assert!(!scene.state.shares_layout_with(&before));
+}
+
+#[test]
+fn a_commit_that_adopts_may_pass_over_versions_and_no_other_may() {
+    let mut scene = scene();
+    commit(&mut scene, 0, 0, pointer(1, 0, 100));
+    let adopting = |scene: &mut Scene, pointer: ManifestPointer| {
+        let partition = TopicPartition { topic_id: topic_id("a"), partition: 0 };
+        let commit = ArchiveCommit { partition, leader_epoch: 0, replaces: 1, pointer, adopts: true };
+        scene.run(Command::ArchiveCommit(commit))
+    };
+    let refused = |reply| matches!(reply, Reply::Refused(ClusterError::InvalidPointer { .. }));
+    assert!(refused(commit(&mut scene, 0, 1, pointer(7, 0, 200))));
+    assert!(refused(adopting(&mut scene, pointer(1, 0, 200))), "it must be newer");
+    assert!(refused(adopting(&mut scene, pointer(7, 0, 99))), "it must not end before");
+    assert_eq!(adopting(&mut scene, pointer(7, 0, 200)), Reply::Archive(ArchiveReply::Committed));
+    assert_eq!(scene.state.archive(scene.id("a", 0)).unwrap().version, 7);
 }

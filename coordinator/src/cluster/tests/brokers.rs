@@ -183,7 +183,7 @@ fn a_replica_that_registered_anew_since_its_last_fetch_cannot_join() {
 #[test]
 fn a_registration_says_how_nodes_reach_it_what_its_disk_holds_and_its_defaults() {
     let mut scene = Scene::with_brokers(0);
-    let log_id = Some(uuid::Uuid::from_u128(7));
+    let log_id = Some(Uuid::from_u128(7));
     let topic_defaults = SettingsMap::from([("min.insync.replicas".to_owned(), "2".to_owned())]);
     let internal = "host:9093".to_owned();
     let full = RegisterBroker { internal, log_id, topic_defaults: topic_defaults.clone(), ..registration(1, 1) };

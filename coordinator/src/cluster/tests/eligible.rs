@@ -4,7 +4,7 @@ use super::*;
 
 /// A new process, not ready yet, with what was on the disk of that number.
 fn restart(scene: &mut Scene, id: NodeId, process: u128, disk: u128) {
-    let log_id = Some(uuid::Uuid::from_u128(disk));
+    let log_id = Some(Uuid::from_u128(disk));
     let request = RegisterBroker { is_fenced: true, log_id, ..registration(id, process) };
     assert!(matches!(scene.run(Command::RegisterBroker(request)), Reply::BrokerRegistered { .. }));
 }

@@ -34,6 +34,9 @@ const SECOND: Golden = golden!("v2");
 /// What came with metadata version 3.
 const THIRD: Golden = golden!("v3");
 
+/// What came with metadata version 4.
+const FOURTH: Golden = golden!("v4");
+
 const SUBMISSIONS: &str = ALONE.submissions;
 const STATE: &str = ALONE.state;
 
@@ -54,7 +57,7 @@ fn commands_records_and_state_keep_their_form() {
 
 #[test]
 fn the_golden_records_replay_to_the_golden_state() {
-    for golden in [ALONE, SEVERAL, SECOND, THIRD] {
+    for golden in [ALONE, SEVERAL, SECOND, THIRD, FOURTH] {
         let records: Vec<Record> = serde_json::from_str(golden.records).unwrap();
         let mut state = Cluster::new();
         records.into_iter().for_each(|record| state.apply(record));
@@ -106,8 +109,8 @@ fn story(commands: &[Submission]) -> (Vec<Record>, Cluster) {
     (records, scene.state)
 }
 
-fn stories() -> [(Golden, Vec<Submission>); 4] {
-    [(ALONE, alone()), (SEVERAL, several()), (SECOND, second()), (THIRD, third())]
+fn stories() -> [(Golden, Vec<Submission>); 5] {
+    [(ALONE, alone()), (SEVERAL, several()), (SECOND, second()), (THIRD, third()), (FOURTH, fourth())]
 }
 
 /// As the first builds registered: they did not say which versions they know.
@@ -141,7 +144,13 @@ fn alone() -> Vec<Submission> {
     let isr = IsrChange { partition: at("pairs"), leader_epoch: 0, partition_epoch: 0, isr: vec![broker(1, 0)] };
     let commit = |name: &str| {
         let pointer = pointer(1, 0, 100);
-        Command::ArchiveCommit(ArchiveCommit { partition: at(name), leader_epoch: 0, replaces: 0, pointer })
+        Command::ArchiveCommit(ArchiveCommit {
+            partition: at(name),
+            leader_epoch: 0,
+            replaces: 0,
+            pointer,
+            adopts: false,
+        })
     };
     let deletes = vec![TopicRef::Name("gone".to_owned()), TopicRef::Id(topic_id("purged"))];
     let ids = Submission {
@@ -177,7 +186,7 @@ fn several() -> Vec<Submission> {
     let register = |id, process: u8| {
         Command::RegisterBroker(RegisterBroker {
             internal: format!("host-{id}:9093"),
-            log_id: Some(uuid::Uuid::from_u128(0xfeed)),
+            log_id: Some(Uuid::from_u128(0xfeed)),
             topic_defaults: SettingsMap::from([("min.insync.replicas".to_owned(), "2".to_owned())]),
             is_fenced: true,
             ..registration(id, u128::from(process))
@@ -247,6 +256,21 @@ fn third() -> Vec<Submission> {
         set_version(3, VersionChange::Upgrade),
         move_to(9),
         move_to(8),
+    ];
+    commands.into_iter().map(Submission::from).collect()
+}
+
+fn fourth() -> Vec<Submission> {
+    let id = |n| Uuid::from_u128(n);
+    let commands = vec![
+        Command::CreateCluster { cluster_id: "Q2x1c3RlcklkRm9yVGVzdA".to_owned(), metadata_version: 3 },
+        registration_until(4, 1),
+        set_version(4, VersionChange::Upgrade),
+        Command::SetStoreId { store_id: id(1), replaces: None },
+        Command::SetStoreId { store_id: id(2), replaces: Some(id(1)) },
+        set_version(3, VersionChange::SafeDowngrade),
+        set_version(4, VersionChange::Upgrade),
+        Command::SetStoreId { store_id: id(2), replaces: None },
     ];
     commands.into_iter().map(Submission::from).collect()
 }

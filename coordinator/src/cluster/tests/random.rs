@@ -91,7 +91,7 @@ fn name(index: u8) -> String {
 }
 
 fn id(index: u8) -> TopicId {
-    TopicId(uuid::Uuid::from_u128(u128::from(index) + 2))
+    TopicId(Uuid::from_u128(u128::from(index) + 2))
 }
 
 fn submission(state: &Cluster, step: Step) -> Submission {
@@ -101,7 +101,7 @@ fn submission(state: &Cluster, step: Step) -> Submission {
     let topic_of = |name: &str| state.topic(name).map_or(TopicId::ZERO, |topic| topic.id);
     let command = match step {
         Step::Register { broker, process, disk, is_fenced } => {
-            let log_id = Some(uuid::Uuid::from_u128(u128::from(disk)));
+            let log_id = Some(Uuid::from_u128(u128::from(disk)));
             Command::RegisterBroker(RegisterBroker { is_fenced, log_id, ..registration(broker, u128::from(process)) })
         }
         Step::Fence { broker, is_stale } => Command::FenceBroker(broker_ref(broker, is_stale)),
@@ -157,7 +157,7 @@ fn submission(state: &Cluster, step: Step) -> Submission {
             let current = state.archive(id).map_or(0, |pointer| pointer.version);
             let replaces = current.saturating_add_signed(i64::from(version_error));
             let pointer = ManifestPointer { leader_epoch, ..pointer(replaces + 1, log_start, archived_end) };
-            Command::ArchiveCommit(ArchiveCommit { partition: id, leader_epoch, replaces, pointer })
+            Command::ArchiveCommit(ArchiveCommit { partition: id, leader_epoch, replaces, pointer, adopts: false })
         }
         Step::PassOver => Command::PassOverLostNumbers,
         Step::Purge { id: i } => Command::ArchivePurged { topic_id: id(i) },

@@ -249,8 +249,8 @@ impl World {
     }
 }
 
-fn log_id(disk: u128) -> Option<uuid::Uuid> {
-    Some(uuid::Uuid::from_u128(disk))
+fn log_id(disk: u128) -> Option<Uuid> {
+    Some(Uuid::from_u128(disk))
 }
 
 proptest! {

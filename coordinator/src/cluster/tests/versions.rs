@@ -114,3 +114,31 @@ fn what_older_rules_do_not_know_is_forgotten_by_an_unsafe_downgrade_only() {
     let stored = serde_json::to_string(&scene.state).unwrap();
     assert!(!stored.contains("wanted_replicas"), "{stored}");
 }
+
+#[test]
+fn the_identity_of_the_store_is_kept_from_version_4_on_and_replaced_only_knowingly() {
+    let mut scene = Scene::with_brokers(1);
+    let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let set = |scene: &mut Scene, store_id, replaces| match scene.run(Command::SetStoreId { store_id, replaces }) {
+        Reply::Done => Ok(()),
+        Reply::Refused(ClusterError::InvalidRequest { reason }) => Err(reason),
+        reply => panic!("{reply:?}"),
+    };
+    change(&mut scene, 3, VersionChange::SafeDowngrade).unwrap();
+    assert!(set(&mut scene, one, None).unwrap_err().contains("from metadata version 4 on"));
+    raise(&mut scene, 4).unwrap();
+    assert_eq!(scene.state.store_id(), None);
+    assert_eq!(set(&mut scene, one, None), Ok(()));
+    assert_eq!(set(&mut scene, one, None), Ok(()), "a second node tells the same");
+    assert!(
+        set(&mut scene, other, None).unwrap_err().contains("has the identity 00000000-0000-0000-0000-000000000001")
+    );
+    assert_eq!(scene.state.store_id(), Some(one));
+    assert_eq!(set(&mut scene, other, Some(one)), Ok(()));
+    assert_eq!(scene.state.store_id(), Some(other));
+    let (id, created_ms) = (scene.state.cluster_id().to_owned(), scene.state.created_ms());
+    change(&mut scene, 3, VersionChange::SafeDowngrade).unwrap();
+    assert_eq!((scene.state.store_id(), scene.state.cluster_id()), (None, id.as_str()));
+    assert_eq!(scene.state.created_ms(), created_ms);
+    assert!(!serde_json::to_string(&scene.state).unwrap().contains("store_id"), "older builds never meet it");
+}
