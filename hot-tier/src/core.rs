@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::config::Config;
 use crate::disk::Disk;
+use crate::disk_state::DiskState;
 use crate::error::{StorageError, TierFailure, lacks_descriptor};
 use crate::flush_queue::{FlushQueue, Pending};
 use crate::journal::Journal;
@@ -46,7 +47,10 @@ pub(crate) struct Core {
     pub(crate) housekeeping: Signal,
     pub(crate) on_flush: FlushListener,
     pub(crate) drive: Drive,
+    pub(crate) disk_state: DiskState,
     failure: OnceLock<TierFailure>,
+    /// The thread of the tier that ended by a panic.
+    panicked: OnceLock<&'static str>,
     /// Bytes that bypassed the journal since the last checkpoint: recovery has to check them.
     bypassed: AtomicU64,
     /// A checkpoint covers all journal entries below.
@@ -84,7 +88,9 @@ impl Core {
             housekeeping: Signal::default(),
             on_flush: parts.on_flush,
             drive: parts.drive,
+            disk_state: DiskState::default(),
             failure: OnceLock::new(),
+            panicked: OnceLock::new(),
             bypassed: AtomicU64::new(0),
             covered_lsn: AtomicU64::new(0),
             checkpoint_wanted: AtomicBool::new(false),
@@ -108,10 +114,18 @@ impl Core {
 
     /// Marks the tier failed, unless the error is one that leaves everything as it was.
     pub(crate) fn judge(&self, error: StorageError) -> StorageError {
+        self.note_full(&error);
         if !self.lacks_descriptor(&error) && matches!(error, StorageError::Io { .. }) && !error.is_not_found() {
             self.fail(&error);
         }
         error
+    }
+
+    /// Takes note of a disk that is full; the housekeeper then looks for space.
+    pub(crate) fn note_full(&self, error: &StorageError) {
+        if matches!(error, StorageError::Full { .. }) && self.disk_state.note_full(error) {
+            self.housekeeping.raise();
+        }
     }
 
     /// Marks the tier failed after a sync that failed, unless its file could not be opened: then none was tried.
@@ -143,6 +157,17 @@ impl Core {
             }
             self.check()?;
         }
+    }
+
+    /// A thread of the tier has panicked: what it was there for is done no more.
+    pub(crate) fn lose_thread(&self, name: &'static str) {
+        let _ = self.panicked.set(name);
+        self.fail(&StorageError::ThreadLost(name));
+    }
+
+    /// The thread of the tier that ended by a panic.
+    pub(crate) fn panicked(&self) -> Option<&'static str> {
+        self.panicked.get().copied()
     }
 
     /// From now on nothing is acknowledged.
@@ -255,7 +280,9 @@ impl Core {
         // written under the partition's lock.
         let settled = self.journal.end_lsn();
         let Some(pending) = self.flush.take() else { return Ok(false) };
+        let flushing = self.disk_state.time_flush();
         let synced = self.sync_bypassed(&pending).and_then(|()| self.journal.sync());
+        drop(flushing);
         if let Err(e) = synced {
             self.judge_sync(&e);
             self.flush.give_back(pending);

@@ -62,6 +62,9 @@ pub enum StorageError {
         /// How long the call waited, in ms.
         waited_ms: u64,
     },
+    /// A thread of the tier has panicked.
+    #[error("the {0} thread has panicked")]
+    ThreadLost(&'static str),
     /// The partition was removed from this disk.
     #[error("partition {0} was removed from this broker")]
     Removed(TopicPartition),

@@ -35,6 +35,7 @@ pub mod replication;
 
 mod config;
 mod disk;
+mod disk_state;
 mod error;
 mod fields;
 mod layout;

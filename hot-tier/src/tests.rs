@@ -9,5 +9,6 @@ mod decoders;
 mod descriptors;
 mod fixture;
 mod lifecycle;
+mod local_faults;
 mod power_cut;
 mod read;

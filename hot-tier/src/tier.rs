@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use model::settings::{FlushMode, TopicSettings};
 use model::{TimestampMs, TopicName, TopicPartition};
@@ -187,6 +188,24 @@ impl HotTier {
         self.handle.shared.core.failure().cloned()
     }
 
+    /// The thread of the tier that has panicked; its tier has failed. Only a new process helps.
+    #[must_use]
+    pub fn panicked(&self) -> Option<&'static str> {
+        self.handle.shared.core.panicked()
+    }
+
+    /// The error of the write that found the disk full, from then on until there is space again.
+    #[must_use]
+    pub fn full(&self) -> Option<Arc<str>> {
+        self.handle.shared.core.disk_state.full()
+    }
+
+    /// How long the flush under way has taken by now; `None` while there is none.
+    #[must_use]
+    pub fn flushing_for(&self) -> Option<Duration> {
+        self.handle.shared.core.disk_state.flushing_for()
+    }
+
     /// Flushes everything, writes a checkpoint so that the next start has nothing to do, and stops. What comes after
     /// fails.
     ///
@@ -208,6 +227,12 @@ impl HotTier {
     /// Those of the disk.
     pub fn checkpoint(&self) -> Result<(), StorageError> {
         self.handle.shared.checkpoint()
+    }
+
+    /// One round of the housekeeper.
+    #[cfg(test)]
+    pub(crate) fn keep_house(&self) {
+        self.handle.shared.keep_house_once(Duration::ZERO);
     }
 
     #[cfg(test)]

@@ -231,6 +231,20 @@ impl PartitionLog {
         pieces: &[&[u8]],
         now_ms: TimestampMs,
     ) -> Result<(), AppendError> {
+        self.write_batches(writer, headers, pieces, now_ms).inspect_err(|error| {
+            if let AppendError::Storage(error) = error {
+                self.core.note_full(error);
+            }
+        })
+    }
+
+    fn write_batches(
+        self: &Arc<Self>,
+        writer: &mut Writer,
+        headers: &[BatchHeader],
+        pieces: &[&[u8]],
+        now_ms: TimestampMs,
+    ) -> Result<(), AppendError> {
         let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
             return Err(AppendError::Empty(self.id));
         };

@@ -1,10 +1,12 @@
 //! The tier's two threads.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Shared;
+use crate::disk_state::PROBE_PAUSE;
 use crate::error::OpenError;
 
 /// Shortest time between two checkpoints that evictions ask for.
@@ -22,7 +24,13 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, OpenErr
 
 fn spawn(name: &'static str, shared: Arc<Shared>, work: fn(&Shared)) -> Result<JoinHandle<()>, OpenError> {
     let builder = std::thread::Builder::new().name(name.to_owned());
-    builder.spawn(move || work(&shared)).map_err(|source| OpenError::Thread { name, source })
+    let guarded = move || {
+        // What the thread held locked is not touched again: the tier has failed.
+        if catch_unwind(AssertUnwindSafe(|| work(&shared))).is_err() {
+            shared.core.lose_thread(name);
+        }
+    };
+    builder.spawn(guarded).map_err(|source| OpenError::Thread { name, source })
 }
 
 /// Flushes at once when anything is pending; what arrives meanwhile makes the next round.
@@ -45,6 +53,9 @@ fn keep_house(shared: &Shared) {
         }
         let longest = if core.is_checkpoint_wanted() { CHECKPOINT_PAUSE } else { core.config.checkpoint_interval };
         patience = longest.saturating_sub(last.elapsed());
+        if core.disk_state.full().is_some() {
+            patience = patience.min(PROBE_PAUSE);
+        }
     }
 }
 
@@ -52,10 +63,11 @@ impl Shared {
     /// One round of the housekeeper, that long after the last checkpoint. True when it was time for one.
     pub(super) fn keep_house_once(&self, since_checkpoint: Duration) -> bool {
         let core = &self.core;
-        if let Err(e) = core.journal.prepare()
-            && !core.lacks_descriptor(&e)
-        {
-            tracing::warn!(error = %e, "cannot prepare a journal file");
+        match core.journal.prepare() {
+            // Without the next journal file appends would soon meet the full disk again.
+            Ok(()) => core.disk_state.probe(core.disk(), &core.config.data_dir),
+            Err(e) if core.lacks_descriptor(&e) => {}
+            Err(e) => tracing::warn!(error = %e, "cannot prepare a journal file"),
         }
         let is_wanted = core.is_checkpoint_wanted() && since_checkpoint >= CHECKPOINT_PAUSE;
         let is_due = core.wants_checkpoint() || is_wanted || since_checkpoint >= core.config.checkpoint_interval;
