@@ -14,15 +14,20 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
+use crate::machine::blocking;
+use crate::machine::runtimes::elsewhere;
 use crate::machine::sockets::{HttpListener, TcpListener};
+use crate::metadata::Impairment;
 use crate::telemetry::Telemetry;
 
 pub mod status;
@@ -30,11 +35,12 @@ pub mod status;
 /// How long a node stays ready without a quorum: longer than an election takes.
 const READY_WITHOUT_QUORUM: Duration = Duration::from_secs(10);
 
-/// What the routes share; the broker is there once it is open.
+/// What the routes share; the broker is there once it is open. Those whose work depends on clients run on `main`.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
     pub(crate) telemetry: Telemetry,
     pub(crate) broker: Arc<OnceCell<Arc<Broker>>>,
+    pub(crate) main: Handle,
 }
 
 /// Serves the admin port until `stop`, with `more` routes than those above.
@@ -43,21 +49,33 @@ pub(crate) async fn serve(admin: Admin, more: Router, listener: TcpListener, sto
         .route("/metrics", get(metrics_text))
         .route("/health", get(health))
         .route("/ready", get(ready))
-        .route("/v1/archive/status", get(archive_status))
-        .route("/v1/archive/objects", get(archive_objects))
-        .with_state(admin)
-        .merge(more);
+        .with_state(admin.clone())
+        .merge(client_sized(admin, more));
     let served = axum::serve(HttpListener(listener), routes).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "the admin port failed");
     }
 }
 
+fn client_sized(admin: Admin, more: Router) -> Router {
+    let main = admin.main.clone();
+    Router::new()
+        .route("/v1/archive/status", get(archive_status))
+        .route("/v1/archive/objects", get(archive_objects))
+        .with_state(admin)
+        .merge(more)
+        .layer(middleware::from_fn_with_state(main, elsewhere))
+}
+
+/// All partitions are looked at: not on the thread that answers for the node's health.
 async fn metrics_text(State(admin): State<Admin>) -> String {
-    if let Some(broker) = admin.broker.get() {
-        status::record_gauges(broker);
-    }
-    admin.telemetry.render()
+    blocking::run(move || {
+        if let Some(broker) = admin.broker.get() {
+            status::record_gauges(broker);
+        }
+        admin.telemetry.render()
+    })
+    .await
 }
 
 async fn health(State(admin): State<Admin>) -> Response {
@@ -65,6 +83,9 @@ async fn health(State(admin): State<Admin>) -> Response {
     let Some(broker) = admin.broker.get() else { return "starting\n".into_response() };
     if let Some(failure) = broker.hot.failure() {
         return unhealthy(failure.to_string());
+    }
+    if let Some(Impairment { fault, reason }) = broker.metadata.impairment() {
+        return unhealthy(format!("the local disk is impaired ({fault}): {reason}"));
     }
     match broker.metadata.health() {
         // A restart would not help: the process is healthy, its cluster is not.

@@ -27,8 +27,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use model::NodeId;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use crate::machine::runtimes::elsewhere;
 use crate::machine::sockets::{HttpListener, TcpListener};
 use crate::metadata::{self, Metadata};
 use crate::partitions::Partitions;
@@ -52,13 +54,21 @@ pub(crate) struct Internal {
     node_id: NodeId,
     metadata: OnceLock<Metadata>,
     partitions: OnceLock<Arc<Partitions>>,
+    /// The runtime for what looks into the logs.
+    main: Handle,
     stop: CancellationToken,
 }
 
 impl Internal {
-    /// For node `node_id`, until `stop`.
+    /// For node `node_id`, until `stop`. What looks into the logs runs on the runtime of the caller.
     pub(crate) fn new(node_id: NodeId, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Internal { node_id, metadata: OnceLock::new(), partitions: OnceLock::new(), stop })
+        Arc::new(Internal {
+            node_id,
+            metadata: OnceLock::new(),
+            partitions: OnceLock::new(),
+            main: Handle::current(),
+            stop,
+        })
     }
 
     /// From now on the metadata's routes answer.
@@ -116,7 +126,7 @@ pub(crate) async fn serve(internal: Arc<Internal>, listener: TcpListener) {
     let stop = internal.stop.clone();
     let routes = Router::new()
         .merge(metadata::rpc::routes())
-        .merge(replication::alignment::routes())
+        .merge(replication::alignment::routes().layer(middleware::from_fn_with_state(internal.main.clone(), elsewhere)))
         .layer(middleware::from_fn_with_state(internal.clone(), check_addressee))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(internal);

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::broker::Broker;
-use crate::metadata::SubmitError;
+use crate::metadata::{DiskFault, SubmitError};
 use crate::partition::{Asked, Partition, WantedIsr};
 use crate::places::Places;
 
@@ -60,7 +60,14 @@ pub(crate) async fn keep(broker: Arc<Broker>, stop: CancellationToken) {
     }
 }
 
+/// The changes to ask for. A leader whose disk is impaired takes no follower out of an ISR for its lag: the followers may be
+/// behind because of the leader, and are needed to take over.
 fn wanted(broker: &Broker, max_lag: Duration) -> Vec<Change> {
+    let max_lag = match broker.metadata.disk_fault() {
+        Some(DiskFault::Failed) => return Vec::new(),
+        Some(DiskFault::Full | DiskFault::Slow) => Duration::MAX,
+        None => max_lag,
+    };
     let (image, own_epoch, now) = (broker.metadata.image(), broker.metadata.broker().broker_epoch, Instant::now());
     let of = |partition: Arc<Partition>| {
         let (wanted, change) = partition.want_isr(&image, own_epoch, max_lag, now)?;

@@ -2,6 +2,7 @@
 //! their place (feature `simulation`); nothing outside of this room knows.
 
 pub(crate) mod blocking;
+pub(crate) mod runtimes;
 pub(crate) mod sockets;
 
 #[cfg(feature = "simulation")]

@@ -10,7 +10,7 @@
 //! (applies it), `log` and `writer` (keep it), `purging` (drops what a snapshot covers), `disk` (the file's layout) on `backend`
 //! (a disk that may be full), `image` (what readers see), `quorum` and `gauges` (who leads and votes).
 //! Other nodes: `peers` (where they are), `network` and `bulk` (ask them for Raft), `rpc` (answers them), `formation` (how a cluster
-//! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is alive), `processes` (one per node id), `confirming`
+//! comes about), `entering` (how a node becomes part of it at start), `sessions` and `liveness` (who is alive), `processes` (one per node id), `impaired` (nodes whose disk is unfit), `confirming`
 //! (whether that is still so), `succession` (who leads what a broker led), `leaving` (what comes before a stop), `balancing` (who should lead), `widening` (replicas
 //! that are waited for), `recovery` (when most voters are lost).
 
@@ -44,6 +44,7 @@ mod error;
 mod formation;
 mod gauges;
 mod image;
+mod impaired;
 mod leaving;
 mod liveness;
 mod log;
@@ -74,6 +75,8 @@ pub use voters::{VoterChange, VoterError};
 use confirming::Looks;
 use disk::{Contents, RaftFile};
 use entry::Raft;
+pub(crate) use impaired::{DiskFault, Impairment};
+
 use image::Images;
 use log::LogStore;
 use machine::{Disk, StateMachine};
@@ -155,7 +158,8 @@ struct Inner {
     writer: Writer,
     writing: Mutex<Option<Writing>>,
     identity: Arc<Identity>,
-    incarnation: Uuid,
+    /// Of this process, or of its latest registration after a fault of its disk.
+    incarnation: Mutex<Uuid>,
     processes: Processes,
     rack: Option<String>,
     disk_id: Option<Uuid>,
@@ -178,6 +182,8 @@ struct Inner {
     recovery_mark: PathBuf,
     /// This broker serves, and may lead.
     is_serving: watch::Sender<bool>,
+    /// What is wrong with this node's disk.
+    impairment: watch::Sender<Option<Impairment>>,
     closing: CancellationToken,
 }
 
@@ -244,7 +250,7 @@ impl Metadata {
             writer,
             writing: Mutex::new(Some(writing)),
             identity,
-            incarnation: processes.own,
+            incarnation: Mutex::new(processes.own),
             processes,
             rack: config.rack,
             disk_id: config.disk_id,
@@ -260,6 +266,7 @@ impl Metadata {
             is_admitted: AtomicBool::new(is_old),
             recovery_mark: recovery::mark(&folder),
             is_serving: watch::Sender::new(false),
+            impairment: watch::Sender::new(None),
             closing: CancellationToken::new(),
         };
         let inner = Arc::new(inner);
@@ -279,11 +286,15 @@ impl Metadata {
         self.inner.images.watch()
     }
 
-    /// This broker as the cluster knows it.
+    /// This broker as the cluster knows it: an image that shows its registration may be here before the answer to it.
     #[must_use]
     pub fn broker(&self) -> BrokerRef {
         let identity = &self.inner.identity;
-        BrokerRef { broker_id: identity.node_id, broker_epoch: identity.broker_epoch.load(Ordering::Acquire) }
+        let incarnation = *self.inner.incarnation.lock();
+        let image = self.image();
+        let known = image.broker(identity.node_id).filter(|known| known.incarnation == incarnation);
+        let broker_epoch = known.map_or_else(|| identity.broker_epoch.load(Ordering::Acquire), |known| known.epoch);
+        BrokerRef { broker_id: identity.node_id, broker_epoch }
     }
 
     /// Hands in a command and waits up to [`SUBMIT_DEADLINE`].
@@ -315,6 +326,16 @@ impl Metadata {
     pub fn health(&self) -> Result<(), MetadataError> {
         let state = self.inner.raft.metrics().borrow().running_state.clone();
         state.map_err(|fatal| MetadataError::Stopped(fatal.to_string()))
+    }
+
+    /// True while the disk has no space for the metadata log: its changes wait.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.inner.writer.is_full()
+    }
+
+    /// How long the metadata log's write under way has taken; `None` while there is none.
+    pub(crate) fn writing_for(&self) -> Option<Duration> {
+        self.inner.writer.committing_for()
     }
 
     /// Ends the log and lets go of its file. What was acknowledged is durable without it.

@@ -4,6 +4,8 @@
 //! Stop: leaderships (to others) → listener and connections → groups → background work → local log → leadership of the
 //! metadata log (to another) → metadata → internal listener. A kill at any point loses nothing that
 //! was acknowledged; a stop only makes the next start faster.
+//!
+//! Every task that the node needs is supervised; which runtime it runs on: `machine/runtimes`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use coordinator::cluster::{Listener, MetadataVersions};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +28,7 @@ use crate::groups::GroupCoordinator;
 use crate::handlers::fetch::memory::ReplyMemory;
 use crate::handlers::fetch::session::FetchSessions;
 use crate::internal::{self, Internal};
+use crate::machine::runtimes::{Dedicated, Runtimes};
 use crate::machine::sockets::{TcpListener, bind};
 use crate::machine::{self, blocking};
 use crate::metadata::{Metadata, MetadataConfig, MetadataError, Place, SNAPSHOT_EVERY};
@@ -35,7 +39,7 @@ use crate::telemetry::Telemetry;
 use crate::throttle::Throttles;
 use crate::timing::Clock;
 use crate::view::View;
-use crate::{archiver, descriptors, disk_id, isr, net, replication};
+use crate::{archiver, descriptors, disk_id, disk_watch, isr, net, replication, supervision};
 
 /// How long open requests may take to finish when the node stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,6 +63,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The system gives no more threads.
+    #[error("cannot start a runtime: {0}")]
+    Runtime(#[source] std::io::Error),
     /// A port is taken or an address does not exist.
     #[error("{0}")]
     Listen(#[source] std::io::Error),
@@ -118,6 +125,7 @@ pub struct Server {
     stop_ports: CancellationToken,
     serving: Mutex<Option<JoinHandle<()>>>,
     background: TaskTracker,
+    runtimes: Runtimes,
 }
 
 impl Server {
@@ -142,21 +150,23 @@ impl Server {
         let stop_ports = CancellationToken::new();
         // A start that fails leaves no port behind.
         let on_failure = stop_ports.clone().drop_guard();
-        let admin_listener = bind(&config.admin).await.map_err(StartError::Listen)?;
+        let runtimes = Runtimes::start().map_err(StartError::Runtime)?;
+        let admin_listener = bind_on(&runtimes.admin, &config.admin).await?;
         let admin_address = admin_listener.local_addr().map_err(StartError::Listen)?;
         let Extras { view, routes, tasks } = extras;
-        let admin = Admin { telemetry: telemetry.clone(), broker: Arc::clone(&view.0) };
-        tokio::spawn(admin::serve(admin.clone(), routes, admin_listener, stop_ports.clone()));
+        let admin = Admin { telemetry: telemetry.clone(), broker: Arc::clone(&view.0), main: Handle::current() };
+        let serving = admin::serve(admin.clone(), routes, admin_listener, stop_ports.clone());
+        runtimes.admin.handle().spawn(supervision::until(stop_ports.clone(), "admin-port", serving));
 
         let listener = bind(&config.listen).await.map_err(StartError::Listen)?;
         let listen = listener.local_addr().map_err(StartError::Listen)?;
-        let internal_listener = bind_internal(&config).await?;
+        let internal_listener = bind_internal(&runtimes.control, &config).await?;
         let internal_address = internal_listener.local_addr().map_err(StartError::Listen)?;
         let internal = Internal::new(config.node_id, stop_ports.clone());
-        tokio::spawn(internal::serve(internal.clone(), internal_listener));
-        let watching = stop_ports.child_token();
+        let serving = internal::serve(internal.clone(), internal_listener);
+        runtimes.control.handle().spawn(supervision::until(stop_ports.clone(), "internal-listener", serving));
         let addresses = Addresses { listen, internal: internal_address };
-        let broker = open(config, &addresses, &internal, watching.clone()).await?;
+        let broker = open(config, &addresses, &internal, &runtimes.control).await?;
         let _ = admin.broker.set(Arc::clone(&broker));
         let server = Server {
             broker,
@@ -168,10 +178,11 @@ impl Server {
             stop_ports: on_failure.disarm(),
             serving: Mutex::new(None),
             background: TaskTracker::new(),
+            runtimes,
         };
         server.serve(listener, telemetry);
         for task in tasks {
-            server.background.spawn(task(server.stop_background.clone()));
+            server.start_task("extra", task(server.stop_background.clone()));
         }
         server.broker.metadata.set_serving();
         if !server.broker.metadata.wait_until_unfenced(UNFENCED_WITHIN).await {
@@ -186,22 +197,31 @@ impl Server {
     }
 
     fn serve(&self, listener: TcpListener, telemetry: Telemetry) {
-        let broker = &self.broker;
-        self.background.spawn(follow_metadata(Arc::clone(broker), self.stop_background.clone()));
-        self.background.spawn(isr::keep(Arc::clone(broker), self.stop_background.clone()));
-        self.background.spawn(archiver::settle(Arc::clone(broker), self.stop_background.clone()));
-        self.background.spawn(archiver::evict(Arc::clone(broker), self.stop_background.clone()));
-        self.background.spawn(Arc::clone(&broker.store).keep(self.stop_background.clone()));
-        self.background.spawn(archiver::retain(Arc::clone(broker), self.stop_background.clone()));
-        self.background.spawn(archiver::follow_up(Arc::clone(broker), self.stop_background.clone()));
-        self.background.spawn(archiver::sweep(Arc::clone(broker), self.stop_background.clone()));
-        self.background.spawn(replication::replicate(Arc::clone(broker), self.stop_background.clone()));
-        self.background.spawn(replication::mending::mend(Arc::clone(broker), self.stop_background.clone()));
-        self.background.spawn(replication::upkeep(Arc::clone(broker), self.stop_background.clone()));
-        self.background.spawn(upkeep(Arc::clone(broker), telemetry, self.stop_background.clone()));
-        let serving = tokio::spawn(net::serve(Arc::clone(broker), listener, self.stop_serving.clone()));
+        let (broker, stop) = (&self.broker, &self.stop_background);
+        self.start_task("metadata-follower", follow_metadata(Arc::clone(broker), stop.clone()));
+        self.start_task("isr", isr::keep(Arc::clone(broker), stop.clone()));
+        self.start_task("archiver", archiver::settle(Arc::clone(broker), stop.clone()));
+        self.start_task("eviction", archiver::evict(Arc::clone(broker), stop.clone()));
+        self.start_task("store-identity", Arc::clone(&broker.store).keep(stop.clone()));
+        self.start_task("retention", archiver::retain(Arc::clone(broker), stop.clone()));
+        self.start_task("archive-follow-up", archiver::follow_up(Arc::clone(broker), stop.clone()));
+        self.start_task("sweep", archiver::sweep(Arc::clone(broker), stop.clone()));
+        self.start_task("replication", replication::replicate(Arc::clone(broker), stop.clone()));
+        self.start_task("mending", replication::mending::mend(Arc::clone(broker), stop.clone()));
+        self.start_task("follower-upkeep", replication::upkeep(Arc::clone(broker), stop.clone()));
+        self.start_task("upkeep", upkeep(telemetry, stop.clone()));
+        let watching = disk_watch::watch(Arc::clone(broker), stop.clone());
+        let watching = supervision::until(stop.clone(), "disk-watch", watching);
+        self.background.spawn_on(watching, self.runtimes.control.handle());
+        let serving = net::serve(Arc::clone(broker), listener, self.stop_serving.clone());
+        let serving = tokio::spawn(supervision::until(self.stop_serving.clone(), "kafka-listener", serving));
         *self.serving.lock() = Some(serving);
         broker.is_ready.store(true, Ordering::Release);
+    }
+
+    /// Starts work in the background that must not end before the node stops.
+    fn start_task(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(supervision::until(self.stop_background.clone(), name, task));
     }
 
     /// Where Kafka clients are served.
@@ -273,21 +293,25 @@ async fn open(
     config: Config,
     addresses: &Addresses,
     internal: &Internal,
-    watching: CancellationToken,
+    control: &Dedicated,
 ) -> Result<Arc<Broker>, StartError> {
     let clock = Clock::default();
     let wall = clock.clone();
     let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
     let disk_id = disk_id::of_folder(&config.data_dir).map_err(data_dir)?;
     let metadata_config = MetadataConfig { disk_id: Some(disk_id), ..metadata_config(&config, addresses) };
-    let metadata = Metadata::start(metadata_config, Arc::new(move || wall.now_ms())).await?;
+    let metadata = control.run(Metadata::start(metadata_config, Arc::new(move || wall.now_ms()))).await?;
     internal.set_metadata(metadata.clone());
     let settings = &config.settings.broker;
+    let watching = internal.stopped().child_token();
     if let Some(interval) = settings.leader_balance_interval {
-        tokio::spawn(metadata.clone().keep_balanced(interval, watching.clone()));
+        let balancing = metadata.clone().keep_balanced(interval, watching.clone());
+        tokio::spawn(supervision::without_panic("leader-balance", balancing));
     }
-    tokio::spawn(metadata.clone().keep_widening(watching.clone()));
-    tokio::spawn(metadata.clone().watch_over(settings.broker_session_timeout, watching));
+    let widening = metadata.clone().keep_widening(watching.clone());
+    tokio::spawn(supervision::without_panic("replication-factor", widening));
+    let liveness = metadata.clone().watch_over(settings.broker_session_timeout, watching);
+    control.handle().spawn(supervision::without_panic("liveness", liveness));
     metadata.enter().await?;
     let cold_config = cold_tier::Config {
         url: config.object_store_url(),
@@ -357,18 +381,24 @@ fn metadata_config(config: &Config, addresses: &Addresses) -> MetadataConfig {
 
 /// Nobody knows the address of a node yet that starts a cluster of one: when the port that it would take is taken, another
 /// one is as good.
-async fn bind_internal(config: &Config) -> Result<TcpListener, StartError> {
+async fn bind_internal(control: &Dedicated, config: &Config) -> Result<TcpListener, StartError> {
     let address = config.internal_address();
     let is_free = config.internal.is_none() && config.peers.is_empty() && config.join.is_none();
-    match bind(&address).await {
-        Err(error) if is_free && error.kind() == std::io::ErrorKind::AddrInUse => {
-            let other = bind(&HostPort { port: 0, ..address }).await.map_err(StartError::Listen)?;
+    match bind_on(control, &address).await {
+        Err(StartError::Listen(error)) if is_free && error.kind() == std::io::ErrorKind::AddrInUse => {
+            let other = bind_on(control, &HostPort { port: 0, ..address }).await?;
             let got = other.local_addr().map_err(StartError::Listen)?;
             warn!(%error, internal = %got, "the internal listener takes another port; give --internal to choose one");
             Ok(other)
         }
-        bound => bound.map_err(StartError::Listen),
+        bound => bound,
     }
+}
+
+/// Opens a listening socket that belongs to that runtime.
+async fn bind_on(runtime: &Dedicated, address: &HostPort) -> Result<TcpListener, StartError> {
+    let address = address.clone();
+    runtime.run(async move { bind(&address).await }).await.map_err(StartError::Listen)
 }
 
 /// What to tell clients: the configured host, the port that we really got, and this machine's name when we listen on all
@@ -398,20 +428,12 @@ async fn follow_metadata(broker: Arc<Broker>, stop: CancellationToken) {
     }
 }
 
-async fn upkeep(broker: Arc<Broker>, telemetry: Telemetry, stop: CancellationToken) {
-    let mut has_failed = false;
+async fn upkeep(telemetry: Telemetry, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
         }
         telemetry.upkeep();
-        if let Some(failure) = broker.hot.failure()
-            && !has_failed
-        {
-            error!(%failure, "the local disk failed: no write is acknowledged any more; mend the disk and restart");
-            broker.partitions.fail_all();
-            has_failed = true;
-        }
     }
 }

@@ -97,6 +97,10 @@ fn describe() {
         "firn_replication_lag_offsets",
         "Offsets that the leader has committed and this follower lacks, by topic and partition."
     );
+    gauge!("firn_disk_impaired", "1 when the local disk has that fault (failed, full or slow), by fault.");
+    gauge!("firn_disk_flush_age_seconds", Unit::Seconds, "How long the flush under way has taken; 0 without one.");
+    gauge!("firn_disk_total_bytes", Unit::Bytes, "Size of the data folder's disk.");
+    gauge!("firn_disk_usable_bytes", Unit::Bytes, "Space left on the data folder's disk; 0 while it refuses writes.");
     gauge!("firn_metadata_has_leader", "1 when this node knows a leader of the metadata log.");
     gauge!("firn_metadata_is_leader", "1 when this node is the leader of the metadata log.");
     gauge!("firn_metadata_term", "Number of the leadership of the metadata log.");

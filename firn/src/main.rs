@@ -1,7 +1,7 @@
 //! The command `firn`: runs a broker, and talks to one.
 //!
 //! Exit status: 0 done; 1 it failed, the reason is the last line on standard error; 2 the command line, the environment
-//! or the configuration file is wrong.
+//! or the configuration file is wrong; 70 a broker has ended itself because one of its tasks ended too early.
 
 use std::io;
 use std::process::ExitCode;

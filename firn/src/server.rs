@@ -2,7 +2,8 @@
 //!
 //! The configuration is composed from file, environment and command line, the last the strongest. Logs go to standard
 //! error. SIGTERM or SIGINT stops: connections finish what they began, the log is flushed, the status is 0. A second
-//! signal ends the process at once; nothing that was acknowledged is lost then either, the next start recovers.
+//! signal ends the process at once; nothing that was acknowledged is lost then either, the next start recovers. A task
+//! of the broker that ends too early ends the process, too, with status 70: a supervisor starts it again.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ mod sql;
 const ENDED_BY_SIGNAL: i32 = 130;
 /// Status of a process in whose place another one was registered.
 const REPLACED: i32 = 1;
+/// Status of a process that ends because a task of the broker has: `EX_SOFTWARE` of sysexits.h.
+const LOST_A_TASK: i32 = 70;
 /// What is logged unless FIRN_LOG says otherwise; the Raft library reports every heartbeat's state at `info`, and every
 /// try to reach a node that is away as an error.
 const DEFAULT_FILTER: &str = "info,openraft=error,openraft::replication=off,openraft::raft=off";
@@ -101,6 +104,7 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     let log_format = log_format(args.log_format)?;
     let config = compose(args)?;
     start_logging(log_format)?;
+    broker::exit_when_a_task_is_lost(LOST_A_TASK);
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     info!(
         version = env!("CARGO_PKG_VERSION"), node_id = config.node_id, data_dir = %config.data_dir.display(),

@@ -7,6 +7,7 @@ use model::TimestampMs;
 use serde::{Deserialize, Serialize};
 
 use crate::broker::Broker;
+use crate::disk_watch;
 pub use crate::partition::{Activity, Trouble};
 use crate::partition::{Partition, Replication};
 
@@ -155,6 +156,7 @@ pub(crate) fn record_gauges(broker: &Broker) {
     metrics::gauge!("firn_at_min_isr_partitions").set(count(|r| r.in_sync == r.least));
     metrics::gauge!("firn_under_min_isr_partitions").set(count(|r| r.in_sync < r.least));
     broker.metadata.record_gauges();
+    disk_watch::record_gauges(broker);
     metrics::gauge!("firn_group_partitions_loading").set(broker.groups.loading() as f64);
     metrics::gauge!("firn_fetch_sessions").set(broker.fetch_sessions.len() as f64);
 }

@@ -110,6 +110,12 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "Milliseconds in which a client must take 64 KiB of a reply, or the rest of it, before its connection is closed. A client whose machine is gone is noticed within twice that time.",
     ),
     setting(
+        "firn.disk.stall.ms",
+        Kind::long(100),
+        "10000",
+        "Milliseconds after which a flush of the local log or of the metadata that has not returned makes the broker hand over what others can lead.",
+    ),
+    setting(
         "firn.iceberg.commit.interval.ms",
         Kind::long(10),
         "60000",

@@ -18,6 +18,7 @@ use tracing::{debug, error, warn};
 
 use super::log::{LogFailure, OffsetsLog};
 use super::records::{self, KeyValue};
+use crate::supervision;
 use crate::timing::Clock;
 
 /// Commands that may wait for a shard; more are refused as "not available".
@@ -50,7 +51,7 @@ impl Shard {
         let (queue, work) = mpsc::channel(QUEUE_COMMANDS);
         let loading = Arc::new(AtomicBool::new(true));
         let task = ShardTask { partition, log, settings, clock, work, loading: loading.clone(), next_token: 0 };
-        tokio::spawn(task.run());
+        tokio::spawn(supervision::without_panic("group-shard", task.run()));
         Self { queue, loading }
     }
 

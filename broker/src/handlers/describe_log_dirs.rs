@@ -1,7 +1,6 @@
 //! DescribeLogDirs (KIP-113): how much local disk each partition takes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use protocol::messages::describe_log_dirs_response::{
@@ -11,6 +10,8 @@ use protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
+use crate::disk_watch;
+use crate::metadata::DiskFault;
 use crate::partition::Partition;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
@@ -32,10 +33,15 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeLogDir
         partitions.sort_by_key(|partition| partition.partition_index);
         DescribeLogDirsTopic { name: Str::from(name), partitions, ..DescribeLogDirsTopic::default() }
     });
-    let (total_bytes, usable_bytes) = disk_space(&context.broker.config.data_dir).unwrap_or((-1, -1));
-    let has_failed = context.broker.hot.failure().is_some();
+    let (total_bytes, usable_bytes) = disk_watch::space(context.broker).unwrap_or((-1, -1));
+    let error = match context.broker.metadata.disk_fault() {
+        Some(DiskFault::Failed) => ErrorCode::KafkaStorageError,
+        Some(DiskFault::Slow) => ErrorCode::RequestTimedOut,
+        // What it holds is served, and no byte of it is usable.
+        Some(DiskFault::Full) | None => ErrorCode::None,
+    };
     let result = DescribeLogDirsResult {
-        error_code: if has_failed { ErrorCode::KafkaStorageError.code() } else { 0 },
+        error_code: error.code(),
         log_dir: Str::from(context.broker.config.data_dir.display().to_string()),
         topics: topics.collect(),
         total_bytes,
@@ -43,13 +49,6 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeLogDir
         ..DescribeLogDirsResult::default()
     };
     DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() }
-}
-
-/// Bytes of the disk below `folder`: all, and free ones.
-fn disk_space(folder: &Path) -> Option<(i64, i64)> {
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(disk.f_frsize)).ok();
-    Some((bytes(disk.f_blocks)?, bytes(disk.f_bavail)?))
 }
 
 fn describe(partition: &Arc<Partition>) -> DescribeLogDirsPartition {

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
-use hyper_util::rt::TokioExecutor;
 use model::NodeId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::connector::Connector;
@@ -23,10 +23,25 @@ use crate::config::HostPort;
 /// Idle connections kept per node.
 const MAX_IDLE: usize = 8;
 
-/// Copies share the connections.
+/// Copies share the connections, which belong to the runtime on which the first was made: one that a task of another runtime
+/// asks for does not depend on that runtime.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: legacy::Client<Connector, Full<Bytes>>,
+}
+
+/// Runs the tasks of connections on one runtime.
+#[derive(Debug, Clone)]
+struct On(Handle);
+
+impl<F> hyper::rt::Executor<F> for On
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
 }
 
 /// What a node says bit by bit.
@@ -109,10 +124,11 @@ impl CallError {
 }
 
 impl Client {
-    /// Without connections yet.
+    /// Without connections yet; they will belong to the runtime of the caller.
     pub(crate) fn new() -> Self {
-        let mut builder = legacy::Client::builder(TokioExecutor::new());
-        Client { http: builder.pool_max_idle_per_host(MAX_IDLE).build(Connector) }
+        let runtime = Handle::current();
+        let mut builder = legacy::Client::builder(On(runtime.clone()));
+        Client { http: builder.pool_max_idle_per_host(MAX_IDLE).build(Connector(runtime)) }
     }
 
     /// Asks, with a JSON body.

@@ -10,6 +10,7 @@ use axum::http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use tokio::runtime::Handle;
 use tower_service::Service;
 
 use crate::machine::sockets::TcpStream;
@@ -17,9 +18,9 @@ use crate::machine::sockets::TcpStream;
 /// How long a connection may take to come about.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
-/// Connects to whom a URI names, by HTTP without TLS.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Connector;
+/// Connects to whom a URI names, by HTTP without TLS, on one runtime.
+#[derive(Debug, Clone)]
+pub(super) struct Connector(pub(super) Handle);
 
 impl Service<Uri> for Connector {
     type Response = Stream;
@@ -31,7 +32,7 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(async move {
+        let connecting = self.0.spawn(async move {
             let host = uri.host().unwrap_or_default();
             let address = (host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80));
             let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "no connection in time");
@@ -39,7 +40,8 @@ impl Service<Uri> for Connector {
             // Without it a question waits for the acknowledgement of the one before.
             stream.set_nodelay(true)?;
             Ok(Stream(TokioIo::new(stream)))
-        })
+        });
+        Box::pin(async move { connecting.await.map_err(io::Error::other)? })
     }
 }
 

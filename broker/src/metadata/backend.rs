@@ -21,18 +21,26 @@ use crate::machine;
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether a write waits for room. Copies share it.
+/// Whether a write waits for room, and whether one does. Copies share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Patience(Arc<AtomicBool>);
+pub(super) struct Patience {
+    waits: Arc<AtomicBool>,
+    is_full: Arc<AtomicBool>,
+}
 
 impl Patience {
     /// From now on writes wait, or do not: a node that starts or stops has nobody to wait for.
     pub(super) fn set(&self, waits: bool) {
-        self.0.store(waits, Ordering::Release);
+        self.waits.store(waits, Ordering::Release);
     }
 
     fn waits(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.waits.load(Ordering::Acquire)
+    }
+
+    /// True while a write waits for space.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Acquire)
     }
 }
 
@@ -65,6 +73,7 @@ impl PatientFile {
         loop {
             let outcome = write();
             let is_full = matches!(&outcome, Err(e) if is_full(e));
+            self.patience.is_full.store(is_full && self.patience.waits(), Ordering::Release);
             if !is_full || !self.patience.waits() {
                 if let (Some(since), Ok(())) = (full_since, &outcome) {
                     let waited = Instant::now().saturating_duration_since(since);

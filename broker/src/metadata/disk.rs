@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use super::MetadataError;
 use super::backend::{Patience, PatientFile};
 use super::entry::{Entry, LogId, SnapshotMeta, Vote};
+use super::writer::Committing;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -38,6 +39,7 @@ pub(super) struct RaftFile {
     database: Database,
     path: PathBuf,
     pub(super) patience: Patience,
+    pub(super) committing: Committing,
 }
 
 /// What the file holds, save for the snapshot's data.
@@ -80,7 +82,12 @@ impl RaftFile {
         // redb asserts where it could refuse: a damaged file must not look like a bug of ours.
         let patience = Patience::default();
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let file = RaftFile { database: opened(&path, &patience)?, path: path.clone(), patience };
+            let file = RaftFile {
+                database: opened(&path, &patience)?,
+                path: path.clone(),
+                patience,
+                committing: Committing::default(),
+            };
             let contents = file.load(node_id)?;
             Ok((file, contents))
         }));

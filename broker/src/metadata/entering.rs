@@ -1,6 +1,5 @@
 //! What a node does at its start until the cluster knows it: forms or finds the cluster, catches up with its log, registers.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coordinator::cluster::{ClusterError, Command, Listener, RegisterBroker, Reply};
@@ -53,23 +52,36 @@ impl Metadata {
     /// # Errors
     /// [`MetadataError::Refused`] or [`MetadataError::Stopped`].
     pub async fn register(&self, listeners: Vec<Listener>) -> Result<(), MetadataError> {
+        // Others may lead what this one led, until it serves.
+        let is_fenced = self.image().brokers().any(|broker| broker.id != self.node_id()) || !self.is_alone();
+        self.register_with(listeners, is_fenced).await
+    }
+
+    /// Registers as `incarnation` says, fenced or not.
+    ///
+    /// # Errors
+    /// As [`Metadata::register`].
+    pub(super) async fn register_as(&self, is_fenced: bool) -> Result<(), MetadataError> {
+        self.register_with(self.inner.listeners.clone(), is_fenced).await
+    }
+
+    async fn register_with(&self, listeners: Vec<Listener>, is_fenced: bool) -> Result<(), MetadataError> {
         let request = RegisterBroker {
             broker_id: self.node_id(),
-            incarnation: self.inner.incarnation,
+            incarnation: *self.inner.incarnation.lock(),
             listeners,
             internal: self.inner.place.internal.clone(),
             rack: self.inner.rack.clone(),
             log_id: self.inner.disk_id,
             topic_defaults: self.inner.topic_defaults.clone(),
             metadata_versions: self.inner.metadata_versions,
-            // Others may lead what this one led, until it serves.
-            is_fenced: self.image().brokers().any(|broker| broker.id != self.node_id()) || !self.is_alone(),
+            is_fenced,
         };
         let (mut told, began) = (None, Instant::now());
         loop {
             match self.submit(Command::RegisterBroker(request.clone())).await {
                 Ok(Reply::BrokerRegistered { broker_epoch }) => {
-                    self.inner.identity.broker_epoch.store(broker_epoch, Ordering::Release);
+                    self.inner.identity.set_broker_epoch(broker_epoch);
                     return Ok(());
                 }
                 Ok(_) => return Ok(()),

@@ -17,11 +17,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::formation::tell;
+use super::impaired::{DiskFault, Relief};
 use super::succession::Succession;
 use super::{Metadata, node_id};
+use crate::supervision;
 
 /// Pause between two looks when nothing happens.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// This process stood still when a look comes that late.
 const STOOD_STILL: Duration = Duration::from_secs(1);
 /// Elections that voters start by themselves, until Raft's timers are left to it.
@@ -31,7 +33,7 @@ const HEAD_START: Duration = Duration::from_millis(70);
 /// Most of a random delay on top of it.
 const MAX_JITTER_MS: u64 = 40;
 /// How long a command about a broker's liveness may take before it is handed in anew.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Beats that are older do not count as company. Raft's timers wait for longer before a follower stands for election.
 const HEARD_WITHIN: Duration = Duration::from_millis(1_800);
 
@@ -45,6 +47,7 @@ impl Metadata {
                 self.fence_the_lost(session_timeout),
                 self.replace_lost_leader(),
                 self.come_back(),
+                self.rejoin_when_healthy(),
                 self.stand_in_company(),
             )
         };
@@ -82,7 +85,8 @@ impl Metadata {
             for node in others {
                 kept.entry(node).or_insert_with(|| {
                     let stop = stop.child_token();
-                    tokio::spawn(self.inner.sessions.clone().keep(node, self.inner.peers.clone(), stop.clone()));
+                    let keeping = self.inner.sessions.clone().keep(node, self.inner.peers.clone(), stop.clone());
+                    tokio::spawn(supervision::without_panic("session", keeping));
                     stop
                 });
             }
@@ -111,7 +115,7 @@ impl Metadata {
     async fn fence_the_lost(&self, session_timeout: Duration) {
         let mut changes = self.inner.sessions.watch();
         let mut seen_alive: BTreeMap<(NodeId, i64), Instant> = BTreeMap::new();
-        let mut looked = Instant::now();
+        let (mut relief, mut looked) = (Relief::default(), Instant::now());
         loop {
             if looked.elapsed() > STOOD_STILL {
                 self.inner.sessions.forgive();
@@ -127,6 +131,9 @@ impl Metadata {
                 if let Some(reason) = self.loss_of(broker, since, session_timeout).filter(|_| self.leads()) {
                     self.fence(broker, reason).await;
                 }
+            }
+            if self.leads() {
+                self.relieve_impaired(&mut relief).await;
             }
             // A command may have taken its time: that is no pause of the process.
             looked = Instant::now();
@@ -144,7 +151,7 @@ impl Metadata {
         is_silent.then_some("nothing was heard of it for broker.session.timeout.ms")
     }
 
-    async fn fence(&self, broker: &Broker, reason: &str) {
+    pub(super) async fn fence(&self, broker: &Broker, reason: &str) {
         let lost = BrokerRef { broker_id: broker.id, broker_epoch: broker.epoch };
         let before = self.image();
         match self.submit_within(Command::FenceBroker(lost), PATIENCE).await {
@@ -198,10 +205,14 @@ impl Metadata {
         metrics.current_leader.map(|leader| (node_id(leader), metrics.current_term))
     }
 
-    /// True when the leader has ended, or gave up.
+    /// True when the leader has ended, or gave up. A node with a sound disk does not wait for one with an impaired disk
+    /// either: that one may be unable to give up.
     fn is_over(&self, leader: NodeId, term: u64) -> bool {
         let session = self.inner.sessions.of(leader);
-        session.is_some_and(|session| session.gone.is_some() || session.resigned == Some(term))
+        session.is_some_and(|session| {
+            let is_impaired = session.impaired.is_some() && self.disk_fault().is_none();
+            session.gone.is_some() || session.resigned == Some(term) || is_impaired
+        })
     }
 
     /// Voters with higher ids win a tie; the others wait longer before they stand again.
@@ -226,11 +237,23 @@ impl Metadata {
     async fn stand_in_company(&self) {
         loop {
             let may_stand = self.inner.may_stand.load(Ordering::Acquire);
-            self.inner.raft.runtime_config().elect(may_stand && self.hears_most_voters());
+            self.inner
+                .raft
+                .runtime_config()
+                .elect(may_stand && self.hears_most_voters() && !self.leaves_election_to_others());
             // It notes the time.
             let _ = self.without_quorum_for();
             sleep(LOOK_AGAIN_AFTER).await;
         }
+    }
+
+    /// This node's disk is impaired, and another voter is here whose disk is not.
+    fn leaves_election_to_others(&self) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow();
+        let is_sound = |id: NodeId| self.inner.sessions.of(id).is_some_and(|session| session.impaired.is_none());
+        let mut others = metrics.membership_config.membership().voter_ids().map(node_id);
+        self.disk_fault().is_some() && others.any(|id| id != self.node_id() && self.hears(id) && is_sound(id))
     }
 
     pub(super) fn hears_most_voters(&self) -> bool {
@@ -249,15 +272,19 @@ impl Metadata {
     async fn come_back(&self) {
         let (mut images, mut serving) = (self.watch(), self.inner.is_serving.subscribe());
         let mut told = Some(Instant::now());
+        let mut impairment = self.watch_impairment();
         loop {
             let broker = self.broker();
             let image = images.borrow_and_update().clone();
             let known = image.broker(broker.broker_id).filter(|known| known.epoch == broker.broker_epoch);
-            let wants_in = *serving.borrow_and_update() && known.is_some_and(|known| known.is_fenced);
+            // With a disk that has failed it serves nothing, whether it may lead or not.
+            let can_serve = impairment.borrow_and_update().as_ref().is_none_or(|one| one.fault != DiskFault::Failed);
+            let wants_in = *serving.borrow_and_update() && can_serve && known.is_some_and(|known| known.is_fenced);
             if !wants_in {
                 tokio::select! {
                     changed = images.changed() => if changed.is_err() { return },
                     changed = serving.changed() => if changed.is_err() { return },
+                    changed = impairment.changed() => if changed.is_err() { return },
                 }
                 continue;
             }

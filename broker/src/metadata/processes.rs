@@ -165,7 +165,8 @@ impl Metadata {
     /// True when another process was registered in this one's place: this one leads nothing any more.
     pub(crate) fn is_replaced(&self) -> bool {
         let (own, image) = (self.broker(), self.image());
-        let is_newer = |known: &Broker| known.epoch > own.broker_epoch && known.incarnation != self.inner.incarnation;
+        let is_newer =
+            |known: &Broker| known.epoch > own.broker_epoch && known.incarnation != *self.inner.incarnation.lock();
         own.broker_epoch >= 0 && image.broker(own.broker_id).is_some_and(is_newer)
     }
 }

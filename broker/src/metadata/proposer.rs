@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::SubmitError;
 use super::entry::encoded_len;
 use super::settling::{Log, MAX_COMMAND_BYTES, too_large};
+use crate::supervision;
 
 /// Most commands that wait for the log.
 const MAX_QUEUED: usize = 1024;
@@ -132,6 +133,11 @@ impl Stage {
 }
 
 impl Identity {
+    /// The broker is registered under this epoch from now on.
+    pub(super) fn set_broker_epoch(&self, broker_epoch: i64) {
+        self.broker_epoch.store(broker_epoch, Ordering::Release);
+    }
+
     fn command_id(&self, sequence: u64) -> Option<CommandId> {
         let broker_epoch = self.broker_epoch.load(Ordering::Acquire);
         (broker_epoch >= 0).then_some(CommandId { node_id: self.node_id, broker_epoch, sequence })
@@ -142,7 +148,7 @@ impl Proposer {
     /// Starts the task. It ends when all copies are gone.
     pub(super) fn start(log: Log, identity: Arc<Identity>) -> Proposer {
         let (queue, commands) = mpsc::channel(MAX_QUEUED);
-        tokio::spawn(run(commands, log, identity));
+        tokio::spawn(supervision::without_panic("metadata-proposer", run(commands, log, identity)));
         Proposer { queue, memory: Arc::new(Semaphore::new(MAX_QUEUED_UNITS)) }
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use bytes::BytesMut;
 use futures::stream;
 use model::NodeId;
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Metadata;
+use super::impaired::{DiskFault, Report};
 use super::peers::Peers;
 use super::rpc;
 use crate::internal::client::CallError;
@@ -33,6 +35,9 @@ const RECONNECT_AFTER: Duration = Duration::from_millis(30);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// So often nobody must be there, one after the other, before a node counts as gone; at each of its addresses, if it has more.
 const MISSES: usize = 2;
+
+/// A longer line of the session stream is not a report.
+const MAX_REPORT_BYTES: usize = 16 << 10;
 
 /// What is known of the other nodes. Share it.
 #[derive(Debug)]
@@ -56,6 +61,22 @@ pub(super) struct Session {
     pub(super) gone: Option<Gone>,
     /// Number of the leadership of the log that it gave up last.
     pub(super) resigned: Option<u64>,
+    /// What its last heartbeat reported of its disk.
+    pub(super) impaired: Option<Impaired>,
+}
+
+/// A fault of a node's disk, and the registration that reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Impaired {
+    fault: DiskFault,
+    broker_epoch: i64,
+}
+
+impl Session {
+    /// The fault that the registration `broker_epoch` reports.
+    pub(super) fn fault_of(&self, broker_epoch: i64) -> Option<DiskFault> {
+        self.impaired.filter(|impaired| impaired.broker_epoch == broker_epoch).map(|impaired| impaired.fault)
+    }
 }
 
 /// A process that ended.
@@ -73,6 +94,11 @@ impl Sessions {
     /// Tells when a node was found to be gone.
     pub(super) fn watch(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
+    }
+
+    /// Wakes those who watch: this node itself has changed.
+    pub(super) fn ring(&self) {
+        self.changes.send_replace(());
     }
 
     /// What is known of a node; nothing before [`Sessions::keep`].
@@ -102,7 +128,14 @@ impl Sessions {
 
     /// Keeps a connection to the node until `stop`.
     pub(super) async fn keep(self: Arc<Self>, node: NodeId, peers: Arc<Peers>, stop: CancellationToken) {
-        let start = Session { heard: Instant::now(), was_there: false, broken: None, gone: None, resigned: None };
+        let start = Session {
+            heard: Instant::now(),
+            was_there: false,
+            broken: None,
+            gone: None,
+            resigned: None,
+            impaired: None,
+        };
         self.nodes.lock().insert(node, start);
         let mut misses = 0;
         while !stop.is_cancelled() {
@@ -140,9 +173,14 @@ impl Sessions {
             Err(error) => return error,
         };
         self.meet(node, beats.process());
+        let mut said = BytesMut::new();
         loop {
             match timeout(STALE_AFTER, beats.next()).await {
-                Ok(Ok(Some(_))) => self.hear(node),
+                Ok(Ok(Some(bytes))) => {
+                    if let Err(error) = self.hear_lines(node, &mut said, &bytes) {
+                        return error;
+                    }
+                }
                 Ok(Ok(None)) => return CallError::Broken("it was closed".to_owned()),
                 Ok(Err(error)) => return error,
                 Err(_) => return CallError::TimedOut,
@@ -150,12 +188,44 @@ impl Sessions {
         }
     }
 
-    /// There was a beat of the node.
-    pub(super) fn hear(&self, node: NodeId) {
-        if let Some(session) = self.nodes.lock().get_mut(&node) {
-            let resigned = session.resigned;
-            *session = Session { heard: Instant::now(), was_there: true, broken: None, gone: None, resigned };
+    /// Takes the heartbeats from what the node has said; the beginning of a further one stays.
+    fn hear_lines(&self, node: NodeId, said: &mut BytesMut, bytes: &[u8]) -> Result<(), CallError> {
+        said.extend_from_slice(bytes);
+        while let Some(end) = said.iter().position(|byte| *byte == b'\n') {
+            // A report that a newer build words otherwise is a heartbeat all the same.
+            self.note(node, serde_json::from_slice(&said.split_to(end + 1)).ok());
         }
+        let is_line = said.len() <= MAX_REPORT_BYTES;
+        is_line.then_some(()).ok_or_else(|| CallError::Nonsense("a heartbeat has no end".to_owned()))
+    }
+
+    /// There was a heartbeat of the node, with nothing to report.
+    #[cfg(test)]
+    pub(super) fn hear(&self, node: NodeId) {
+        self.note(node, None);
+    }
+
+    /// There was a heartbeat of the node, with what it reports.
+    fn note(&self, node: NodeId, report: Option<Report>) {
+        let impaired = report.as_ref().map(|r| Impaired { fault: r.fault, broker_epoch: r.broker_epoch });
+        let before = {
+            let mut nodes = self.nodes.lock();
+            let Some(session) = nodes.get_mut(&node) else { return };
+            let (resigned, before) = (session.resigned, session.impaired);
+            let heard = Instant::now();
+            *session = Session { heard, was_there: true, broken: None, gone: None, resigned, impaired };
+            before
+        };
+        if before == impaired {
+            return;
+        }
+        match report {
+            Some(Report { fault, reason, .. }) => {
+                tracing::warn!(node, disk = %fault, reason, "a node reports its disk")
+            }
+            None => tracing::info!(node, "a node reports that its disk is well again"),
+        }
+        self.ring();
     }
 
     /// The connection to the node was found broken.
@@ -175,16 +245,27 @@ impl Sessions {
     }
 }
 
-/// The beats of this node, until it stops or can follow the metadata log no longer: then others must take over.
+/// The heartbeats of this node, until it stops or can no longer follow the metadata log: then others must take over. What
+/// is wrong with its disk goes out at once.
 pub(super) fn beats(metadata: Metadata, stop: CancellationToken) -> Body {
-    let beats = stream::unfold((metadata, stop, true), |(metadata, stop, is_first)| async move {
-        let pause = if is_first { Duration::ZERO } else { BEAT };
-        tokio::select! {
-            () = stop.cancelled() => return None,
-            () = sleep(pause) => {}
-        }
-        metadata.health().ok()?;
-        Some((Ok::<_, Infallible>(Bytes::from_static(b"\n")), (metadata, stop, false)))
+    let beats = stream::unfold(Some((metadata, stop, None::<watch::Receiver<_>>)), |state| async move {
+        let (metadata, stop, watching) = state?;
+        let mut watching = match watching {
+            None => metadata.watch_impairment(),
+            Some(mut watching) => {
+                tokio::select! {
+                    () = stop.cancelled() => return None,
+                    _ = watching.changed() => {}
+                    () = sleep(BEAT) => {}
+                }
+                watching
+            }
+        };
+        watching.borrow_and_update();
+        let is_last = metadata.health().is_err();
+        let mut line = metadata.report().and_then(|report| serde_json::to_vec(&report).ok()).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok::<_, Infallible>(Bytes::from(line)), (!is_last).then_some((metadata, stop, Some(watching)))))
     });
     Body::from_stream(beats)
 }

@@ -6,8 +6,10 @@
 
 use std::io;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use openraft::storage::LogFlushed;
+use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -27,7 +29,12 @@ const MAX_GROUP: usize = 256;
 pub(super) struct Writer {
     jobs: UnboundedSender<Job>,
     patience: Patience,
+    committing: Committing,
 }
+
+/// When the commit under way began. Copies share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Committing(Arc<Mutex<Option<Instant>>>);
 
 enum Job {
     /// Do it, and tell.
@@ -92,9 +99,9 @@ impl Writer {
     /// Starts the thread. It ends with [`Writer::stop`] or when all copies are gone, and closes the file then.
     pub(super) fn start(file: RaftFile) -> io::Result<(Writer, Weak<RaftFile>, Writing)> {
         let file = Arc::new(file);
-        let (to_read, patience) = (Arc::downgrade(&file), file.patience.clone());
+        let (to_read, patience, committing) = (Arc::downgrade(&file), file.patience.clone(), file.committing.clone());
         let (jobs, queue) = unbounded_channel();
-        Ok((Writer { jobs, patience }, to_read, Writing::start(file, queue)?))
+        Ok((Writer { jobs, patience, committing }, to_read, Writing::start(file, queue)?))
     }
 
     /// Appends to the log; Raft is told when that is durable.
@@ -122,6 +129,16 @@ impl Writer {
     /// From now on a full disk is waited for, or is an error.
     pub(super) fn wait_for_room(&self, waits: bool) {
         self.patience.set(waits);
+    }
+
+    /// True while the disk has no space for the log.
+    pub(super) fn is_full(&self) -> bool {
+        self.patience.is_full()
+    }
+
+    /// How long the commit under way has taken; `None` while there is none.
+    pub(super) fn committing_for(&self) -> Option<Duration> {
+        self.committing.0.lock().map(|began| began.elapsed())
     }
 
     /// Asks the thread to end.
@@ -180,7 +197,9 @@ fn work_off(
 }
 
 fn commit(file: &RaftFile, group: &mut Vec<(Box<Change>, Done)>) {
+    *file.committing.0.lock() = Some(Instant::now());
     let outcome = file.commit(group.iter().map(|(change, _)| change.as_ref()));
+    *file.committing.0.lock() = None;
     if let Err(error) = &outcome {
         let file = file.path().display();
         tracing::error!(%error, %file, "the metadata log cannot be written: it changes no more; mend the disk and restart");

@@ -1,7 +1,7 @@
 //! `firn cluster check`: what is wrong, in plain words, and what to do about it.
 //!
-//! Each file beside this one looks at one thing and knows nothing of the others: [`brokers`], [`quorum`], [`partitions`],
-//! [`archive`]. What threatens data or service now is a problem (exit status 1); what would hurt at the next loss is a note.
+//! Each file beside this one looks at one thing and knows nothing of the others: [`brokers`], [`disks`], [`quorum`],
+//! [`partitions`], [`archive`]. What threatens data or service now is a problem (exit status 1); what would hurt at the next loss is a note.
 
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::output::{print_json, print_line};
 
 mod archive;
 mod brokers;
+mod disks;
 mod partitions;
 mod quorum;
 
@@ -89,7 +90,11 @@ pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<()> {
     let overview = client.overview().await?;
     let moving = client.reassignments().await?;
     let mut findings = quorum::examine(&overview);
-    findings.extend(brokers::examine(&overview));
+    let disks = disks::ask(&client, &overview).await;
+    // A broker that is fenced for its disk is not down.
+    let is_impaired = |id: i32| disks.get(&id).is_some_and(|state| *state != disks::DiskState::Sound);
+    findings.extend(brokers::examine(&overview, is_impaired));
+    findings.extend(disks::examine(&disks));
     findings.extend(unreachable_brokers(&client, &overview).await);
     findings.extend(partitions::examine(&overview, &moving));
     for admin in &args.admin {

@@ -14,6 +14,7 @@ mod balancing;
 mod failures;
 mod forming;
 mod forwarding;
+mod impaired;
 mod links;
 mod liveness;
 mod processes;

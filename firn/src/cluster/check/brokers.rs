@@ -4,8 +4,10 @@ use super::Finding;
 use crate::client::overview::{BrokerState, Overview};
 use crate::cluster::count;
 
-pub(super) fn examine(overview: &Overview) -> Vec<Finding> {
-    overview.brokers.iter().filter(|broker| broker.is_fenced).map(|broker| lost(overview, broker)).collect()
+/// `is_explained`: brokers of which another finding says why they are fenced.
+pub(super) fn examine(overview: &Overview, is_explained: impl Fn(i32) -> bool) -> Vec<Finding> {
+    let fenced = overview.brokers.iter().filter(|broker| broker.is_fenced && !is_explained(broker.id));
+    fenced.map(|broker| lost(overview, broker)).collect()
 }
 
 fn lost(overview: &Overview, broker: &BrokerState) -> Finding {

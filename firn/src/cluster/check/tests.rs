@@ -50,7 +50,7 @@ fn fence(mut overview: Overview, id: i32) -> Overview {
 
 fn examine(overview: &Overview, moving: &[Reassignment]) -> Vec<Finding> {
     let mut all = quorum::examine(overview);
-    all.extend(brokers::examine(overview));
+    all.extend(brokers::examine(overview, |_| false));
     all.extend(partitions::examine(overview, moving));
     all
 }
@@ -216,4 +216,19 @@ fn topics_with_fewer_replicas_than_usual_are_noted_once_there_are_brokers_for_mo
     };
     assert!(!examine(&overview, &[moving]).iter().any(|finding| finding.what.contains("offsets.topic")));
     assert!(!examine(&fence(overview, 3), &[]).iter().any(|finding| finding.what.contains("offsets.topic")));
+}
+
+#[test]
+fn a_broker_with_an_impaired_disk_is_reported_as_such_and_not_as_down() {
+    let overview = fence(three(), 2);
+    let disks = [(1, disks::DiskState::Full), (2, disks::DiskState::Failed), (3, disks::DiskState::Sound)].into();
+    let mut found = brokers::examine(&overview, |id| id == 2);
+    found.extend(disks::examine(&disks));
+    let said: Vec<&str> = found.iter().map(|finding| finding.what.as_str()).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].contains("disk of broker 1 is full") && said[1].contains("disk of broker 2 has failed"),
+        "{said:?}"
+    );
+    assert!(found.iter().all(|finding| finding.severity == Severity::Problem));
 }

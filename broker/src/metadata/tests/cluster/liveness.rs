@@ -3,9 +3,9 @@
 use super::*;
 
 /// With that, no broker is fenced because it is silent.
-const NEVER: Duration = Duration::from_secs(3_600);
+pub(super) const NEVER: Duration = Duration::from_secs(3_600);
 
-async fn until_all_alive(nodes: &[Node]) {
+pub(super) async fn until_all_alive(nodes: &[Node]) {
     for node in nodes {
         let alive = || (1..=3).filter(|id| node.metadata.image().is_alive(*id)).count() == 3;
         until("all brokers may lead", alive).await;
@@ -13,14 +13,14 @@ async fn until_all_alive(nodes: &[Node]) {
 }
 
 /// A topic of which each of the three brokers leads two partitions.
-async fn create_led_by_all(metadata: &Metadata) {
+pub(super) async fn create_led_by_all(metadata: &Metadata) {
     let layout = Layout::Placed { partitions: 6, replication_factor: 3 };
     let topic =
         NewTopic { id: new_topic_id(), name: "orders".to_owned(), layout, configs: Vec::new(), wanted_replicas: None };
     metadata.submit(Command::CreateTopics { topics: vec![topic], validate_only: false }).await.unwrap();
 }
 
-fn led_by(image: &ClusterImage, broker: NodeId) -> usize {
+pub(super) fn led_by(image: &ClusterImage, broker: NodeId) -> usize {
     image.partitions().filter(|(_, partition)| partition.leader == broker).count()
 }
 
