@@ -27,20 +27,30 @@ def why_not() -> str | None:
     return f"strace may not attach to processes here: {told}" if forbidden else None
 
 
+def _attach_to(pid: int, thread: str) -> list[str]:
+    tasks = [task for task in Path(f"/proc/{pid}/task").iterdir() if (task / "comm").read_text().strip() == thread]
+    assert tasks, f"process {pid} has no thread {thread}"
+    return [argument for task in tasks for argument in ("-p", task.name)]
+
+
 class SyscallFault:
     """While it is entered, calls named `call` of the process and all its threads fail with `error`.
 
     `when` is strace's: `3` is the third call of each thread, `3+` the third and all later ones. Calls with a path can be
-    narrowed to `paths`.
+    narrowed to `paths`, and all to the threads named `thread`. An `error` such as `delay_enter=2s` is another effect of
+    strace's.
     """
 
-    def __init__(self, pid: int, call: str, error: str, when: str, log: Path, paths: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self, pid: int, call: str, error: str, when: str, log: Path, paths: tuple[Path, ...] = (), thread: str | None = None
+    ) -> None:
         self.call, self.error, self.when = call, error, when
         self._log = log
         narrowed = [part for path in paths for part in ("-P", str(path))]
+        effect = error if "=" in error else f"error={error}"
         self._args = [
-            "strace", "-f", "-y", "-p", str(pid), *narrowed, "-e", f"trace={call}", "-e", "signal=none",
-            "-e", f"inject={call}:error={error}:when={when}",
+            "strace", *(["-f", "-p", str(pid)] if thread is None else _attach_to(pid, thread)), "-y", *narrowed,
+            "-e", f"trace={call}", "-e", "signal=none", "-e", f"inject={call}:{effect}:when={when}",
         ]  # fmt: skip
         self._process: Process | None = None
 
@@ -48,8 +58,10 @@ class SyscallFault:
         process = self._process = Process(self._args, self._log)
 
         def attached() -> bool:
-            assert process.exit_status is None, process.output()
-            return "attached" in process.output()
+            # A thread may end of its fault before this looks.
+            is_attached = "attached" in process.output()
+            assert is_attached or process.exit_status is None, process.output()
+            return is_attached
 
         wait_until("strace to attach", attached, ATTACH_S)
         return self

@@ -5,6 +5,7 @@ mod packages;
 mod tidy;
 
 mod archive_race;
+mod busy_node;
 mod every_version;
 mod metadata_scale;
 mod node;

@@ -37,9 +37,7 @@ impl Node {
     }
 
     pub(crate) fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client { stream, correlation_id: 0 }
+        Client::to(self.address)
     }
 }
 
@@ -58,6 +56,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Connects to a broker.
+    pub(crate) fn to(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client { stream, correlation_id: 0 }
+    }
+
     /// Asks in `version`, and reads the answer in it, to its last byte.
     pub(crate) fn ask<R: Request>(&mut self, request: &R, version: i16) -> R::Response {
         let what = format!("{} of version {version}", R::KEY);
