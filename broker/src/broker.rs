@@ -1,9 +1,11 @@
 //! The broker: what all handlers and background tasks share.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cold_tier::ColdTier;
+use coordinator::group::DeletedTopics;
 use hot_tier::HotTier;
 use model::topic_name::GROUP_OFFSETS_TOPIC;
 use parking_lot::Mutex;
@@ -14,7 +16,7 @@ use crate::groups::GroupCoordinator;
 use crate::groups::log::OffsetsLog;
 use crate::handlers::fetch::memory::ReplyMemory;
 use crate::handlers::fetch::session::FetchSessions;
-use crate::metadata::Metadata;
+use crate::metadata::{ClusterImage, Metadata};
 use crate::partitions::{Partitions, Rooms};
 use crate::producer_ids::ProducerIds;
 use crate::store_identity::StoreIdentity;
@@ -37,7 +39,8 @@ pub(crate) struct Broker {
     /// Rung when the ISRs of led partitions should be looked at.
     pub(crate) isr_bell: Arc<Notify>,
     pub(crate) groups: GroupCoordinator,
-    pub(crate) following_groups: Mutex<()>,
+    /// The image that group coordination follows.
+    pub(crate) following_groups: Mutex<Option<Arc<ClusterImage>>>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) reply_memory: ReplyMemory,
     /// The same for replies to followers.
@@ -61,25 +64,33 @@ impl Broker {
             settings: &self.config.settings,
             isr_bell: &self.isr_bell,
         };
-        let changes = self.partitions.follow(|| self.metadata.image(), &rooms);
-        if !changes.deleted.is_empty() {
-            self.groups.forget_topics(changes.deleted.iter().map(|name| Arc::from(name.as_str())));
-        }
+        self.partitions.follow(|| self.metadata.image(), &rooms);
         self.throttles.follow(&self.metadata.image(), self.config.node_id);
         self.follow_group_offsets();
     }
 
-    /// Serves the groups of the partitions that this node leads, and no others.
+    /// Serves the groups of the partitions that this node leads, and no others. Removes the offsets of deleted topics,
+    /// whether or not this node kept a replica of them.
     fn follow_group_offsets(&self) {
-        // What is newest is looked at under the lock: an older look must not undo a newer one.
-        let _one_at_a_time = self.following_groups.lock();
+        // The newest image is taken under the lock: an older one must not undo a newer one.
+        let mut followed = self.following_groups.lock();
         let image = self.metadata.image();
+        let before = followed.replace(Arc::clone(&image));
+        if let Some(before) = before.filter(|before| !image.shares_layout_with(before)) {
+            let deleted = deleted_since(&before, &image);
+            if !deleted.is_empty() {
+                self.groups.forget_topics(&deleted);
+            }
+        }
         let Some(topic) = image.topic(GROUP_OFFSETS_TOPIC) else { return };
         self.groups.set_partition_count(topic.partitions);
         for partition in 0..topic.partitions {
             let led = self.partitions.leader_by_id(topic.id, partition).ok();
             match led.and_then(|led| led.term().map(|term| (term, led))) {
-                Some((term, led)) => self.groups.lead(partition, term, OffsetsLog::Partition(led, term)),
+                Some((term, led)) => {
+                    let log = OffsetsLog::Partition(led, term);
+                    self.groups.lead(partition, term, log, || known_deleted(&image));
+                }
                 None => self.groups.resign(partition),
             }
         }
@@ -89,4 +100,23 @@ impl Broker {
     pub(crate) fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Acquire)
     }
+}
+
+/// Topics of an image that a newer one no longer has. An id is never used again, so it was deleted.
+fn deleted_since(before: &ClusterImage, image: &ClusterImage) -> DeletedTopics {
+    let mut deleted = DeletedTopics::default();
+    let current: BTreeSet<_> = image.topics().map(|topic| topic.id).collect();
+    for topic in before.topics().filter(|topic| !current.contains(&topic.id)) {
+        deleted.insert(&topic.name, topic.id, image.deleted_topic(topic.id).map(|known| known.deleted_ms));
+    }
+    deleted
+}
+
+/// Deleted topics that the metadata still names.
+fn known_deleted(image: &ClusterImage) -> DeletedTopics {
+    let mut deleted = DeletedTopics::default();
+    for topic in image.deleted_topics() {
+        deleted.insert(&topic.name, topic.id, Some(topic.deleted_ms));
+    }
+    deleted
 }

@@ -2,20 +2,20 @@
 //!
 //! Each partition of `__consumer_offsets` that this node leads is a [`shard`]: one task that owns the machine of the
 //! groups that hash to it, so that all commands of a group run one after the other. Records go to the partition in
-//! Kafka's own formats ([`records`]); a reply leaves only when everything that it and the decisions before it wrote is
-//! committed. When a partition is led anew, its records are read back first; meanwhile requests are told so.
+//! Kafka's own formats ([`records`]); a reply leaves only when what it promises is committed ([`serving`]). When this node
+//! becomes leader of a partition, its records are read back first; meanwhile requests are refused with "loading".
 //!
-//! Bounds: commands waiting per shard ([`shard::QUEUE_COMMANDS`]), commands per append ([`shard::BATCH_COMMANDS`]), bytes
-//! per batch ([`records::BATCH_TARGET_BYTES`]), groups per shard and members per group (`GroupSettings`).
+//! Bounds: commands waiting per shard ([`shard::QUEUE_COMMANDS`]), commands per round ([`shard::BATCH_COMMANDS`]), bytes of
+//! one decision (the topic's `max.message.bytes`), decisions and bytes that are not committed ([`serving`]), groups per
+//! shard, members per group and protocols per member (`GroupSettings`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use coordinator::group::{
-    Command, CommitOffsets, DeleteOffsets, GroupDescription, GroupError, GroupId, GroupListing, GroupSettings, Groups,
-    Heartbeat, JoinGroup, JoinRefused, Joined, LeaveGroup, ListFilter, MemberId, OffsetsByTopic, Reply, SyncGroup,
-    Synced,
+    Command, CommitOffsets, DeleteOffsets, DeletedTopics, GroupDescription, GroupError, GroupId, GroupListing,
+    GroupSettings, Groups, Heartbeat, JoinGroup, JoinRefused, Joined, LeaveGroup, ListFilter, MemberId, OffsetsByTopic,
+    Reply, SyncGroup, Synced,
 };
 use model::topic_name::GROUP_OFFSETS_TOPIC;
 use model::{LeaderEpoch, PartitionIndex};
@@ -25,7 +25,9 @@ use uuid::Uuid;
 
 pub(crate) mod log;
 
+mod deletions;
 mod records;
+mod serving;
 mod shard;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -60,15 +62,22 @@ impl GroupCoordinator {
     }
 
     /// This node leads a partition of the offsets topic in an epoch: loads its groups, then serves them. Does nothing if it
-    /// does so already. A newer epoch is a new beginning: what was decided in the one before may be lost. Needs a tokio
-    /// runtime.
-    pub(crate) fn lead(&self, partition: PartitionIndex, term: LeaderEpoch, log: OffsetsLog) {
+    /// does so already. A newer epoch is a new beginning: what was decided in the one before may be lost. `deleted` names the
+    /// topics that were deleted before and may still have offsets. Needs a tokio runtime.
+    pub(crate) fn lead(
+        &self,
+        partition: PartitionIndex,
+        term: LeaderEpoch,
+        log: OffsetsLog,
+        deleted: impl FnOnce() -> DeletedTopics,
+    ) {
         let mut shards = self.shards.write();
         if shards.get(&partition).is_some_and(|(since, shard)| *since == term && !shard.has_ended()) {
             return;
         }
         debug!(partition, term, "taking over the groups of a partition of {GROUP_OFFSETS_TOPIC}");
         let shard = Shard::start(partition, log, self.settings.clone(), self.clock.clone());
+        shard.forget_topics(&deleted());
         shards.insert(partition, (term, shard));
     }
 
@@ -157,7 +166,7 @@ impl GroupCoordinator {
     pub(crate) async fn offsets(&self, group: &str) -> Result<OffsetsByTopic, GroupError> {
         let shard = self.shard_of(group)?;
         let group = GroupId::from(group);
-        shard.query(move |groups: &Groups| groups.offsets(&group).cloned().unwrap_or_default()).await
+        shard.query(move |groups: &Groups| groups.offsets(&group)).await
     }
 
     /// DescribeGroups, one group; `None` if there is no such group.
@@ -185,11 +194,11 @@ impl GroupCoordinator {
         Ok(listings)
     }
 
-    /// Topics are gone for good: their committed offsets go too, in the background.
-    pub(crate) fn forget_topics(&self, topics: impl IntoIterator<Item = Arc<str>>) {
-        let topics = Arc::new(topics.into_iter().collect());
+    /// Topics were deleted: offsets that were committed for them are removed in the background. Identity is the topic's id,
+    /// so offsets of a new topic of the same name stay.
+    pub(crate) fn forget_topics(&self, topics: &DeletedTopics) {
         for (_, shard) in self.shards.read().values() {
-            shard.forget_topics(&topics);
+            shard.forget_topics(topics);
         }
     }
 

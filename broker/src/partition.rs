@@ -255,6 +255,12 @@ impl Partition {
         self.progress.borrow().high_watermark
     }
 
+    /// True when everything below `end`, appended in `term`, is known to be committed.
+    pub(crate) fn is_committed(&self, end: Offset, term: LeaderEpoch) -> bool {
+        let progress = self.progress.borrow();
+        progress.term == term && progress.high_watermark >= end
+    }
+
     /// First offset that may still be part of an open transaction; there are none yet.
     pub(crate) fn last_stable_offset(&self) -> Offset {
         self.high_watermark()

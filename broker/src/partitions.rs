@@ -78,13 +78,6 @@ impl Rooms<'_> {
     }
 }
 
-/// What following the metadata changed.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    /// Names of topics that are gone.
-    pub(crate) deleted: Vec<TopicName>,
-}
-
 impl Partitions {
     pub(crate) fn new() -> Self {
         Partitions { directory: ArcSwap::default(), followed: Mutex::default(), layout: watch::Sender::new(0) }
@@ -165,23 +158,22 @@ impl Partitions {
 
     /// Opens, updates and closes partitions until they are what the metadata says. `newest` gives the newest image: it is
     /// asked under the lock, because an image older than the last one followed would delete the topics that are new.
-    pub(crate) fn follow(&self, newest: impl FnOnce() -> Arc<ClusterImage>, rooms: &Rooms<'_>) -> Changes {
+    pub(crate) fn follow(&self, newest: impl FnOnce() -> Arc<ClusterImage>, rooms: &Rooms<'_>) {
         let mut followed = self.followed.lock();
         let newest = newest();
         // Most images only tell of the archive or of producer ids. A partition's own archiver knows its ledger first.
         if followed.image.as_ref().is_some_and(|last| newest.shares_layout_with(last)) {
-            return Changes::default();
+            return;
         }
         followed.image = Some(Arc::clone(&newest));
         let image: &Cluster = &newest;
-        let mut changes = Changes::default();
         followed.refresh_defaults(image, rooms);
         let mut turns = Turns::default();
         for topic in image.topics() {
             followed.follow_topic(image, topic, rooms, &mut turns);
         }
         turns.tell();
-        followed.close_departed(image, rooms, &mut changes);
+        followed.close_departed(image, rooms);
         followed.report_strays(image, rooms);
         self.directory.store(Arc::new(directory(image, &followed.open)));
         // What was flushed before the directory knew the partition.
@@ -189,7 +181,6 @@ impl Partitions {
             partition.advance();
         }
         self.layout.send_replace(newest.version());
-        changes
     }
 }
 
@@ -280,7 +271,7 @@ impl Followed {
     }
 
     /// Closes what belongs to deleted topics, and what other nodes keep from now on.
-    fn close_departed(&mut self, image: &Cluster, rooms: &Rooms<'_>, changes: &mut Changes) {
+    fn close_departed(&mut self, image: &Cluster, rooms: &Rooms<'_>) {
         let is_kept = |id: &TopicPartition| image.partition(*id).is_some_and(|p| p.replicas.contains(&rooms.node_id));
         let gone: Vec<TopicPartition> = self.open.keys().filter(|id| !is_kept(id)).copied().collect();
         for id in gone {
@@ -298,9 +289,6 @@ impl Followed {
             remove_log(rooms.hot, &partition.log, "of a deleted topic");
             crash_point("topic.log-removed");
             self.settings.remove(&id.topic_id);
-            if !changes.deleted.contains(&partition.topic) {
-                changes.deleted.push(partition.topic.clone());
-            }
         }
     }
 

@@ -339,7 +339,7 @@ async fn open(
     let hot = machine::open_hot(&config, hot_config, clock.now_ms(), on_flush).await?;
     let broker = Arc::new(Broker {
         groups: GroupCoordinator::new(settings.group_settings(), clock.clone()),
-        following_groups: Mutex::new(()),
+        following_groups: Mutex::new(None),
         isr_bell: Arc::default(),
         fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
         reply_memory: ReplyMemory::new(settings.reply_memory_bytes),

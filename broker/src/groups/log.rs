@@ -1,4 +1,5 @@
-//! The partition of `__consumer_offsets` below a shard: appending so that it stays, and reading back from both tiers.
+//! The partition of `__consumer_offsets` below a shard: appending, waiting until it is committed, and reading back from
+//! both tiers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,10 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Why records could not be stored or read back: text for a person, and whether trying again is of use.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogFailure {
+    /// Nothing was appended, and the partition takes nothing for now. What is stored, and the state that rests on it, is
+    /// as it was.
+    #[error("{0}")]
+    Refused(String),
     /// The partition is gone, or its disk failed for good.
     #[error("the partition is closed: {0}")]
     Closed(String),
@@ -44,24 +49,66 @@ pub(crate) enum OffsetsLog {
 }
 
 impl OffsetsLog {
-    /// Appends one batch and answers when it is committed, however long that takes: an append whose outcome is open
-    /// must not be given up, since what follows builds on it.
-    pub(crate) async fn append(&self, batch: Bytes, now: AppendTime) -> Result<(), LogFailure> {
+    /// Largest batch that the topic allows, in bytes.
+    pub(super) fn max_batch_bytes(&self) -> usize {
+        match self {
+            OffsetsLog::Partition(partition, _) => {
+                usize::try_from(partition.log.settings().max_message_bytes).unwrap_or(usize::MAX)
+            }
+            #[cfg(test)]
+            OffsetsLog::Memory(log) => log.max_batch_bytes(),
+        }
+    }
+
+    /// Whether the partition takes records now. To be asked before a decision takes effect.
+    ///
+    /// # Errors
+    /// [`LogFailure::Refused`] while too few replicas are in sync: what cannot be committed would hold up all after it.
+    pub(super) fn admit(&self) -> Result<(), LogFailure> {
+        match self {
+            OffsetsLog::Partition(partition, _) => partition.check_in_sync().map_err(not_accepted),
+            #[cfg(test)]
+            OffsetsLog::Memory(log) => log.admit(),
+        }
+    }
+
+    /// Appends one batch; the end of the log then. Whether enough replicas are in sync was asked before.
+    pub(super) fn append(&self, batch: Bytes, now: AppendTime) -> Result<Offset, LogFailure> {
         match self {
             OffsetsLog::Partition(partition, term) => {
                 let batch = ValidatedBatch::from_own(batch).map_err(|e| LogFailure::Failed(e.to_string()))?;
-                // What cannot be committed would hold up all that comes after it.
-                partition.check_in_sync().map_err(not_accepted)?;
                 let accepted = partition.append_in(*term, vec![batch], now).map_err(not_accepted)?;
-                committed(partition, accepted.appended.last_offset + 1, *term).await
+                Ok(accepted.appended.last_offset + 1)
             }
             #[cfg(test)]
-            OffsetsLog::Memory(log) => log.append(batch, now.stamp_ms).await,
+            OffsetsLog::Memory(log) => log.append(&batch),
+        }
+    }
+
+    /// Whether everything below `end` is committed.
+    pub(super) fn is_committed(&self, end: Offset) -> bool {
+        match self {
+            OffsetsLog::Partition(partition, term) => partition.is_committed(end, *term),
+            #[cfg(test)]
+            OffsetsLog::Memory(log) => log.is_committed(end),
+        }
+    }
+
+    /// Waits until everything below `end` is committed, however long that takes: an append whose outcome is open must not
+    /// be given up, since what follows builds on it.
+    pub(super) async fn committed(&self, end: Offset) -> Result<(), LogFailure> {
+        match self {
+            OffsetsLog::Partition(partition, term) => committed(partition, end, *term).await,
+            #[cfg(test)]
+            OffsetsLog::Memory(log) => {
+                log.committed(end).await;
+                Ok(())
+            }
         }
     }
 
     /// Waits until nothing is in flight, then says where the log begins and ends.
-    pub(crate) async fn bounds(&self) -> Result<(Offset, Offset), LogFailure> {
+    pub(super) async fn bounds(&self) -> Result<(Offset, Offset), LogFailure> {
         match self {
             OffsetsLog::Partition(partition, term) => {
                 let end = partition.log.log_end();
@@ -74,7 +121,7 @@ impl OffsetsLog {
     }
 
     /// Whole batches, the first of which holds `from` or is the next after it. Empty if the archive is slow.
-    pub(crate) async fn read(&self, from: Offset) -> Result<Vec<Bytes>, LogFailure> {
+    pub(super) async fn read(&self, from: Offset) -> Result<Vec<Bytes>, LogFailure> {
         match self {
             OffsetsLog::Partition(partition, _) => {
                 let deadline = Instant::now() + READ_TIMEOUT;
@@ -91,6 +138,7 @@ impl OffsetsLog {
 fn not_accepted(error: NotAccepted) -> LogFailure {
     match error {
         NotAccepted::NotLeader => LogFailure::Lost,
+        error @ NotAccepted::NotEnoughReplicas { .. } => LogFailure::Refused(error.to_string()),
         error => LogFailure::Failed(error.to_string()),
     }
 }
@@ -101,7 +149,7 @@ async fn committed(partition: &Partition, end: Offset, term: LeaderEpoch) -> Res
             Ok(()) => return Ok(()),
             Err(NotCommitted::NotLeader) => return Err(LogFailure::Lost),
             Err(NotCommitted::TimedOut) => {
-                warn!(partition = %partition.id, end, "waiting for records of consumer groups to become durable");
+                warn!(partition = %partition.id, end, "records of consumer groups are not committed yet");
             }
             Err(error) => return Err(LogFailure::Closed(error.to_string())),
         }

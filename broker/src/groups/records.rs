@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coordinator::group::{CommittedOffset, GroupImage, GroupRecord, MemberImage};
-use model::batch::{BatchBuilder, BatchFacts, BatchView, NewRecord, RecordsBuffer};
+use model::batch::{BatchBuilder, BatchFacts, BatchView, HEADER_LEN, NewRecord, RecordsBuffer};
 use model::{TimestampMs, TopicId};
 use protocol::coordinator_record::{CoordinatorKey, decode_versioned, encode_versioned};
 use protocol::messages::group_metadata_value::MemberMetadata;
@@ -16,10 +16,12 @@ use protocol::messages::{GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, 
 use protocol::{DecodeError, EncodeError, Str};
 use tracing::warn;
 
-/// A batch is closed once it holds this many bytes; a single larger record still makes one.
-pub(super) const BATCH_TARGET_BYTES: usize = 512 << 10;
 /// What one batch may hold after decompression when it is read back.
 const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
+
+/// What a record takes beside key and value, at most: attributes and six varints, none of which is longer than five bytes
+/// here.
+const RECORD_OVERHEAD_BYTES: usize = 31;
 
 const GROUP_VERSION: i16 = 3;
 const OFFSET_VERSION: i16 = 3;
@@ -29,22 +31,20 @@ const OFFSET_WITH_EXPIRY_VERSION: i16 = 1;
 /// Key and value of a record; no value for a tombstone.
 pub(super) type KeyValue = (Bytes, Option<Bytes>);
 
-/// Packs encoded records into batches, in order.
-pub(super) fn pack(records: &[KeyValue], now: TimestampMs) -> std::io::Result<Vec<Bytes>> {
-    let mut batches = Vec::new();
+/// Encoded records as one batch.
+pub(super) fn batch(records: &[KeyValue], now: TimestampMs) -> std::io::Result<Bytes> {
     let mut builder = BatchBuilder::new(BatchFacts::default());
     for (key, value) in records {
-        if builder.size_bytes() >= BATCH_TARGET_BYTES {
-            let full = std::mem::replace(&mut builder, BatchBuilder::new(BatchFacts::default()));
-            batches.push(full.finish()?);
-        }
         let offset = i64::from(builder.record_count());
         builder.append(&NewRecord { offset, timestamp: now, key: Some(key), value: value.as_deref(), headers: &[] });
     }
-    if builder.record_count() > 0 {
-        batches.push(builder.finish()?);
-    }
-    Ok(batches)
+    builder.finish()
+}
+
+/// Bytes of a batch of these records, at most.
+pub(super) fn batch_bytes(records: &[KeyValue]) -> usize {
+    let sizes = records.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len));
+    sizes.fold(HEADER_LEN, |sum, bytes| sum.saturating_add(bytes).saturating_add(RECORD_OVERHEAD_BYTES))
 }
 
 /// The records of one batch read back. A record that cannot be understood, for example of a newer kind of group, is

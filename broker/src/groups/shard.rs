@@ -1,58 +1,68 @@
 //! One partition of `__consumer_offsets`: a task that owns the machine of its groups.
 //!
-//! The task takes what has queued up, decides each command on the state that the one before left, and appends all
-//! records in one go; replies leave when the append is committed. So the state runs ahead of the log by one append at
-//! most, and nobody outside sees that. If an append fails, the state is thrown away, everyone is sent away, and the
-//! shard loads again.
+//! The task loads the partition, then takes what has queued up, round by round; [`super::serving`] decides, stores and
+//! answers. If the log fails in a way that leaves open what it holds, the state is thrown away, all who wait are refused,
+//! and the shard loads again.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use coordinator::group::{Command, Decision, GroupError, GroupSettings, Groups, Now, Reply, RequestToken};
+use coordinator::group::{Command, DeletedTopics, GroupError, GroupSettings, Groups, Now, Reply};
 use model::batch::Batches;
-use model::{PartitionIndex, TimestampMs};
+use model::{Offset, PartitionIndex, TimestampMs};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
+use super::deletions::Deletions;
 use super::log::{LogFailure, OffsetsLog};
-use super::records::{self, KeyValue};
+use super::records;
+use super::serving::Serving;
 use crate::supervision;
 use crate::timing::Clock;
 
 /// Commands that may wait for a shard; more are refused as "not available".
 pub(super) const QUEUE_COMMANDS: usize = 4_096;
-/// Commands decided before their records are appended.
+/// Commands decided in one round, before their records are appended.
 pub(super) const BATCH_COMMANDS: usize = 512;
 /// Pause after a failed load or append, and after an empty read.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// The clock is looked at again at least this often.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Handle of a shard; the task ends when the last one is gone.
 #[derive(Debug, Clone)]
 pub(super) struct Shard {
     queue: mpsc::Sender<Work>,
     loading: Arc<AtomicBool>,
+    deletions: Arc<Deletions>,
+    clock: Clock,
 }
 
-/// Sends the answer to a query, once it may leave.
-type Answer = Box<dyn FnOnce() + Send>;
+struct Work {
+    /// By the clock's steady time.
+    arrived_ms: TimestampMs,
+    job: Job,
+}
 
-enum Work {
+enum Job {
     Command { command: Command, reply: oneshot::Sender<Reply> },
-    Query(Box<dyn FnOnce(&Groups) -> Answer + Send>),
-    ForgetTopics(Arc<BTreeSet<Arc<str>>>),
+    Query(Box<dyn FnOnce(&Groups) + Send>),
 }
 
 impl Shard {
     pub(super) fn start(partition: PartitionIndex, log: OffsetsLog, settings: GroupSettings, clock: Clock) -> Self {
         let (queue, work) = mpsc::channel(QUEUE_COMMANDS);
-        let loading = Arc::new(AtomicBool::new(true));
-        let task = ShardTask { partition, log, settings, clock, work, loading: loading.clone(), next_token: 0 };
+        let (loading, deletions) = (Arc::new(AtomicBool::new(true)), Arc::<Deletions>::default());
+        let task = ShardTask {
+            partition,
+            log,
+            settings,
+            clock: clock.clone(),
+            work,
+            loading: loading.clone(),
+            deletions: deletions.clone(),
+        };
         tokio::spawn(supervision::without_panic("group-shard", task.run()));
-        Self { queue, loading }
+        Self { queue, loading, deletions, clock }
     }
 
     pub(super) fn is_loading(&self) -> bool {
@@ -66,7 +76,7 @@ impl Shard {
 
     pub(super) async fn execute(self, command: Command) -> Result<Reply, GroupError> {
         let (reply, answer) = oneshot::channel();
-        self.submit(Work::Command { command, reply })?;
+        self.submit(Job::Command { command, reply })?;
         // Only the queue itself keeps the shard: a parked member must not hold up its end.
         drop(self);
         answer.await.map_err(|_| GroupError::NotCoordinator)
@@ -78,26 +88,21 @@ impl Shard {
         F: FnOnce(&Groups) -> T + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let work = |groups: &Groups| -> Answer {
-            let found = ask(groups);
-            Box::new(move || drop(reply.send(found)))
-        };
-        self.submit(Work::Query(Box::new(work)))?;
+        self.submit(Job::Query(Box::new(move |groups: &Groups| drop(reply.send(ask(groups))))))?;
         drop(self);
         answer.await.map_err(|_| GroupError::NotCoordinator)
     }
 
-    /// Best effort: offsets of a topic that is gone do no harm but take room.
-    pub(super) fn forget_topics(&self, topics: &Arc<BTreeSet<Arc<str>>>) {
-        if self.submit(Work::ForgetTopics(topics.clone())).is_err() {
-            warn!("a shard is too busy to forget the offsets of deleted topics; they stay until they expire");
-        }
+    /// Topics were deleted: removes the offsets that were committed for them, also if the shard is still loading.
+    pub(super) fn forget_topics(&self, topics: &DeletedTopics) {
+        self.deletions.add(topics);
     }
 
-    fn submit(&self, work: Work) -> Result<(), GroupError> {
+    fn submit(&self, job: Job) -> Result<(), GroupError> {
         if self.is_loading() {
             return Err(GroupError::CoordinatorLoadInProgress);
         }
+        let work = Work { arrived_ms: self.clock.steady_ms(), job };
         self.queue.try_send(work).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => GroupError::CoordinatorNotAvailable,
             mpsc::error::TrySendError::Closed(_) => GroupError::NotCoordinator,
@@ -112,7 +117,7 @@ struct ShardTask {
     clock: Clock,
     work: mpsc::Receiver<Work>,
     loading: Arc<AtomicBool>,
-    next_token: u64,
+    deletions: Arc<Deletions>,
 }
 
 /// Why serving ended.
@@ -150,7 +155,7 @@ impl ShardTask {
                     error!(partition, reason, "giving up the groups of a partition of __consumer_offsets");
                     return;
                 }
-                LogFailure::Failed(reason) => {
+                LogFailure::Failed(reason) | LogFailure::Refused(reason) => {
                     error!(
                         partition,
                         reason, "cannot serve the groups of a partition of __consumer_offsets, loading again"
@@ -175,126 +180,53 @@ impl ShardTask {
     }
 
     /// Serves until the last handle is gone or the log fails.
-    async fn serve(&mut self, mut groups: Groups) -> End {
-        let mut waiting = BTreeMap::new();
+    async fn serve(&mut self, groups: Groups) -> End {
+        let mut serving = Serving::new(self.partition, self.log.clone(), self.clock.clone(), groups);
+        let mut next = None;
         let end = loop {
-            let pause = groups.next_deadline().map_or(LONGEST_SLEEP, |at| self.until(at));
-            let first = tokio::select! {
+            let pause = if next.is_some() { Duration::ZERO } else { serving.pause() };
+            tokio::select! {
                 biased;
-                work = self.work.recv() => match work {
-                    Some(work) => Some(work),
+                committed = committed(&self.log, serving.oldest_outstanding()) => if let Err(failure) = committed {
+                    break End::Failed(failure);
+                },
+                work = self.work.recv(), if next.is_none() => match work {
+                    Some(work) => next = Some(work),
                     None => break End::Resigned,
                 },
-                () = tokio::time::sleep(pause) => None,
-            };
-            let round = self.decide_all(&mut groups, &mut waiting, first);
-            if let Err(failure) = self.store(&round.records).await {
+                () = self.deletions.added() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            if let Err(failure) = self.round(&mut serving, &mut next) {
                 break End::Failed(failure);
             }
-            round.release(&mut waiting);
         };
-        for (token, reply) in groups.unload() {
-            answer(&mut waiting, token, reply);
-        }
+        serving.unload();
         end
     }
 
-    fn until(&self, at: TimestampMs) -> Duration {
-        let left_ms = at.saturating_sub(self.clock.steady_ms());
-        Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)).min(LONGEST_SLEEP)
-    }
-
-    /// Decides what is queued, and what is due. The state is ahead of the log when this returns.
-    fn decide_all(
-        &mut self,
-        groups: &mut Groups,
-        waiting: &mut BTreeMap<RequestToken, oneshot::Sender<Reply>>,
-        first: Option<Work>,
-    ) -> Round {
-        let mut round = Round::default();
-        let mut next = first;
+    /// Settles what is committed, decides what is queued, then what is due.
+    fn round(&mut self, serving: &mut Serving, next: &mut Option<Work>) -> Result<(), LogFailure> {
+        serving.settle()?;
         for _ in 0..BATCH_COMMANDS {
             let Some(work) = next.take().or_else(|| self.work.try_recv().ok()) else { break };
-            let now = Now { steady_ms: self.clock.steady_ms(), calendar_ms: self.clock.now_ms() };
-            match work {
-                Work::Command { command, reply } => {
-                    self.next_token += 1;
-                    let token = RequestToken(self.next_token);
-                    waiting.insert(token, reply);
-                    let decision = groups.decide(token, &command, now);
-                    if let Err(error) = round.take(groups, decision) {
-                        warn!(partition = self.partition, group = &**command.group(), %error, "refusing a request");
-                        round.replies.push((token, command.refused(GroupError::CoordinatorNotAvailable)));
-                    }
-                }
-                Work::Query(ask) => round.answers.push(ask(groups)),
-                Work::ForgetTopics(topics) => {
-                    let decision = groups.forget_topics(&topics);
-                    round.take_or_warn(groups, decision, self.partition);
-                }
+            match work.job {
+                Job::Command { command, reply } => serving.execute(command, reply)?,
+                Job::Query(answer) => answer(serving.groups()),
             }
         }
-        // Time takes offsets away, so it must be a time that can be believed.
-        let now = Now { steady_ms: self.clock.steady_ms(), calendar_ms: self.clock.settled_ms() };
-        if groups.next_deadline().is_some_and(|at| at <= now.steady_ms) {
-            let decision = groups.tick(now);
-            round.take_or_warn(groups, decision, self.partition);
-        }
-        round
-    }
-
-    async fn store(&self, encoded: &[KeyValue]) -> Result<(), LogFailure> {
-        let now = self.clock.append_time();
-        for batch in records::pack(encoded, now.stamp_ms).map_err(|error| LogFailure::Failed(error.to_string()))? {
-            self.log.append(batch, now).await?;
-        }
-        Ok(())
+        *next = self.work.try_recv().ok();
+        serving.tick(next.as_ref().map(|work| work.arrived_ms))?;
+        serving.forget(self.deletions.take())?;
+        serving.append()
     }
 }
 
-/// What one append carries, and what may leave after it.
-#[derive(Default)]
-struct Round {
-    records: Vec<KeyValue>,
-    replies: Vec<(RequestToken, Reply)>,
-    answers: Vec<Answer>,
-}
-
-impl Round {
-    /// Takes a decision over, all of it or, if its records have no byte form, nothing.
-    fn take(&mut self, groups: &mut Groups, decision: Decision) -> Result<(), protocol::EncodeError> {
-        let encoded = decision.records.iter().map(records::encode).collect::<Result<Vec<_>, _>>()?;
-        self.records.extend(encoded);
-        for record in &decision.records {
-            groups.apply(record);
-        }
-        for change in decision.changes {
-            groups.adopt(change);
-        }
-        self.replies.extend(decision.replies);
-        Ok(())
-    }
-
-    fn take_or_warn(&mut self, groups: &mut Groups, decision: Decision, partition: PartitionIndex) {
-        if let Err(error) = self.take(groups, decision) {
-            error!(partition, %error, "cannot write down what time did to the groups");
-        }
-    }
-
-    fn release(self, waiting: &mut BTreeMap<RequestToken, oneshot::Sender<Reply>>) {
-        for (token, reply) in self.replies {
-            answer(waiting, token, reply);
-        }
-        for answer in self.answers {
-            answer();
-        }
-    }
-}
-
-fn answer(waiting: &mut BTreeMap<RequestToken, oneshot::Sender<Reply>>, token: RequestToken, reply: Reply) {
-    if let Some(waiter) = waiting.remove(&token) {
-        // The client may have hung up.
-        drop(waiter.send(reply));
+/// Waits until the log is committed up to `end`; for ever without an end.
+async fn committed(log: &OffsetsLog, end: Option<Offset>) -> Result<(), LogFailure> {
+    match end {
+        Some(end) => log.committed(end).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -36,6 +36,7 @@ fn error_code(error: GroupError) -> ErrorCode {
         GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
         GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
         GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::RecordTooLarge => ErrorCode::UnknownServerError,
         GroupError::NotCoordinator => ErrorCode::NotCoordinator,
         GroupError::CoordinatorLoadInProgress => ErrorCode::CoordinatorLoadInProgress,
         GroupError::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,

@@ -1,5 +1,7 @@
 //! AlterPartitionReassignments and ListPartitionReassignments (KIP-455): partitions move to other brokers.
 
+use std::collections::BTreeSet;
+
 use coordinator::cluster::{Command, Partition, Reassignment, Reply, Topic};
 use model::TopicPartition;
 use protocol::Str;
@@ -106,7 +108,8 @@ pub(super) async fn list(
             .into_iter()
             .filter_map(|wanted| {
                 let topic = image.topic(&wanted.name)?;
-                moving(&image, topic, |index| wanted.partition_indexes.contains(&index))
+                let indexes: BTreeSet<i32> = wanted.partition_indexes.into_iter().collect();
+                moving(&image, topic, |index| indexes.contains(&index))
             })
             .collect(),
     };

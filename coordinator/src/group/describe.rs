@@ -1,5 +1,6 @@
 //! What administrators see: descriptions and listings of groups.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -51,20 +52,29 @@ pub struct GroupListing {
     pub state: GroupState,
 }
 
-/// What ListGroups asks for. Empty lists ask for everything; names are compared without regard to case.
+/// What ListGroups asks for. The default asks for everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListFilter {
-    /// Names of states.
-    pub states: Vec<String>,
-    /// Names of group types; see [`GROUP_TYPE`].
-    pub types: Vec<String>,
+    /// `None` for every state.
+    states: Option<BTreeSet<GroupState>>,
+    /// True if other types of groups are asked for, and not ours.
+    is_for_others: bool,
 }
 
 impl ListFilter {
+    /// A filter by names of states and of types (see [`GROUP_TYPE`]), compared without regard to case. An empty list asks for
+    /// everything; names that nothing has find nothing.
+    #[must_use]
+    pub fn new<N: AsRef<str>>(states: &[N], types: &[N]) -> Self {
+        let known = |name: &str| GroupState::ALL.into_iter().find(|state| state.name().eq_ignore_ascii_case(name));
+        let named = states.iter().filter_map(|name| known(name.as_ref())).collect();
+        let is_ours = |name: &N| name.as_ref().eq_ignore_ascii_case(GROUP_TYPE);
+        let is_for_others = !types.is_empty() && !types.iter().any(is_ours);
+        ListFilter { states: (!states.is_empty()).then_some(named), is_for_others }
+    }
+
     pub(super) fn accepts(&self, state: GroupState) -> bool {
-        let names =
-            |list: &[String], name: &str| list.is_empty() || list.iter().any(|it| it.eq_ignore_ascii_case(name));
-        names(&self.states, state.name()) && names(&self.types, GROUP_TYPE)
+        !self.is_for_others && self.states.as_ref().is_none_or(|states| states.contains(&state))
     }
 }
 

@@ -24,12 +24,23 @@ pub(super) struct Draft<'a> {
     pub(super) membership: Membership,
     pub(super) records: Vec<GroupRecord>,
     pub(super) replies: Vec<(RequestToken, Reply)>,
+    /// Members whose requests are answered.
+    pub(super) answered: Vec<MemberId>,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn new(settings: &'a GroupSettings, now: Now, group: GroupId, membership: Membership) -> Self {
         let Now { steady_ms: now, calendar_ms: calendar } = now;
-        Self { settings, now, calendar, group, membership, records: Vec::new(), replies: Vec::new() }
+        Self {
+            settings,
+            now,
+            calendar,
+            group,
+            membership,
+            records: Vec::new(),
+            replies: Vec::new(),
+            answered: Vec::new(),
+        }
     }
 
     pub(super) fn reply(&mut self, token: RequestToken, reply: Reply) {
@@ -180,6 +191,7 @@ impl<'a> Draft<'a> {
         for (token, id) in answered {
             let joined = self.joined(&id);
             self.reply(token, Reply::Join(Ok(joined)));
+            self.answered.push(id);
         }
     }
 
@@ -201,8 +213,9 @@ impl<'a> Draft<'a> {
     /// Answers all who wait for their assignment, with it or with `error`, and expects their heartbeats from now on.
     pub(super) fn answer_syncs(&mut self, error: Option<GroupError>) {
         let mut answers = Vec::new();
-        for member in self.membership.members.values_mut() {
+        for (id, member) in &mut self.membership.members {
             let Some(token) = member.awaiting_sync.take() else { continue };
+            self.answered.push(id.clone());
             member.expect_heartbeat(self.now);
             let reply = match error {
                 Some(error) => Err(error),
@@ -219,19 +232,40 @@ impl<'a> Draft<'a> {
 
     /// What time alone does to the group: lapsed sessions and the ends of the two phases.
     pub(super) fn tick(&mut self) {
-        for id in self.membership.overdue_sessions(self.now) {
-            self.remove_member(&id);
-            match self.membership.state {
-                GroupState::Stable | GroupState::CompletingRebalance => self.prepare_rebalance(),
-                GroupState::PreparingRebalance if self.membership.has_all_joined() => self.complete_join(),
-                _ => {}
-            }
-        }
+        let overdue = self.membership.overdue_members(self.now);
+        let waits = |draft: &Self, id: &MemberId| {
+            draft.membership.members.get(id).is_some_and(|member| member.awaiting_join.is_some())
+        };
+        let (waiting, silent): (Vec<_>, Vec<_>) = overdue.into_iter().partition(|id| waits(self, id));
+        self.expel(&silent);
+        // An id that was never used is no member: without it a join phase may be complete, no other begins.
+        self.membership.drop_lapsed_joins(self.now);
+        self.complete_join_if_all_joined();
+        // The others' departure may just have answered those that waited.
+        let still_waiting: Vec<_> = waiting
+            .into_iter()
+            .filter(|id| self.membership.members.get(id).is_some_and(|member| member.is_overdue(self.now)))
+            .collect();
+        self.expel(&still_waiting);
         if let Some(deadline) = self.membership.join_deadline.filter(|deadline| deadline.at <= self.now) {
             self.join_deadline_passed(deadline);
         }
         if self.membership.sync_deadline.is_some_and(|deadline| deadline <= self.now) {
             self.sync_deadline_passed();
+        }
+    }
+
+    /// Removes members whose sessions ended, and lets the rest rebalance.
+    fn expel(&mut self, members: &[MemberId]) {
+        if members.is_empty() {
+            return;
+        }
+        for id in members {
+            self.remove_member(id);
+        }
+        match self.membership.state {
+            GroupState::Stable | GroupState::CompletingRebalance => self.prepare_rebalance(),
+            _ => self.complete_join_if_all_joined(),
         }
     }
 

@@ -42,6 +42,9 @@ pub enum GroupError {
     /// The commit's metadata text is longer than `offset.metadata.max.bytes`.
     #[error("the metadata of the commit is too large")]
     OffsetMetadataTooLarge,
+    /// The records of the decision exceed `max.message.bytes` of the offsets topic: nothing was changed.
+    #[error("the group's records would exceed max.message.bytes of the offsets topic")]
+    RecordTooLarge,
     /// The group lives on another broker, or its partition was just given up.
     #[error("this broker does not coordinate the group")]
     NotCoordinator,

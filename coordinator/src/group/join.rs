@@ -19,7 +19,9 @@ impl Draft<'_> {
             self.remove_member(&join.member_id);
             self.complete_join_if_all_joined();
             self.refuse_join(token, MemberId::from(""), GroupError::GroupMaxSizeReached);
-        } else if !self.membership.supports(&join.protocol_type, &join.protocols) {
+        } else if join.protocols.len() > self.settings.max_protocols
+            || !self.membership.supports(&join.protocol_type, &join.protocols)
+        {
             self.refuse_join(token, join.member_id.clone(), GroupError::InconsistentGroupProtocol);
         } else if unknown {
             self.join_as_new(token, join);
@@ -98,6 +100,7 @@ impl Draft<'_> {
             is_new: true,
             awaiting_join: Some(token),
             awaiting_sync: None,
+            withheld: 0,
             session_deadline: Some(self.now.saturating_add(timeout_ms)),
         };
         let membership = &mut self.membership;
@@ -114,8 +117,8 @@ impl Draft<'_> {
     /// Lets a member wait with what it says of itself now. A request of the same member that still waits is a
     /// duplicate, sent before a reconnect: it is told to join again, so that nothing waits for ever.
     fn update_member(&mut self, token: RequestToken, join: &JoinGroup, id: &str) {
+        self.membership.set_protocols(id, join.protocols.clone());
         let Some(member) = self.membership.members.get_mut(id) else { return };
-        member.protocols = join.protocols.clone();
         member.rebalance_timeout_ms = join.rebalance_timeout_ms;
         member.session_timeout_ms = join.session_timeout_ms;
         if let Some(duplicate) = member.awaiting_join.replace(token) {
@@ -128,8 +131,7 @@ impl Draft<'_> {
     fn replace_static_member(&mut self, token: RequestToken, join: &JoinGroup, old_id: &MemberId) {
         let new_id = join.new_member_id.clone();
         let old_leader = self.membership.leader.clone();
-        let Some(mut member) = self.membership.members.remove(old_id) else { return };
-        self.membership.pending_syncs.remove(old_id);
+        let Some(mut member) = self.membership.detach(old_id) else { return };
         if let Some(waiting) = member.awaiting_join.take() {
             self.refuse_join(waiting, old_id.clone(), GroupError::FencedInstanceId);
         }
@@ -139,6 +141,8 @@ impl Draft<'_> {
         if self.membership.is_leader(old_id) {
             self.membership.leader = Some(new_id.clone());
         }
+        // Answers that wait for the log are to the former holder.
+        member.withheld = 0;
         member.is_new = false;
         member.expect_heartbeat(self.now);
         self.membership.insert(new_id.clone(), member);
@@ -162,6 +166,7 @@ impl Draft<'_> {
             member.expect_heartbeat(self.now);
         }
         self.persist();
+        self.answered.push(id.clone());
         let mut joined = self.joined(&id);
         if join.abilities.skip_assignment {
             joined.skip_assignment = self.membership.is_leader(&id);

@@ -1,11 +1,10 @@
 //! The groups of one partition of `__consumer_offsets`, as one machine.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use model::{PartitionIndex, TimestampMs};
 
-use super::command::{Command, Heartbeat, JoinGroup, JoinRefused, Reply, RequestToken};
+use super::command::{Command, Heartbeat, JoinGroup, JoinRefused, Reply, RequestToken, SyncGroup};
 use super::describe::{GroupDescription, GroupListing, ListFilter, describe};
 use super::draft::Draft;
 use super::error::GroupError;
@@ -15,56 +14,68 @@ use super::offsets;
 use super::record::{CommittedOffset, GroupId, GroupImage, GroupRecord, MemberId, OffsetsByTopic};
 use super::settings::GroupSettings;
 use super::sync::check_heartbeat;
+use super::uncommitted::{Appended, Uncommitted};
 
 /// All groups of one shard. Invariant: `deadlines` names, for each group with a deadline, an instant no later than it.
 #[derive(Debug)]
 pub struct Groups {
-    settings: GroupSettings,
-    groups: BTreeMap<GroupId, Group>,
+    pub(super) settings: GroupSettings,
+    pub(super) groups: BTreeMap<GroupId, Group>,
     deadlines: BTreeSet<(TimestampMs, GroupId)>,
     next_offset_sweep: TimestampMs,
 }
 
 #[derive(Debug)]
-struct Group {
+pub(super) struct Group {
     /// As the last record said.
-    image: Option<GroupImage>,
-    offsets: OffsetsByTopic,
-    membership: Membership,
+    pub(super) image: Option<GroupImage>,
+    pub(super) offsets: OffsetsByTopic,
+    pub(super) membership: Membership,
+    uncommitted: Uncommitted,
     /// The group's entry in [`Groups::deadlines`].
     indexed: Option<TimestampMs>,
 }
 
 impl Group {
     fn without_members() -> Self {
-        Self { image: None, offsets: OffsetsByTopic::new(), membership: Membership::empty(0), indexed: None }
+        Self {
+            image: None,
+            offsets: OffsetsByTopic::new(),
+            membership: Membership::empty(0),
+            uncommitted: Uncommitted::default(),
+            indexed: None,
+        }
     }
 
-    /// Nothing persisted, and nobody about to join.
+    /// Nothing is persisted or under way, and no member is about to join.
     fn is_void(&self) -> bool {
         let idle = self.membership.state == GroupState::Empty && self.membership.pending_joins.is_empty();
-        idle && self.image.is_none() && self.offsets.is_empty()
+        idle && self.image.is_none() && self.offsets.is_empty() && self.uncommitted.is_empty()
+    }
+
+    /// The next instant at which time alone changes the group. Time does not judge members that wait for the log.
+    fn next_deadline(&self) -> Option<TimestampMs> {
+        if self.uncommitted.holds_metadata() { None } else { self.membership.next_deadline() }
     }
 }
 
-/// What a request or the passing of time leads to. The records must be stored before any reply leaves; both records
-/// ([`Groups::apply`]) and changes ([`Groups::adopt`]) must take effect, in this order, before the next decision.
+/// What a request or the passing of time leads to. To be appended whole or not at all, then handed to [`Groups::take`]
+/// before the next decision. The replies leave when the records are committed.
 #[derive(Debug, Default)]
 pub struct Decision {
-    /// To append to the log, together.
+    /// To append to the log, as one.
     pub records: Vec<GroupRecord>,
     /// To the part of the state that is not persisted.
-    pub changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
     /// To this request and to others that were waiting. A request without a reply here waits on.
     pub replies: Vec<(RequestToken, Reply)>,
+    /// The members that are answered.
+    pub(super) answered: Vec<(GroupId, MemberId)>,
 }
 
 /// A change of what is kept in memory only, as a value.
 #[derive(Debug)]
-pub struct Change(Effect);
-
-#[derive(Debug)]
-enum Effect {
+pub(super) enum Change {
     Membership(GroupId, Box<Membership>),
     Alive { group: GroupId, member: MemberId, at: TimestampMs },
     OffsetsSwept { next: TimestampMs },
@@ -121,23 +132,36 @@ impl Groups {
         }
     }
 
-    /// What time alone leads to at `now`.
+    /// The assignments of `sync` cannot be stored: the group has to rebalance instead. Writes nothing.
     #[must_use]
-    pub fn tick(&self, now: impl Into<Now>) -> Decision {
+    pub fn refuse_assignments(
+        &self,
+        token: RequestToken,
+        sync: &SyncGroup,
+        error: GroupError,
+        now: impl Into<Now>,
+    ) -> Decision {
+        let refused = Decision { replies: vec![(token, Reply::Sync(Err(error)))], ..Decision::default() };
+        let group = self.groups.get(&sync.group);
+        let is_due = |group: &&Group| group.membership.state == GroupState::CompletingRebalance;
+        group.filter(is_due).map_or(refused, |group| {
+            self.draft(&sync.group, group, now.into(), |draft| draft.refuse_assignments(token, error))
+        })
+    }
+
+    /// What time alone leads to at `now`: decisions on different groups, each to be stored by itself. One that cannot be
+    /// stored may be dropped; it comes again.
+    #[must_use]
+    pub fn tick(&self, now: impl Into<Now>) -> Vec<Decision> {
         let now = now.into();
-        let mut decision = Decision::default();
-        for (_, id) in self.deadlines.iter().take_while(|(at, _)| *at <= now.steady_ms) {
-            if let Some(group) = self.groups.get(id) {
-                let of_group = self.draft(id, group, now, |draft| draft.tick());
-                decision.records.extend(of_group.records);
-                decision.changes.extend(of_group.changes);
-                decision.replies.extend(of_group.replies);
-            }
-        }
+        let due = self.deadlines.iter().take_while(|(at, _)| *at <= now.steady_ms);
+        let groups = due.filter_map(|(_, id)| self.groups.get(id).map(|group| (id, group)));
+        let mut decisions: Vec<_> =
+            groups.map(|(id, group)| self.draft(id, group, now, |draft| draft.tick())).collect();
         if self.next_offset_sweep <= now.steady_ms {
-            self.sweep_offsets(now, &mut decision);
+            self.sweep_offsets(now, &mut decisions);
         }
-        decision
+        decisions
     }
 
     /// The next instant at which [`Groups::tick`] may have something to do.
@@ -148,7 +172,69 @@ impl Groups {
         groups.into_iter().chain(sweep).min()
     }
 
-    /// Takes over a record, live or while loading.
+    /// Takes over a decision whose records have been appended. Returns the replies, and the handle by which the records are
+    /// settled; without records, the replies may leave at once.
+    pub fn take(&mut self, decision: Decision) -> (Vec<(RequestToken, Reply)>, Appended) {
+        let Decision { records, changes, replies, mut answered } = decision;
+        for record in &records {
+            let group = self.entry(record.group());
+            group.uncommitted.begin(record, &group.offsets);
+            self.apply(record);
+        }
+        for change in changes {
+            self.adopt(change);
+        }
+        if records.is_empty() {
+            answered.clear();
+        }
+        for (group, member) in &answered {
+            let group = self.groups.get_mut(group);
+            if let Some(member) = group.and_then(|group| group.membership.members.get_mut(member)) {
+                member.withheld += 1;
+            }
+        }
+        (replies, Appended { records, withheld: answered })
+    }
+
+    /// The records are committed: shows them, and begins the sessions of the members whose answers leave now. In the order of
+    /// the log.
+    pub fn settle(&mut self, appended: Appended, now: impl Into<Now>) {
+        let now = now.into();
+        let mut touched = BTreeSet::new();
+        for record in appended.records {
+            let id = record.group().clone();
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.uncommitted.settle(record);
+                touched.insert(id);
+            }
+        }
+        for (id, member) in appended.withheld {
+            let group = self.groups.get_mut(&id);
+            if let Some(member) = group.and_then(|group| group.membership.members.get_mut(&member)) {
+                member.withheld = member.withheld.saturating_sub(1);
+                member.expect_heartbeat(now.steady_ms);
+            }
+        }
+        for id in touched {
+            self.index_deadline(&id);
+            self.drop_if_void(&id);
+        }
+    }
+
+    /// True while a record of the group itself is appended but not committed. Until it is settled, commands of the group must
+    /// wait, except heartbeats.
+    #[must_use]
+    pub fn is_unsettled(&self, group: &str) -> bool {
+        self.groups.get(group).is_some_and(|group| group.uncommitted.holds_metadata())
+    }
+
+    /// True while any record of the group is appended but not committed.
+    #[must_use]
+    pub fn has_uncommitted(&self, group: &str) -> bool {
+        self.groups.get(group).is_some_and(|group| !group.uncommitted.is_empty())
+    }
+
+    /// Takes over a record while loading.
     pub fn apply(&mut self, record: &GroupRecord) {
         match record {
             GroupRecord::Metadata { group, image } => {
@@ -174,15 +260,14 @@ impl Groups {
         }
     }
 
-    /// Takes over a change of a decision, after its records.
-    pub fn adopt(&mut self, change: Change) {
-        match change.0 {
-            Effect::Membership(id, membership) => {
+    fn adopt(&mut self, change: Change) {
+        match change {
+            Change::Membership(id, membership) => {
                 self.entry(&id).membership = *membership;
                 self.index_deadline(&id);
                 self.drop_if_void(&id);
             }
-            Effect::Alive { group, member, at } => {
+            Change::Alive { group, member, at } => {
                 let Some(entry) = self.groups.get_mut(&group) else { return };
                 let Some(member) = entry.membership.members.get_mut(&member) else { return };
                 member.expect_heartbeat(at);
@@ -191,7 +276,7 @@ impl Groups {
                     self.index_deadline(&group);
                 }
             }
-            Effect::OffsetsSwept { next } => self.next_offset_sweep = next,
+            Change::OffsetsSwept { next } => self.next_offset_sweep = next,
         }
     }
 
@@ -209,16 +294,17 @@ impl Groups {
         replies
     }
 
-    /// Committed offsets of a group, `None` if there is no such group.
+    /// Committed offsets of a group, nothing if there is no such group.
     #[must_use]
-    pub fn offsets(&self, group: &str) -> Option<&OffsetsByTopic> {
-        self.groups.get(group).map(|group| &group.offsets)
+    pub fn offsets(&self, group: &str) -> OffsetsByTopic {
+        self.groups.get(group).map(|group| group.uncommitted.committed(&group.offsets)).unwrap_or_default()
     }
 
     /// One committed offset.
     #[must_use]
     pub fn offset(&self, group: &str, topic: &str, partition: PartitionIndex) -> Option<&CommittedOffset> {
-        self.offsets(group)?.get(topic)?.get(&partition)
+        let group = self.groups.get(group)?;
+        group.uncommitted.offset(&group.offsets, topic, partition)
     }
 
     /// A group as administrators see it, `None` if there is no such group.
@@ -237,18 +323,6 @@ impl Groups {
             state: group.membership.state,
         });
         listing.collect()
-    }
-
-    /// Removes all offsets of deleted topics.
-    #[must_use]
-    pub fn forget_topics(&self, topics: &BTreeSet<Arc<str>>) -> Decision {
-        let mut decision = Decision::default();
-        for (id, group) in &self.groups {
-            for (topic, of_topic) in group.offsets.iter().filter(|(topic, _)| topics.contains(*topic)) {
-                decision.records.extend(of_topic.keys().map(|partition| offsets::tombstone(id, topic, *partition)));
-            }
-        }
-        decision
     }
 
     /// What the log holds of the shard: replaying its records gives the same, wherever it runs.
@@ -299,9 +373,10 @@ impl Groups {
                 }
                 let (results, records) = offsets::commit_records(&self.settings, commit, now.calendar_ms);
                 let (group, member) = (commit.group.clone(), commit.member.member_id.clone());
-                let alive = Effect::Alive { group, member, at: now.steady_ms };
+                let alive = Change::Alive { group, member, at: now.steady_ms };
                 let replies = vec![(token, Reply::CommitOffsets(Ok(results)))];
-                Decision { records, changes: vec![Change(alive)], replies }
+                let answered = vec![(commit.group.clone(), commit.member.member_id.clone())];
+                Decision { records, changes: vec![alive], replies, answered }
             }
             Command::DeleteOffsets(delete) => {
                 let Some(group) = group else { return refusal(token, command, GroupError::GroupIdNotFound) };
@@ -309,7 +384,7 @@ impl Groups {
                     Err(error) => refusal(token, command, error),
                     Ok((results, records)) => {
                         let replies = vec![(token, Reply::DeleteOffsets(Ok(results)))];
-                        Decision { records, changes: Vec::new(), replies }
+                        Decision { records, replies, ..Decision::default() }
                     }
                 }
             }
@@ -325,11 +400,12 @@ impl Groups {
                         records.extend(of_topic.keys().map(|partition| offsets::tombstone(id, topic, *partition)));
                     }
                     records.push(GroupRecord::Metadata { group: id.clone(), image: None });
-                    let void = Effect::Membership(id.clone(), Box::new(Membership::empty(now.calendar_ms)));
+                    let void = Change::Membership(id.clone(), Box::new(Membership::empty(now.calendar_ms)));
                     Decision {
                         records,
-                        changes: vec![Change(void)],
+                        changes: vec![void],
                         replies: vec![(token, Reply::DeleteGroup(Ok(())))],
+                        answered: Vec::new(),
                     }
                 }
             },
@@ -342,36 +418,13 @@ impl Groups {
         finish(draft)
     }
 
-    /// Lapsed offsets go, and empty groups that keep none. A sweep that hits its bound goes on at the next tick.
-    fn sweep_offsets(&self, now: Now, decision: &mut Decision) {
-        let limit = self.settings.max_expired_per_sweep;
-        let mut written = 0;
-        for (id, group) in &self.groups {
-            let left = limit.saturating_sub(written);
-            if left == 0 {
-                break;
-            }
-            let lapsed = offsets::lapsed(&self.settings, &group.membership, &group.offsets, (now.calendar_ms, left));
-            let remaining = group.offsets.values().map(BTreeMap::len).sum::<usize>().saturating_sub(lapsed.len());
-            written += lapsed.len();
-            decision.records.extend(lapsed.iter().map(|(topic, partition)| offsets::tombstone(id, topic, *partition)));
-            let idle = group.membership.state == GroupState::Empty && group.membership.pending_joins.is_empty();
-            if remaining == 0 && idle && group.image.is_some() {
-                written += 1;
-                decision.records.push(GroupRecord::Metadata { group: id.clone(), image: None });
-            }
-        }
-        let pause_ms = if written >= limit { 1 } else { self.settings.offsets_retention_check_interval_ms };
-        decision.changes.push(Change(Effect::OffsetsSwept { next: now.steady_ms.saturating_add(pause_ms) }));
-    }
-
     fn entry(&mut self, id: &GroupId) -> &mut Group {
         self.groups.entry(id.clone()).or_insert_with(Group::without_members)
     }
 
     fn index_deadline(&mut self, id: &GroupId) {
         let Some(group) = self.groups.get_mut(id) else { return };
-        let next = group.membership.next_deadline();
+        let next = group.next_deadline();
         if let Some(old) = std::mem::replace(&mut group.indexed, next) {
             self.deadlines.remove(&(old, id.clone()));
         }
@@ -398,14 +451,15 @@ fn heartbeat_decision(group: Option<&Group>, token: RequestToken, heartbeat: &He
     let mut decision = Decision { replies: vec![(token, Reply::Heartbeat(result))], ..Decision::default() };
     if matches!(result, Ok(()) | Err(GroupError::RebalanceInProgress)) {
         let (group, member) = (heartbeat.group.clone(), heartbeat.member.member_id.clone());
-        decision.changes.push(Change(Effect::Alive { group, member, at: now }));
+        decision.changes.push(Change::Alive { group, member, at: now });
     }
     decision
 }
 
 fn finish(draft: Draft<'_>) -> Decision {
-    let change = Effect::Membership(draft.group, Box::new(draft.membership));
-    Decision { records: draft.records, changes: vec![Change(change)], replies: draft.replies }
+    let answered = draft.answered.into_iter().map(|member| (draft.group.clone(), member)).collect();
+    let change = Change::Membership(draft.group, Box::new(draft.membership));
+    Decision { records: draft.records, changes: vec![change], replies: draft.replies, answered }
 }
 
 /// A command refused as a whole.

@@ -38,6 +38,14 @@ pub enum GroupState {
 }
 
 impl GroupState {
+    pub(super) const ALL: [GroupState; 5] = [
+        GroupState::Empty,
+        GroupState::PreparingRebalance,
+        GroupState::CompletingRebalance,
+        GroupState::Stable,
+        GroupState::Dead,
+    ];
+
     /// Kafka's name of the state.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -71,6 +79,8 @@ pub(super) struct Member {
     pub(super) is_new: bool,
     pub(super) awaiting_join: Option<RequestToken>,
     pub(super) awaiting_sync: Option<RequestToken>,
+    /// Answers to the member that wait for the log. The member may be waiting for them, so it owes no heartbeat.
+    pub(super) withheld: usize,
     /// When the member counts as dead; `None` while a waiting request proves that it lives.
     pub(super) session_deadline: Option<TimestampMs>,
 }
@@ -84,7 +94,12 @@ impl Member {
 
     /// A waiting request stands for a heartbeat, except that of a brand-new member, who may have gone unnoticed.
     fn has_satisfied_heartbeat(&self) -> bool {
-        !self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some())
+        self.withheld > 0 || (!self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some()))
+    }
+
+    /// True when its session ended and no request of it waits.
+    pub(super) fn is_overdue(&self, now: TimestampMs) -> bool {
+        self.session_deadline.is_some_and(|deadline| deadline <= now) && !self.has_satisfied_heartbeat()
     }
 
     pub(super) fn expect_heartbeat(&mut self, now: TimestampMs) {
@@ -120,6 +135,8 @@ pub(super) struct Membership {
     pub(super) leader: Option<MemberId>,
     pub(super) members: BTreeMap<MemberId, Member>,
     pub(super) static_members: BTreeMap<Arc<str>, MemberId>,
+    /// How many members offer each protocol.
+    offered: BTreeMap<Arc<str>, usize>,
     /// Member ids handed out that have not joined yet, and when they lapse.
     pub(super) pending_joins: BTreeMap<MemberId, TimestampMs>,
     /// Members of this generation that have not asked for their assignment yet.
@@ -144,6 +161,7 @@ impl Membership {
             leader: None,
             members: BTreeMap::new(),
             static_members: BTreeMap::new(),
+            offered: BTreeMap::new(),
             pending_joins: BTreeMap::new(),
             pending_syncs: BTreeSet::new(),
             newcomer_since_deadline: false,
@@ -174,6 +192,7 @@ impl Membership {
                 is_new: false,
                 awaiting_join: None,
                 awaiting_sync: None,
+                withheld: 0,
                 session_deadline: None,
             };
             loaded.expect_heartbeat(now.steady_ms);
@@ -231,14 +250,53 @@ impl Membership {
             self.leader = Some(id.clone());
         }
         self.pending_joins.remove(&id);
-        self.members.insert(id, member);
+        self.count_in(&member.protocols);
+        if let Some(replaced) = self.members.insert(id, member) {
+            self.count_out(&replaced.protocols);
+        }
+    }
+
+    /// Replaces the protocols that a member offers.
+    pub(super) fn set_protocols(&mut self, id: &str, protocols: Arc<[Protocol]>) {
+        let Some(member) = self.members.get_mut(id) else { return };
+        let before = std::mem::replace(&mut member.protocols, protocols.clone());
+        self.count_in(&protocols);
+        self.count_out(&before);
+    }
+
+    /// Takes a member out that comes back under another id; leadership and static identity are the caller's to pass on.
+    pub(super) fn detach(&mut self, id: &str) -> Option<Member> {
+        self.pending_syncs.remove(id);
+        let member = self.members.remove(id)?;
+        self.count_out(&member.protocols);
+        Some(member)
+    }
+
+    fn count_in(&mut self, protocols: &[Protocol]) {
+        for name in names(protocols) {
+            *self.offered.entry(name.clone()).or_default() += 1;
+        }
+    }
+
+    fn count_out(&mut self, protocols: &[Protocol]) {
+        for name in names(protocols) {
+            if let Some(count) = self.offered.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.offered.remove(name);
+                }
+            }
+        }
+    }
+
+    fn is_offered_by_all(&self, name: &str) -> bool {
+        self.members.is_empty() || self.offered.get(name).is_some_and(|count| *count == self.members.len())
     }
 
     /// Takes a member out, pending or full; leadership passes on.
     pub(super) fn remove(&mut self, id: &str) -> Option<Member> {
         self.pending_joins.remove(id);
-        self.pending_syncs.remove(id);
-        let removed = self.members.remove(id)?;
+        let removed = self.detach(id)?;
         if let Some(instance_id) = &removed.instance_id {
             self.static_members.remove(instance_id);
         }
@@ -266,26 +324,23 @@ impl Membership {
         if self.state == GroupState::Empty {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
-        let fits_all = |offer: &Protocol| self.members.values().all(|member| offers(member, &offer.name));
-        self.protocol_type.as_deref() == Some(protocol_type) && protocols.iter().any(fits_all)
+        self.protocol_type.as_deref() == Some(protocol_type)
+            && protocols.iter().any(|offer| self.is_offered_by_all(&offer.name))
     }
 
     /// The protocol with the most votes among those that every member offers: each member votes for the first such one
     /// of its list, a tie goes to the one that the leader likes best.
     pub(super) fn select_protocol(&self) -> Option<Arc<str>> {
         let leader = self.members.get(self.leader.as_ref()?)?;
-        let common = |name: &str| self.members.values().all(|member| offers(member, name));
-        let candidates: Vec<&Arc<str>> = leader.protocols.iter().map(|p| &p.name).filter(|name| common(name)).collect();
-        let mut votes: Vec<usize> = vec![0; candidates.len()];
+        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let choice = member.protocols.iter().find_map(|p| candidates.iter().position(|name| **name == p.name));
-            if let Some(choice) = choice {
-                votes[choice] += 1;
+            if let Some(choice) = member.protocols.iter().find(|offer| self.is_offered_by_all(&offer.name)) {
+                *votes.entry(&choice.name).or_default() += 1;
             }
         }
-        let most = votes.iter().copied().max()?;
-        let winner = votes.iter().position(|count| *count == most)?;
-        candidates.get(winner).map(|name| Arc::clone(name))
+        let most = votes.values().copied().max()?;
+        let winner = leader.protocols.iter().find(|offer| votes.get(offer.name.as_ref()) == Some(&most));
+        winner.map(|offer| offer.name.clone())
     }
 
     /// Refuses who is not a member, or holds a static identity that another one has taken over.
@@ -335,21 +390,22 @@ impl Membership {
         Some(all)
     }
 
-    /// Lets a member whose waiting request proves it alive off its deadline; names those that are overdue at `now`.
-    pub(super) fn overdue_sessions(&mut self, now: TimestampMs) -> Vec<MemberId> {
+    /// Lets members off whose waiting requests prove them alive; names those whose sessions have ended at `now`.
+    pub(super) fn overdue_members(&mut self, now: TimestampMs) -> Vec<MemberId> {
         let mut overdue = Vec::new();
         for (id, member) in &mut self.members {
-            if member.session_deadline.is_some_and(|deadline| deadline <= now) {
-                if member.has_satisfied_heartbeat() {
-                    member.session_deadline = None;
-                } else {
-                    overdue.push(id.clone());
-                }
+            if member.is_overdue(now) {
+                overdue.push(id.clone());
+            } else if member.session_deadline.is_some_and(|deadline| deadline <= now) {
+                member.session_deadline = None;
             }
         }
-        let lapsed = self.pending_joins.iter().filter(|(_, deadline)| **deadline <= now);
-        overdue.extend(lapsed.map(|(id, _)| id.clone()));
         overdue
+    }
+
+    /// Forgets member ids that were handed out and not used in time.
+    pub(super) fn drop_lapsed_joins(&mut self, now: TimestampMs) {
+        self.pending_joins.retain(|_, deadline| *deadline > now);
     }
 
     /// The next instant at which time alone changes the group.
@@ -361,6 +417,7 @@ impl Membership {
     }
 }
 
-fn offers(member: &Member, name: &str) -> bool {
-    member.protocols.iter().any(|offer| offer.name.as_ref() == name)
+/// Each name once.
+fn names(protocols: &[Protocol]) -> BTreeSet<&Arc<str>> {
+    protocols.iter().map(|offer| &offer.name).collect()
 }

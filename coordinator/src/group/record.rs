@@ -36,6 +36,16 @@ pub enum GroupRecord {
     },
 }
 
+impl GroupRecord {
+    /// Whose record it is.
+    #[must_use]
+    pub fn group(&self) -> &GroupId {
+        match self {
+            GroupRecord::Metadata { group, .. } | GroupRecord::Offset { group, .. } => group,
+        }
+    }
+}
+
 /// The persisted part of a group: its last completed generation. No members means that the group is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupImage {

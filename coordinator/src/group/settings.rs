@@ -11,6 +11,8 @@ pub struct GroupSettings {
     pub initial_rebalance_delay_ms: i32,
     /// `group.max.size`: members of one group.
     pub max_size: usize,
+    /// Protocols that one member may offer; Kafka's clients offer one to three.
+    pub max_protocols: usize,
     /// Member ids that one group hands out before the first of them joins or lapses.
     pub max_pending_members: usize,
     /// `offset.metadata.max.bytes`: bytes of one commit's metadata text.
@@ -25,6 +27,8 @@ pub struct GroupSettings {
     pub max_groups: usize,
     /// Records that one sweep of expired offsets may write.
     pub max_expired_per_sweep: usize,
+    /// Bytes that a decision which the time or a deleted topic causes may write, roughly. Must be below `max.message.bytes`.
+    pub max_cleanup_bytes: usize,
 }
 
 impl Default for GroupSettings {
@@ -34,6 +38,7 @@ impl Default for GroupSettings {
             max_session_timeout_ms: 1_800_000,
             initial_rebalance_delay_ms: 3_000,
             max_size: 0x7fff_ffff,
+            max_protocols: 100,
             max_pending_members: 10_000,
             offset_metadata_max_bytes: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
@@ -41,6 +46,7 @@ impl Default for GroupSettings {
             new_member_join_timeout_ms: 300_000,
             max_groups: 100_000,
             max_expired_per_sweep: 10_000,
+            max_cleanup_bytes: 256 << 10,
         }
     }
 }

@@ -22,7 +22,11 @@ impl Draft<'_> {
             self.membership.sync_deadline = None;
         }
         if self.membership.state == GroupState::Stable {
-            let assignment = self.membership.members.get(id).map(|member| member.assignment.clone());
+            let now = self.now;
+            let assignment = self.membership.members.get_mut(id).map(|member| {
+                member.expect_heartbeat(now);
+                member.assignment.clone()
+            });
             let synced = Synced {
                 protocol_type: self.membership.protocol_type.clone(),
                 protocol_name: self.membership.protocol_name.clone(),
@@ -67,12 +71,21 @@ impl Draft<'_> {
         self.answer_syncs(None);
     }
 
+    /// The leader's assignments cannot be stored: all who wait for one learn it, and the members join again.
+    pub(super) fn refuse_assignments(&mut self, token: RequestToken, error: GroupError) {
+        self.answer_syncs(Some(error));
+        self.reply(token, Reply::Sync(Err(error)));
+        self.prepare_rebalance();
+    }
+
     /// Takes members out, then rebalances the rest.
     pub(super) fn leave(&mut self, token: RequestToken, leave: &LeaveGroup) {
+        let before = self.membership.members.len();
         let results: Vec<_> = leave.members.iter().map(|identity| self.leave_one(identity)).collect();
+        let lost_members = self.membership.members.len() < before;
         if results.iter().any(Result::is_ok) {
             match self.membership.state {
-                GroupState::Stable | GroupState::CompletingRebalance => self.prepare_rebalance(),
+                GroupState::Stable | GroupState::CompletingRebalance if lost_members => self.prepare_rebalance(),
                 _ => self.complete_join_if_all_joined(),
             }
         }

@@ -37,7 +37,7 @@ class SyscallFault:
     """While it is entered, calls named `call` of the process and all its threads fail with `error`.
 
     `when` is strace's: `3` is the third call of each thread, `3+` the third and all later ones. Calls with a path can be
-    narrowed to `paths`, and all to the threads named `thread`. An `error` such as `delay_enter=2s` is another effect of
+    narrowed to `paths`, and all to the threads named `thread`; "" is every call. An `error` such as `delay_enter=2s` is another effect of
     strace's.
     """
 
@@ -50,7 +50,8 @@ class SyscallFault:
         effect = error if "=" in error else f"error={error}"
         self._args = [
             "strace", *(["-f", "-p", str(pid)] if thread is None else _attach_to(pid, thread)), "-y", *narrowed,
-            "-e", f"trace={call}", "-e", "signal=none", "-e", f"inject={call}:{effect}:when={when}",
+            "-e", f"trace={call}", "-e", "signal=none",
+            "-e", f"inject={call}:{effect}{when and f':when={when}'}",
         ]  # fmt: skip
         self._process: Process | None = None
 
@@ -82,3 +83,10 @@ class SyscallFault:
         """The calls that failed so far, as strace shows them: with the file's path."""
         text = self._log.read_text(errors="replace") if self._log.exists() else ""
         return [line for line in text.splitlines() if "(INJECTED)" in line]
+
+
+class SlowCalls(SyscallFault):
+    """While it is entered, calls named `call` (several with commas) of the process take longer by so many milliseconds."""
+
+    def __init__(self, pid: int, call: str, delay_ms: int, log: Path) -> None:
+        super().__init__(pid, call, f"delay_enter={1000 * delay_ms}", "", log)

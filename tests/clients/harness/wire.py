@@ -54,7 +54,7 @@ class Wire:
 
     def read_exact(self, count: int) -> bytes:
         """Reads this many bytes; raises Closed at the end of the stream."""
-        data = b""
+        data = bytearray()
         while len(data) < count:
             try:
                 part = self._socket.recv(count - len(data))
@@ -63,7 +63,7 @@ class Wire:
             if not part:
                 raise Closed
             data += part
-        return data
+        return bytes(data)
 
     def read_frame(self) -> bytes:
         """Reads one answer's body, correlation id included."""

@@ -1,8 +1,8 @@
-//! A partition in memory: durable at once, held back, or failing, as the test likes.
+//! A partition in memory: durable at once, held back, short of replicas, or failing, as the test likes.
 
 use bytes::{Bytes, BytesMut};
+use model::Offset;
 use model::batch::{BatchView, patch_base_offset};
-use model::{Offset, TimestampMs};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -13,16 +13,35 @@ pub(crate) struct MemoryLog {
     batches: Mutex<Vec<Bytes>>,
     /// While true, nothing becomes durable.
     held: watch::Sender<bool>,
+    committed: Mutex<Offset>,
     failures: Mutex<usize>,
+    /// While true, too few replicas are in sync.
+    lacks_replicas: Mutex<bool>,
+    max_batch_bytes: Mutex<usize>,
 }
 
 impl MemoryLog {
     pub(crate) fn new() -> Self {
-        Self { batches: Mutex::default(), held: watch::Sender::new(false), failures: Mutex::new(0) }
+        Self {
+            batches: Mutex::default(),
+            held: watch::Sender::new(false),
+            committed: Mutex::new(0),
+            failures: Mutex::new(0),
+            lacks_replicas: Mutex::new(false),
+            max_batch_bytes: Mutex::new(1_048_588),
+        }
     }
 
     pub(crate) fn hold(&self, held: bool) {
         self.held.send_replace(held);
+    }
+
+    pub(crate) fn lack_replicas(&self, lacks: bool) {
+        *self.lacks_replicas.lock() = lacks;
+    }
+
+    pub(crate) fn limit_batches(&self, bytes: usize) {
+        *self.max_batch_bytes.lock() = bytes;
     }
 
     pub(crate) fn fail_next(&self, appends: usize) {
@@ -41,19 +60,38 @@ impl MemoryLog {
         let _ = self.held.subscribe().wait_for(|held| !held).await;
     }
 
-    pub(crate) async fn append(&self, batch: Bytes, _now: TimestampMs) -> Result<(), LogFailure> {
-        {
-            let mut failures = self.failures.lock();
-            if *failures > 0 {
-                *failures -= 1;
-                return Err(LogFailure::Failed("made to fail".to_owned()));
-            }
+    pub(crate) fn max_batch_bytes(&self) -> usize {
+        *self.max_batch_bytes.lock()
+    }
+
+    pub(crate) fn admit(&self) -> Result<(), LogFailure> {
+        if *self.lacks_replicas.lock() { Err(LogFailure::Refused("too few replicas".to_owned())) } else { Ok(()) }
+    }
+
+    pub(crate) fn append(&self, batch: &[u8]) -> Result<Offset, LogFailure> {
+        let mut failures = self.failures.lock();
+        if *failures > 0 {
+            *failures -= 1;
+            return Err(LogFailure::Failed("made to fail".to_owned()));
         }
-        let mut bytes = BytesMut::from(&batch[..]);
+        let mut bytes = BytesMut::from(batch);
         patch_base_offset(&mut bytes, self.end());
         self.batches.lock().push(bytes.freeze());
-        self.released().await;
-        Ok(())
+        Ok(self.end())
+    }
+
+    pub(crate) fn is_committed(&self, end: Offset) -> bool {
+        let mut committed = self.committed.lock();
+        if !*self.held.borrow() {
+            *committed = self.end();
+        }
+        *committed >= end
+    }
+
+    pub(crate) async fn committed(&self, end: Offset) {
+        if !self.is_committed(end) {
+            self.released().await;
+        }
     }
 
     pub(crate) async fn bounds(&self) -> Result<(Offset, Offset), LogFailure> {

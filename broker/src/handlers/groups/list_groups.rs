@@ -9,8 +9,7 @@ use super::{error_code, wire};
 use crate::handlers::RequestContext;
 
 pub(crate) async fn handle(context: &RequestContext<'_>, request: ListGroupsRequest) -> ListGroupsResponse {
-    let names = |list: &[Str]| list.iter().map(ToString::to_string).collect();
-    let filter = ListFilter { states: names(&request.states_filter), types: names(&request.types_filter) };
+    let filter = ListFilter::new(&request.states_filter, &request.types_filter);
     match context.broker.groups.list(filter).await {
         Err(error) => ListGroupsResponse { error_code: error_code(error).code(), ..ListGroupsResponse::default() },
         Ok(listings) => {

@@ -1,6 +1,6 @@
 //! A shard with a log and a clock for tests: decides, stores, applies, and keeps all replies by token.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +15,11 @@ pub(super) struct Shard {
     pub(super) log: Vec<GroupRecord>,
     pub(super) answered: BTreeMap<RequestToken, Reply>,
     next_token: u64,
+    is_held: bool,
+    /// Ends in the log, and what is to be settled there.
+    outstanding: VecDeque<(usize, Appended)>,
+    /// How much of the log is committed.
+    pub(super) committed: usize,
 }
 
 pub(super) fn settings() -> GroupSettings {
@@ -86,25 +91,53 @@ impl Shard {
     pub(super) fn with(settings: GroupSettings) -> Self {
         let mut groups = Groups::new(settings);
         groups.activate(1_000);
-        Self { groups, now: 1_000, log: Vec::new(), answered: BTreeMap::new(), next_token: 0 }
+        Self {
+            groups,
+            now: 1_000,
+            log: Vec::new(),
+            answered: BTreeMap::new(),
+            next_token: 0,
+            is_held: false,
+            outstanding: VecDeque::new(),
+            committed: 0,
+        }
     }
 
-    fn store(&mut self, decision: Decision) {
-        for record in decision.records {
-            self.groups.apply(&record);
-            self.log.push(record);
-        }
-        for change in decision.changes {
-            self.groups.adopt(change);
-        }
-        for (token, reply) in decision.replies {
+    /// Appends a decision. Its records are committed at once, unless the log is held back.
+    pub(super) fn store(&mut self, decision: Decision) {
+        self.log.extend(decision.records.iter().cloned());
+        let (replies, appended) = self.groups.take(decision);
+        for (token, reply) in replies {
             assert_eq!(self.answered.insert(token, reply), None, "{token:?} was answered twice");
+        }
+        self.outstanding.push_back((self.log.len(), appended));
+        if !self.is_held {
+            self.release();
+        }
+    }
+
+    /// Keeps records from being committed, until [`Shard::release`].
+    pub(super) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
+    pub(super) fn release(&mut self) {
+        self.is_held = false;
+        for (end, appended) in self.outstanding.drain(..) {
+            self.groups.settle(appended, self.now);
+            self.committed = end;
         }
     }
 
     pub(super) fn send(&mut self, command: Command) -> RequestToken {
         self.next_token += 1;
         let token = RequestToken(self.next_token);
+        // As the driver does: a group with a record of its own under way is asked for heartbeats only.
+        if self.groups.is_unsettled(command.group()) && !matches!(command, Command::Heartbeat(_)) {
+            let is_held = self.is_held;
+            self.release();
+            self.is_held = is_held;
+        }
         let decision = self.groups.decide(token, &command, self.now);
         self.store(decision);
         token
@@ -115,8 +148,9 @@ impl Shard {
         let end = self.now + ms;
         while let Some(at) = self.groups.next_deadline().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            let decision = self.groups.tick(self.now);
-            self.store(decision);
+            for decision in self.groups.tick(self.now) {
+                self.store(decision);
+            }
         }
         self.now = end;
     }
@@ -228,11 +262,19 @@ impl Shard {
 
     /// The same shard read back from its log by another broker.
     pub(super) fn reloaded(&self) -> Shard {
-        let mut groups = Groups::new(settings());
-        for record in &self.log {
-            groups.apply(record);
+        self.reloaded_at(self.log.len())
+    }
+
+    /// The shard as a broker reads it back whose log ends there.
+    pub(super) fn reloaded_at(&self, end: usize) -> Shard {
+        let mut shard = Shard::new();
+        shard.log = self.log[..end].to_vec();
+        (shard.now, shard.next_token, shard.committed) = (self.now, self.next_token, end);
+        shard.groups = Groups::new(settings());
+        for record in &shard.log {
+            shard.groups.apply(record);
         }
-        groups.activate(self.now);
-        Shard { groups, now: self.now, log: self.log.clone(), answered: BTreeMap::new(), next_token: self.next_token }
+        shard.groups.activate(shard.now);
+        shard
     }
 }

@@ -128,3 +128,12 @@ fn groups_of_a_shard_are_bounded() {
     let other = CommitOffsets { group: "other".into(), ..commit_of("", -1, 1) };
     assert_eq!(shard.commit(other), Err(GroupError::CoordinatorNotAvailable));
 }
+
+#[test]
+fn a_newcomer_may_join_while_the_last_member_of_a_rebalance_has_left() {
+    let mut shard = Shard::new();
+    shard.arrive("a");
+    shard.leave(vec![identity("a")]);
+    let b = shard.join(JoinGroup { protocols: protocols(&["sticky"]), ..newcomer("b") });
+    assert_eq!(shard.join_error(b), GroupError::MemberIdRequired);
+}

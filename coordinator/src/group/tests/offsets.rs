@@ -70,7 +70,7 @@ fn metadata_over_the_bound_is_refused_for_its_partition_only() {
     large.metadata = "where I was!".into();
     commit.offsets.insert(0, large);
     assert_eq!(shard.commit(commit), Ok(vec![Err(GroupError::OffsetMetadataTooLarge), Ok(())]));
-    assert_eq!(shard.groups.offsets(GROUP).unwrap()["t"].keys().copied().collect::<Vec<_>>(), [0]);
+    assert_eq!(shard.groups.offsets(GROUP)["t"].keys().copied().collect::<Vec<_>>(), [0]);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn offsets_of_consumed_topics_are_not_deleted() {
     let token = shard.send(delete(&[("t", 0), ("former", 0), ("never", 9)]));
     let results = vec![Err(GroupError::GroupSubscribedToTopic), Ok(()), Ok(())];
     assert_eq!(shard.answered[&token], Reply::DeleteOffsets(Ok(results)));
-    assert_eq!(shard.groups.offsets(GROUP).unwrap().keys().map(AsRef::as_ref).collect::<Vec<&str>>(), ["t"]);
+    assert_eq!(shard.groups.offsets(GROUP).keys().map(AsRef::as_ref).collect::<Vec<&str>>(), ["t"]);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_simple_consumer_s_offset_lapses_after_its_last_commit_or_its_own_retention(
     short.offsets[0].partition = 1;
     shard.commit(short).unwrap();
     shard.wait(DAY_MS + 600_001);
-    assert_eq!(shard.groups.offsets(GROUP).unwrap()["t"].keys().copied().collect::<Vec<_>>(), [0]);
+    assert_eq!(shard.groups.offsets(GROUP)["t"].keys().copied().collect::<Vec<_>>(), [0]);
     shard.wait(6 * DAY_MS);
     assert_eq!(shard.state(), GroupState::Dead);
 }
@@ -146,14 +146,68 @@ fn a_sweep_is_bounded_and_goes_on_at_once() {
     assert_eq!(shard.state(), GroupState::Dead);
 }
 
+fn topic_id(number: u128) -> model::TopicId {
+    model::TopicId(uuid::Uuid::from_u128(number))
+}
+
+fn deleted(topics: &[(&str, u128, Option<i64>)]) -> DeletedTopics {
+    let mut deleted = DeletedTopics::default();
+    for (name, id, at) in topics {
+        deleted.insert(name, topic_id(*id), *at);
+    }
+    deleted
+}
+
+fn commit_for(id: u128, partition: i32) -> CommitOffsets {
+    let mut commit = commit_of("", -1, 7);
+    commit.offsets[0].topic_id = topic_id(id);
+    commit.offsets[0].partition = partition;
+    commit
+}
+
 #[test]
-fn offsets_of_deleted_topics_are_forgotten() {
+fn a_deleted_topic_takes_its_own_offsets_along_and_none_of_its_successor() {
     let mut shard = Shard::new();
-    shard.commit(commit_of("", -1, 7)).unwrap();
-    let decision = shard.groups.forget_topics(&["t".into()].into());
-    assert_eq!(decision.records.len(), 1);
-    decision.records.iter().for_each(|record| shard.groups.apply(record));
-    assert_eq!(shard.state(), GroupState::Dead);
+    shard.commit(commit_for(1, 0)).unwrap();
+    shard.commit(commit_for(1, 1)).unwrap();
+    // The topic is deleted and made again; the client commits before the coordinator has cleaned up.
+    shard.commit(commit_for(2, 0)).unwrap();
+    let decision = shard.groups.forget_topics(&deleted(&[("t", 1, Some(9_999))]));
+    assert_eq!(decision.records.len(), 1, "the offset of partition 1, which has none for the new topic");
+    shard.store(decision);
+    assert_eq!(shard.groups.offset(GROUP, "t", 0).map(|it| it.topic_id), Some(topic_id(2)));
+    assert!(shard.groups.offset(GROUP, "t", 1).is_none());
+    assert!(shard.groups.forget_topics(&deleted(&[("t", 1, Some(9_999))])).records.is_empty());
+}
+
+#[test]
+fn an_offset_without_a_topic_id_goes_only_if_it_is_older_than_the_deletion() {
+    let mut shard = Shard::new();
+    shard.now = 5_000;
+    shard.commit(commit_for(0, 0)).unwrap();
+    for (deleted_ms, expected) in [(None, 0), (Some(4_999), 0), (Some(5_000), 1)] {
+        let decision = shard.groups.forget_topics(&deleted(&[("t", 1, deleted_ms), ("other", 2, Some(9_999))]));
+        assert_eq!(decision.records.len(), expected, "{deleted_ms:?}");
+    }
+}
+
+#[test]
+fn a_clean_up_writes_bounded_decisions() {
+    let mut shard = Shard::with(GroupSettings { max_cleanup_bytes: 1_000, ..settings() });
+    for partition in 0..10 {
+        shard.commit(commit_for(1, partition)).unwrap();
+    }
+    let mut decisions = 0;
+    loop {
+        let decision = shard.groups.forget_topics(&deleted(&[("t", 1, None)]));
+        if decision.records.is_empty() {
+            break;
+        }
+        assert!(decision.records.len() <= 3, "{} tombstones", decision.records.len());
+        decisions += 1;
+        shard.store(decision);
+    }
+    assert_eq!((decisions, shard.state()), (4, GroupState::Dead));
 }
 
 #[test]
@@ -162,8 +216,7 @@ fn listings_are_filtered_by_state_and_type() {
     shard.stabilise(&["a"]);
     shard.commit(CommitOffsets { group: "simple".into(), ..commit_of("", -1, 7) }).unwrap();
     let list = |states: &[&str], types: &[&str]| {
-        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-        let filter = ListFilter { states: owned(states), types: owned(types) };
+        let filter = ListFilter::new(states, types);
         shard.groups.list(&filter).iter().map(|it| it.group.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(list(&[], &[]), ["g", "simple"]);

@@ -34,6 +34,13 @@ enum Step {
     StaticJoin {
         who: usize,
     },
+    /// A client is given a member id and never uses it, or leaves at once.
+    Stranger {
+        leaves: bool,
+    },
+    /// The log commits nothing, until it is released.
+    Hold,
+    Release,
     /// All members do what they should: join again, then fetch their assignments.
     Settle,
     Wait {
@@ -51,8 +58,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => who.clone().prop_map(|who| Step::Leave { who }),
         2 => (who.clone(), 0..1_000_i64).prop_map(|(who, offset)| Step::Commit { who, offset }),
         2 => who.prop_map(|who| Step::StaticJoin { who }),
+        2 => prop::bool::weighted(0.2).prop_map(|leaves| Step::Stranger { leaves }),
+        1 => Just(Step::Hold),
+        2 => Just(Step::Release),
         2 => Just(Step::Settle),
-        3 => prop_oneof![Just(50_i64), Just(150), Just(4_000), Just(11_000), Just(61_000)].prop_map(|ms| Step::Wait { ms }),
+        3 => prop_oneof![Just(50_i64), Just(150), Just(4_000), Just(7_000), Just(11_000), Just(61_000)].prop_map(|ms| Step::Wait { ms }),
     ]
 }
 
@@ -65,8 +75,40 @@ struct Clients {
     committed: Option<i64>,
 }
 
+/// A stable group, as far as a rebalance needs a cause in it.
+#[derive(Debug, PartialEq)]
+struct Stable {
+    generation: i32,
+    members: Vec<(MemberId, Option<std::sync::Arc<str>>, Vec<Protocol>)>,
+}
+
 impl Clients {
     fn run(&mut self, step: &Step) {
+        let before = self.stable();
+        self.act(step);
+        self.check();
+        // A leader may ask for a rebalance by joining again; anything else must have changed the members.
+        if let Some(before) = before
+            && !matches!(step, Step::Rejoin { .. } | Step::Settle)
+        {
+            let now = self.stable();
+            let same_members = self.members() == before.members;
+            assert!(!same_members || now.as_ref() == Some(&before), "a rebalance without a cause: {step:?}");
+        }
+    }
+
+    fn stable(&self) -> Option<Stable> {
+        let membership = self.shard.groups.membership(GROUP)?;
+        let generation = membership.generation;
+        (membership.state == GroupState::Stable).then(|| Stable { generation, members: self.members() })
+    }
+
+    fn members(&self) -> Vec<(MemberId, Option<std::sync::Arc<str>>, Vec<Protocol>)> {
+        let members = self.shard.groups.membership(GROUP).into_iter().flat_map(|membership| &membership.members);
+        members.map(|(id, member)| (id.clone(), member.instance_id.clone(), member.protocols.to_vec())).collect()
+    }
+
+    fn act(&mut self, step: &Step) {
         match step {
             Step::Join { who, wide } => {
                 self.drawn += 1;
@@ -97,10 +139,19 @@ impl Clients {
                 self.ids[*who] = format!("s{}", self.drawn);
                 self.shard.join(static_newcomer(&format!("i{who}"), &self.ids[*who]));
             }
+            Step::Stranger { leaves } => {
+                self.drawn += 1;
+                let id = format!("stranger{}", self.drawn);
+                self.shard.join(JoinGroup { session_timeout_ms: 6_000, ..newcomer(&id) });
+                if *leaves {
+                    self.shard.leave(vec![identity(&id)]);
+                }
+            }
+            Step::Hold => self.shard.hold(),
+            Step::Release => self.shard.release(),
             Step::Settle => self.settle(),
             Step::Wait { ms } => self.shard.wait(*ms),
         }
-        self.check();
     }
 
     fn settle(&mut self) {
@@ -141,9 +192,13 @@ impl Clients {
                 assert!(membership.protocol_name.is_some());
             }
         }
-        let offset = self.shard.groups.offset(GROUP, "t", 0).map(|committed| committed.offset);
+        let reloaded = self.shard.reloaded();
+        assert_eq!(reloaded.groups.persisted(), self.shard.groups.persisted());
+        let offset = reloaded.groups.offset(GROUP, "t", 0).map(|committed| committed.offset);
         assert_eq!(offset, self.committed, "an offset was lost");
-        assert_eq!(self.shard.reloaded().groups.persisted(), self.shard.groups.persisted());
+        // What is shown is what a broker finds that takes over now, no more and no less.
+        let taken_over = self.shard.reloaded_at(self.shard.committed);
+        assert_eq!(self.shard.groups.offsets(GROUP), taken_over.groups.offsets(GROUP));
     }
 
     /// All members of one generation that completed were told the same leader and protocol, and one leader only.
@@ -173,6 +228,7 @@ proptest! {
             clients.run(step);
         }
         // Long enough for every session, join and sync to run out: then nobody waits any more.
+        clients.run(&Step::Release);
         clients.run(&Step::Wait { ms: 1_000_000 });
         for token in clients.shard.issued() {
             prop_assert!(!clients.shard.is_parked(token), "{token:?} still waits");

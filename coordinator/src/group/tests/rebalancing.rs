@@ -243,3 +243,81 @@ fn giving_a_shard_up_refuses_all_who_wait() {
     refused.sort();
     assert_eq!(refused, [a, b]);
 }
+
+#[test]
+fn a_member_id_that_is_never_used_leaves_a_stable_group_alone() {
+    let mut shard = Shard::new();
+    shard.stabilise(&["a"]);
+    shard.join(JoinGroup { session_timeout_ms: 6_000, ..newcomer("stranger") });
+    shard.wait(6_500);
+    assert_eq!((shard.state(), shard.heartbeat("a", 1)), (GroupState::Stable, Ok(())));
+    let late = shard.join(known("stranger"));
+    assert_eq!(shard.join_error(late), GroupError::UnknownMemberId, "the id has lapsed");
+}
+
+#[test]
+fn a_member_id_that_lapses_completes_a_join_phase_that_waits_for_it() {
+    let mut shard = Shard::new();
+    shard.stabilise(&["a"]);
+    shard.join(JoinGroup { session_timeout_ms: 6_000, ..newcomer("stranger") });
+    let a = shard.join(known("a"));
+    shard.wait(5_999);
+    assert!(shard.is_parked(a));
+    shard.wait(1);
+    assert_eq!(shard.joined(a).generation, 2);
+}
+
+#[test]
+fn a_member_that_the_departure_of_another_lets_join_stays() {
+    let mut shard = Shard::new();
+    shard.stabilise(&["a"]);
+    // Both are overdue at one look of the clock: `a` has been silent, `b` has waited in its first join for too long.
+    let b = shard.arrive("b");
+    for _ in 0..60 {
+        shard.now += 4_999;
+        let _ = shard.heartbeat("a", 1);
+    }
+    shard.now += 10_000;
+    for decision in shard.groups.tick(shard.now) {
+        shard.store(decision);
+    }
+    assert_eq!(shard.joined(b).members.len(), 1);
+    assert_eq!(shard.heartbeat("b", 2), Ok(()), "its join was answered, so its session has begun");
+}
+
+#[test]
+fn a_member_may_offer_a_bounded_number_of_protocols() {
+    let mut shard = Shard::new();
+    let names: Vec<_> = (0..101).map(|n| n.to_string()).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let token = shard.join(JoinGroup { protocols: protocols(&names), ..newcomer("a") });
+    assert_eq!(shard.join_error(token), GroupError::InconsistentGroupProtocol);
+    let token = shard.join(JoinGroup { protocols: protocols(&names[1..]), ..newcomer("a") });
+    assert_eq!(shard.join_error(token), GroupError::MemberIdRequired);
+}
+
+#[test]
+fn assignments_that_cannot_be_stored_make_the_group_rebalance() {
+    let mut shard = Shard::new();
+    shard.arrive("a");
+    shard.arrive("b");
+    shard.wait(1_000);
+    let b = shard.sync("b", 1, &[]);
+    let sync = SyncGroup {
+        group: GROUP.into(),
+        member: identity("a"),
+        generation: 1,
+        protocol_type: None,
+        protocol_name: None,
+        assignments: Vec::new(),
+    };
+    let token = RequestToken(1_000);
+    let decision = shard.groups.refuse_assignments(token, &sync, GroupError::RecordTooLarge, shard.now);
+    assert!(decision.records.is_empty());
+    shard.store(decision);
+    assert_eq!(
+        (shard.synced(token), shard.synced(b)),
+        (Err(GroupError::RecordTooLarge), Err(GroupError::RecordTooLarge))
+    );
+    assert_eq!(shard.heartbeat("b", 1), Err(GroupError::RebalanceInProgress));
+}

@@ -113,3 +113,16 @@ fn an_administrator_removes_a_static_member_by_its_instance_id() {
     assert_eq!(results, [Ok(()), unknown, Err(GroupError::FencedInstanceId), unknown]);
     assert_eq!(shard.groups.describe(GROUP).unwrap().members.len(), 1);
 }
+
+#[test]
+fn a_static_member_that_returns_does_not_inherit_an_answer_that_waits_for_the_log() {
+    let mut shard = Shard::new();
+    shard.join(static_newcomer("i", "s1"));
+    shard.hold();
+    let identity = MemberIdentity { member_id: "s1".into(), instance_id: Some("i".into()) };
+    shard.commit(CommitOffsets { member: identity, ..commit_of("s1", 0, 7) }).unwrap();
+    shard.join(static_newcomer("i", "s2"));
+    shard.release();
+    shard.wait(100_000);
+    assert_eq!(shard.state(), GroupState::Empty, "its session ends like any other");
+}
