@@ -10,13 +10,15 @@
 //! only in its epoch. A partition that cannot be followed rests by itself, for longer each time.
 //!
 //! Rooms: `fetcher` (the task for one leader), `session` (what the leader remembers of it), `apply` (answers
-//! into logs), `alignment` (where to go on when the leader has nothing there), `pause`, `mending` (what the disk has changed).
+//! into logs), `narrowing` (which partition spoils an answer), `alignment` (where to go on when the leader has nothing there),
+//! `pause`, `mending` (what the disk has changed).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hot_tier::HotTier;
+use model::batch::MAX_BATCH_BYTES;
 use model::{LeaderEpoch, NodeId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -35,12 +37,15 @@ pub(crate) mod alignment;
 mod apply;
 mod fetcher;
 pub(crate) mod mending;
+mod narrowing;
 mod pause;
 mod session;
 mod told;
 
 use fetcher::Fetcher;
 
+/// What an answer holds beside records, at most.
+const ANSWER_OVERHEAD_BYTES: usize = 16 << 20;
 /// Pause between two looks at what followers may drop from their local disks.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -81,8 +86,10 @@ impl From<&BrokerSettings> for Limits {
             min_bytes: int(settings.replica_fetch_min_bytes),
             max_wait: settings.replica_fetch_wait_max,
             patience: settings.replica_socket_timeout,
-            // A first batch may be as large as a request that brought it.
-            frame_max_bytes: settings.replica_fetch_response_max_bytes + settings.request_max_bytes + (1 << 20),
+            // A first batch may be as large as any that a log takes, whatever this node would take from a client.
+            frame_max_bytes: settings
+                .replica_fetch_response_max_bytes
+                .saturating_add(MAX_BATCH_BYTES + ANSWER_OVERHEAD_BYTES),
         }
     }
 }

@@ -46,6 +46,14 @@ pub enum CallError {
     },
 }
 
+impl CallError {
+    /// True when the answer arrived but is of no use, or never ended: something in it may be at fault. False where the
+    /// connection failed.
+    pub(crate) fn may_lie_in_one_partition(&self) -> bool {
+        matches!(self, CallError::TimedOut { .. } | CallError::Frame(_) | CallError::Decode(_))
+    }
+}
+
 /// An open connection.
 #[derive(Debug)]
 pub struct Connection {

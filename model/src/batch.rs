@@ -39,6 +39,10 @@ pub use header::{
 pub use validate::{InvalidBatch, ProduceLimits, ValidatedBatch, validate_produced};
 pub use view::{BatchView, Batches, Headers, Record, Records};
 
+/// Largest batch that a leader's log takes, in bytes, whatever the settings say. Who copies logs over the network goes by it:
+/// an answer with one such batch must be taken, and fits the protocol's frames of 2 GiB.
+pub const MAX_BATCH_BYTES: usize = 1 << 30;
+
 /// What is wrong with bytes that should be a record batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {

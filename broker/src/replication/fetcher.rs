@@ -5,6 +5,9 @@
 //!
 //! A new partition, or one that was waiting for something, does not wait for the long poll of the others: the connection is
 //! given up and the next request names everything.
+//!
+//! Where an answer cannot be taken as a whole, the partition at fault is looked for ([`super::narrowing`]). From then on it is
+//! asked for alone, so that it holds up no other, until an answer for it can be taken.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +22,8 @@ use tracing::{debug, info, warn};
 
 use super::alignment::{self, Leader};
 use super::apply::{Answer, Applied, Trouble, apply_all};
-use super::pause::{Pause, WAITING};
+use super::narrowing::Narrowing;
+use super::pause::{BROKEN, Pause, WAITING};
 use super::session::{Session, Wanted};
 use super::told::Told;
 use super::{Assignment, Shared};
@@ -46,6 +50,8 @@ struct Follower {
     pause: Pause,
     /// It waits for the leader's state.
     aligns: bool,
+    /// An answer for it alone could not be taken: it is asked for alone.
+    is_suspect: bool,
     /// What it rests for, as it was last told to people.
     told: Option<String>,
     lag: metrics::Gauge,
@@ -61,6 +67,7 @@ pub(super) struct Fetcher {
     followers: BTreeMap<TopicPartition, Follower>,
     connection: Option<Connection>,
     session: Session,
+    narrowing: Narrowing,
     link: Pause,
     aligning: JoinSet<(TopicPartition, LeaderEpoch, Result<(), Trouble>)>,
 }
@@ -70,6 +77,8 @@ pub(super) struct Fetcher {
 struct Look {
     /// What to ask now.
     wanted: BTreeMap<TopicPartition, Wanted>,
+    /// What to ask alone, before the others.
+    suspect: Option<(TopicPartition, Wanted)>,
     /// When the first of those that rest may be asked for.
     rests_until: Option<Instant>,
     /// True when something is not flushed here, and cannot be followed before it is.
@@ -95,6 +104,7 @@ impl Fetcher {
             followers: BTreeMap::new(),
             connection: None,
             session: Session::default(),
+            narrowing: Narrowing::default(),
             link: Pause::default(),
             aligning: JoinSet::new(),
         }
@@ -106,9 +116,13 @@ impl Fetcher {
             self.take_assignment();
             let now = Instant::now();
             let link_rests = self.link.rests_until(now);
-            let Look { wanted, rests_until, is_unflushed } = self.look(now);
+            let Look { wanted, suspect, rests_until, is_unflushed } = self.look(now);
             if link_rests.is_none() && is_unflushed {
                 self.flush_own().await;
+            } else if link_rests.is_none()
+                && let Some(suspect) = suspect.filter(|_| self.assignment.address.is_some())
+            {
+                self.round([suspect].into(), Some(now)).await;
             } else if link_rests.is_none() && !wanted.is_empty() && self.assignment.address.is_some() {
                 self.round(wanted, rests_until).await;
             } else if !self.rest(link_rests.or(rests_until)).await {
@@ -156,7 +170,7 @@ impl Fetcher {
         let hot = self.shared.hot.clone();
         if let Err(error) = blocking::run(move || hot.wait_flushed()).await {
             // Told where the tier failed.
-            let pause = self.link.failed(super::pause::BROKEN, Instant::now());
+            let pause = self.link.failed(BROKEN, Instant::now());
             warn!(leader = self.leader, %error, ?pause, "cannot follow: the local log does not flush");
         }
     }
@@ -175,8 +189,12 @@ impl Fetcher {
             let throttled = || opens.filter(|_| follower.is_throttled(self.shared.node_id));
             if let Some(until) = follower.pause.rests_until(now).or_else(throttled) {
                 look.rests_until = Some(look.rests_until.map_or(until, |first| first.min(until)));
-            } else {
-                look.wanted.extend(follower.asks(self.shared.limits.max_bytes).map(|asked| (*id, asked)));
+            } else if let Some(asked) = follower.asks(self.shared.limits.max_bytes) {
+                if follower.is_suspect {
+                    look.suspect = Some((*id, asked));
+                } else {
+                    look.wanted.insert(*id, asked);
+                }
             }
         }
         look
@@ -184,8 +202,15 @@ impl Fetcher {
 
     /// One request and what follows from its answer.
     async fn round(&mut self, wanted: BTreeMap<TopicPartition, Wanted>, rests_until: Option<Instant>) {
-        match self.fetch(wanted, rests_until).await {
+        let asked = self.narrowing.choose(wanted);
+        let rests_until = if self.narrowing.is_active() { Some(Instant::now()) } else { rests_until };
+        match self.fetch(asked.clone(), rests_until).await {
             Fetched::Interrupted => self.hang_up(),
+            Fetched::Failed(error) if error.may_lie_in_one_partition() => {
+                self.hang_up();
+                metrics::counter!("firn_replication_fetch_failures_total").increment(1);
+                self.narrow(&asked, &error);
+            }
             Fetched::Failed(error) => {
                 self.hang_up();
                 metrics::counter!("firn_replication_fetch_failures_total").increment(1);
@@ -195,8 +220,27 @@ impl Fetcher {
                     info!(leader = self.leader, %error, ?pause, "cannot fetch from the leader, it is tried again");
                 }
             }
-            Fetched::Answered(response) => self.take(*response).await,
+            Fetched::Answered(response) => {
+                self.narrowing.succeeded(&asked);
+                self.take(*response).await;
+            }
         }
+    }
+
+    /// An answer could not be taken as a whole: looks for the partition at fault, which then rests by itself.
+    fn narrow(&mut self, asked: &BTreeMap<TopicPartition, Wanted>, error: &CallError) {
+        let is_first = !self.narrowing.is_active();
+        let Some(at_fault) = self.narrowing.failed(asked) else {
+            if is_first {
+                info!(leader = self.leader, %error, asked = asked.len(), "cannot take an answer of the leader, asking for less");
+            }
+            return;
+        };
+        let Some(follower) = self.followers.get_mut(&at_fault) else { return };
+        follower.is_suspect = true;
+        let mut told = Told::default();
+        follower.rest(Trouble { pace: BROKEN, reason: Some(error.to_string()) }, &mut told);
+        told.tell(self.leader);
     }
 
     async fn fetch(&mut self, wanted: BTreeMap<TopicPartition, Wanted>, rests_until: Option<Instant>) -> Fetched {
@@ -377,6 +421,7 @@ impl Follower {
             leader_epoch,
             pause: Pause::default(),
             aligns: false,
+            is_suspect: false,
             told: None,
             lag: metrics::gauge!("firn_replication_lag_offsets", &labels),
         }
@@ -413,6 +458,7 @@ impl Follower {
 
     fn recovered(&mut self, told: &mut Told) {
         self.pause.succeeded();
+        self.is_suspect = false;
         if self.told.take().is_some() {
             told.recovered.add(&self.partition.topic, self.partition.id.partition);
         }

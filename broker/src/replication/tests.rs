@@ -384,3 +384,31 @@ async fn an_answer_from_an_epoch_that_is_over_changes_nothing() {
     assert_eq!(apply_all(&pair.followers, vec![late]), [Applied::Over]);
     assert_eq!(follower.log.log_end(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_the_follower_cannot_take_holds_up_no_other_partition() {
+    let pair = Pair::new(Duration::from_millis(50)).await;
+    let replicas: Vec<_> = (0..8).map(|partition| pair.replicas(partition)).collect();
+    for (number, (leader, _)) in replicas.iter().enumerate() {
+        append(leader, 10, 1);
+        if number == 2 {
+            let mut builder = BatchBuilder::new(BatchFacts::default());
+            let value = vec![7; 5 << 20];
+            builder.append(&NewRecord { offset: 0, timestamp: NOW, key: None, value: Some(&value), headers: &[] });
+            let batch = ValidatedBatch::from_own(builder.finish().unwrap()).unwrap();
+            leader.append_leader(vec![batch], 1, NOW).unwrap();
+        }
+        pair.leader.lead(leader, 1);
+    }
+    let followed: Vec<_> = replicas.iter().map(|(_, follower)| (follower, 1)).collect();
+    pair.assign(&followed);
+    for round in 0..3 {
+        for (number, (leader, follower)) in replicas.iter().enumerate() {
+            if number != 2 {
+                append(leader, 1, 1);
+                until_equal(leader, follower).await;
+            }
+        }
+        assert_eq!(replicas[2].1.log.log_end(), 10, "round {round}: up to the batch that is too large");
+    }
+}

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::header::checksum;
 use super::{
-    Attributes, BatchHeader, Compression, HEADER_LEN, LENGTH_PREFIX_LEN, MAGIC, TimestampType, compression, varint,
+    Attributes, BatchHeader, Compression, HEADER_LEN, LENGTH_PREFIX_LEN, MAGIC, MAX_BATCH_BYTES, TimestampType,
+    compression, varint,
 };
 use crate::{NO_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE};
 
@@ -134,11 +135,17 @@ impl BatchBuilder {
     /// The batch, or an error of the codec's library.
     ///
     /// # Errors
-    /// See [`compression::compress`]; also when the batch exceeds 2 GiB.
+    /// See [`compression::compress`]; also when the batch exceeds [`MAX_BATCH_BYTES`].
     pub fn finish(self) -> std::io::Result<Bytes> {
         let mut batch = Vec::with_capacity(self.size_bytes());
         batch.resize(HEADER_LEN, 0);
         compression::compress(self.facts.compression, &self.records, &mut batch)?;
+        if batch.len() > MAX_BATCH_BYTES {
+            return Err(std::io::Error::other(format!(
+                "a batch of {} bytes, the limit is {MAX_BATCH_BYTES}",
+                batch.len()
+            )));
+        }
         let header = BatchHeader {
             base_offset: self.base_offset,
             batch_length: i32::try_from(batch.len() - LENGTH_PREFIX_LEN).map_err(std::io::Error::other)?,

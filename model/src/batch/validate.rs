@@ -8,7 +8,7 @@ use std::ops::Deref;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{BatchError, BatchHeader, BatchView, RecordsBuffer, TimestampType, patch_max_timestamp};
+use super::{BatchError, BatchHeader, BatchView, MAX_BATCH_BYTES, RecordsBuffer, TimestampType, patch_max_timestamp};
 use crate::{NO_TIMESTAMP, TimestampMs};
 
 /// What a topic allows, and the time at the door.
@@ -133,8 +133,9 @@ pub fn validate_produced(records: Bytes, limits: &ProduceLimits) -> Result<Valid
         BatchError::Magic(_) => InvalidBatch::Format(e),
         e => InvalidBatch::Corrupt(e),
     })?;
-    if batch.bytes.len() > limits.max_batch_bytes {
-        return Err(InvalidBatch::TooLarge { size: batch.bytes.len(), limit: limits.max_batch_bytes });
+    let limit = limits.max_batch_bytes.min(MAX_BATCH_BYTES);
+    if batch.bytes.len() > limit {
+        return Err(InvalidBatch::TooLarge { size: batch.bytes.len(), limit });
     }
     if batch.bytes.len() != records.len() {
         return Err(InvalidBatch::Invalid("a produce request holds exactly one record batch per partition".into()));
