@@ -56,22 +56,23 @@ def create_request(names: list[str]) -> Any:
     """A CreateTopics of topics with one partition."""
     kind = CreateTopicsRequest.CreatableTopic
     config = kind.CreatableTopicConfig(name="remote.storage.enable", value="false")
-    topics = [
-        kind(name=name, num_partitions=1, replication_factor=3, assignments=[], configs=[config]) for name in names
-    ]
+    topics = [kind(name=name, num_partitions=1, replication_factor=3, assignments=[], configs=[config]) for name in names]
     return CreateTopicsRequest[5](topics=topics, timeout_ms=30_000, validate_only=False)
 
 
 @pytest.mark.timeout(180)
-def test_commits_for_new_topics_survive_the_clean_up_of_their_predecessors(
-    cluster: Cluster[Any], tmp_path: Path
-) -> None:
+def test_commits_for_new_topics_survive_the_clean_up_of_their_predecessors(cluster: Cluster[Any], tmp_path: Path) -> None:
     names, group = [unique("again") for _ in range(20)], unique("group")
     # Many logs on a slow disk make the clean-up of the deletion take long: the commits come before its end.
-    large = cluster.create_topic("large", partitions=60)
+    large = cluster.create_topic("large", partitions=40)
     coordinator = cluster.coordinator(group)
     other = cluster.others(coordinator)[0]
-    with wire_to(coordinator) as wire, wire_to(other) as deleting, wire_to(other) as creating, contextlib.ExitStack() as stack:
+    with (
+        wire_to(coordinator) as wire,
+        wire_to(other) as deleting,
+        wire_to(other) as creating,
+        contextlib.ExitStack() as stack,
+    ):
 
         def id_of(name: str) -> Any:
             try:
@@ -85,7 +86,7 @@ def test_commits_for_new_topics_survive_the_clean_up_of_their_predecessors(
             assert commit(wire, group, name, number) == NONE
         # No answer is waited for: the nodes answer when they have cleaned up.
         deletion = DeleteTopicsRequest[5](topic_names=[*names, large], timeout_ms=60_000)
-        slow = SlowCalls(coordinator.process.pid, "fdatasync,fsync", 20, tmp_path / "strace.log")
+        slow = SlowCalls(coordinator.process.pid, "fdatasync,fsync", 10, tmp_path / "strace.log")
         stack.enter_context(slow if why_not() is None else contextlib.nullcontext())
         deleting.send(deletion)
         wait_until("the deletion", lambda: all(id_of(name) is None for name in names), interval_s=0.001)
@@ -128,7 +129,7 @@ def test_a_commit_that_lacks_replicas_is_refused_alone(cluster: Cluster[Any]) ->
         follower.kill()
         try:
             cluster.await_isr(OFFSETS, 2, via=[node])
-            for offset in range(2, 42):
+            for offset in range(2, 22):
                 # Kafka refuses the commit, keeps the groups and answers all the others.
                 assert commit(wire, writer, topic, offset) == COORDINATOR_NOT_AVAILABLE
                 assert committed(other, reader, topic) == (NONE, 7)
