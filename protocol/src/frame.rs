@@ -17,6 +17,9 @@ use crate::writer::{Frame, Writer};
 /// Size of the length in front of a frame.
 const LENGTH_BYTES: usize = 4;
 
+/// What the tagged fields of a header may take in memory. Kafka defines none for requests.
+const HEADER_ELEMENT_BYTES: usize = 16 * 1024;
+
 /// How much to reserve at once for a frame that is still arriving: a length alone must not cost much memory.
 const MAX_RESERVE_BYTES: usize = 1024 * 1024;
 
@@ -138,14 +141,14 @@ impl RequestHeader {
     /// # Errors
     /// Where the API does not exist or the bytes are not a header.
     pub fn decode(frame: Bytes) -> Result<(Self, Reader), HeaderError> {
-        let mut reader = Reader::new(frame);
+        let mut reader = Reader::new(frame).with_element_budget(HEADER_ELEMENT_BYTES, 0);
         let mut start = reader.clone();
         let id = start.i16("RequestHeader.RequestApiKey")?;
         let version = start.i16("RequestHeader.RequestApiVersion")?;
         let key = ApiKey::from_id(id).ok_or(HeaderError::UnknownApi { id, version })?;
         let header = messages::RequestHeader::decode(&mut reader, key.request_header_version(version))?;
         let messages::RequestHeader { correlation_id, client_id, .. } = header;
-        Ok((Self { key, version, correlation_id, client_id }, reader))
+        Ok((Self { key, version, correlation_id, client_id }, reader.with_default_budget()))
     }
 }
 

@@ -32,4 +32,4 @@ pub use message::{AnyMessage, AnyRequest, DecodeAny, Message, MessageInfo, Messa
 pub use reader::Reader;
 pub use records::Records;
 pub use text::Str;
-pub use writer::{Frame, RECORDS_BY_REFERENCE_MIN_BYTES, TagSection, Writer};
+pub use writer::{BY_REFERENCE_MIN_BYTES, Frame, TagSection, Writer};

@@ -26,6 +26,10 @@ pub struct Reader {
     position: usize,
     /// How many bytes of memory further elements may take.
     element_budget: usize,
+    /// What each element counts beyond its size in memory.
+    each_bytes: usize,
+    /// What elements have counted so far.
+    element_bytes: usize,
 }
 
 macro_rules! numbers {
@@ -42,8 +46,27 @@ macro_rules! numbers {
 impl Reader {
     /// Reads from the start of `bytes`.
     pub fn new(bytes: Bytes) -> Self {
-        let element_budget = ELEMENT_BUDGET_BYTES + ELEMENT_BUDGET_PER_FRAME_BYTE.saturating_mul(bytes.len());
-        Self { bytes, position: 0, element_budget }
+        let element_budget = default_budget(bytes.len());
+        Self { bytes, position: 0, element_budget, each_bytes: 0, element_bytes: 0 }
+    }
+
+    /// Lets the elements of further arrays count at most `budget_bytes`: their size in memory, and `each_bytes` more for
+    /// each, which stands for everything else that an element leads to.
+    #[must_use]
+    pub fn with_element_budget(self, budget_bytes: usize, each_bytes: usize) -> Self {
+        Self { element_budget: budget_bytes, each_bytes, element_bytes: 0, ..self }
+    }
+
+    /// The same reader with the budget that [`Reader::new`] gives.
+    #[must_use]
+    pub(crate) fn with_default_budget(self) -> Self {
+        let budget_bytes = default_budget(self.bytes.len());
+        self.with_element_budget(budget_bytes, 0)
+    }
+
+    /// What the elements of arrays have counted since their budget was set.
+    pub fn element_bytes(&self) -> usize {
+        self.element_bytes
     }
 
     /// How many bytes were read.
@@ -298,9 +321,11 @@ impl Reader {
     /// Takes elements of a size from the budget.
     #[inline]
     fn charge(&mut self, count: usize, size_bytes: usize, field: &'static str) -> Result<(), DecodeError> {
-        match self.element_budget.checked_sub(count.saturating_mul(size_bytes)) {
+        let bytes = count.saturating_mul(size_bytes.saturating_add(self.each_bytes));
+        match self.element_budget.checked_sub(bytes) {
             Some(rest) => {
                 self.element_budget = rest;
+                self.element_bytes += bytes;
                 Ok(())
             }
             None => Err(self.error(field, DecodeProblem::TooManyElements { count })),
@@ -320,6 +345,10 @@ impl Reader {
     pub(crate) fn error(&self, field: &'static str, problem: DecodeProblem) -> DecodeError {
         DecodeError::new(field, self.position, problem)
     }
+}
+
+fn default_budget(frame_bytes: usize) -> usize {
+    ELEMENT_BUDGET_BYTES + ELEMENT_BUDGET_PER_FRAME_BYTE.saturating_mul(frame_bytes)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! [`Writer`]: the primitives of encoding. Everything small goes into one buffer; large record batches stay where they
-//! lie and are put between the pieces of that buffer by [`Writer::finish`], ready for a vectored write.
+//! [`Writer`]: the primitives of encoding. Everything small goes into one buffer; large record batches and other bytes stay
+//! where they lie and are put between the pieces of that buffer by [`Writer::finish`], ready for a vectored write.
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -9,8 +9,8 @@ use crate::reader::MAX_STRING_BYTES;
 use crate::records::Records;
 use crate::text::Str;
 
-/// From this size on, records are referenced instead of copied: below, one more segment costs more than the copy.
-pub const RECORDS_BY_REFERENCE_MIN_BYTES: usize = 4096;
+/// From this size on, records and bytes are referenced instead of copied: below, one more segment costs more than the copy.
+pub const BY_REFERENCE_MIN_BYTES: usize = 4096;
 
 /// Size of the frame's length, in front of everything.
 const LENGTH_BYTES: usize = 4;
@@ -46,7 +46,7 @@ pub struct Writer {
     references: Vec<(usize, Bytes)>,
     /// Sum of the references' sizes.
     referenced_bytes: usize,
-    /// How many tagged fields are open: within these, sizes come first and so records are copied.
+    /// How many tagged fields are open: within these, sizes come first and so everything is copied.
     open_tags: usize,
 }
 
@@ -181,14 +181,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes bytes; they are copied.
+    /// Writes bytes. From [`BY_REFERENCE_MIN_BYTES`] on they are not copied.
     pub fn bytes(&mut self, flexible: bool, field: &'static str, value: &Bytes) -> Result<(), EncodeError> {
         self.array_length(flexible, field, value.len())?;
-        self.buffer.extend_from_slice(value);
+        self.content(value);
         Ok(())
     }
 
-    /// Writes bytes or null; they are copied.
+    /// Writes bytes or null, as [`Writer::bytes`].
     pub fn nullable_bytes(
         &mut self,
         flexible: bool,
@@ -202,22 +202,25 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes record batches or null. From [`RECORDS_BY_REFERENCE_MIN_BYTES`] on they are not copied.
+    /// Writes record batches or null. From [`BY_REFERENCE_MIN_BYTES`] on they are not copied.
     pub fn records(&mut self, flexible: bool, field: &'static str, value: Option<&Records>) -> Result<(), EncodeError> {
         let Some(records) = value else {
             self.null_array(flexible);
             return Ok(());
         };
         self.array_length(flexible, field, records.len())?;
-        for slice in records.slices() {
-            if slice.len() >= RECORDS_BY_REFERENCE_MIN_BYTES && self.open_tags == 0 {
-                self.references.push((self.buffer.len(), slice.clone()));
-                self.referenced_bytes += slice.len();
-            } else {
-                self.buffer.extend_from_slice(slice);
-            }
-        }
+        records.slices().iter().for_each(|slice| self.content(slice));
         Ok(())
+    }
+
+    /// Writes bytes by reference, or a copy where they are few or within a tagged field.
+    fn content(&mut self, bytes: &Bytes) {
+        if bytes.len() >= BY_REFERENCE_MIN_BYTES && self.open_tags == 0 {
+            self.references.push((self.buffer.len(), bytes.clone()));
+            self.referenced_bytes += bytes.len();
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
     }
 
     /// Writes the count of an array's elements, or the length of bytes.

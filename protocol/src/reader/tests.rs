@@ -25,6 +25,16 @@ fn a_count_is_held_against_the_size_of_the_elements() {
 }
 
 #[test]
+fn elements_count_what_they_lead_to() {
+    let mut r = reader(&[0, 0, 0, 3, 1, 2, 3]).with_element_budget(30, 9);
+    assert_eq!(r.array(false, F, 1, |r| r.i8(F)).unwrap(), [1, 2, 3]);
+    assert_eq!(r.element_bytes(), 3 * (9 + 1));
+    let mut r = reader(&[0, 0, 0, 3, 1, 2, 3]).with_element_budget(29, 9);
+    let error = r.array(false, F, 1, |r| r.i8(F)).unwrap_err();
+    assert_eq!(*error.problem(), DecodeProblem::TooManyElements { count: 3 });
+}
+
+#[test]
 fn null_and_negative_lengths_differ() {
     assert_eq!(reader(&[0xff, 0xff]).nullable_string(false, F), Ok(None));
     assert_eq!(reader(&[0]).nullable_string(true, F), Ok(None));

@@ -7,7 +7,7 @@ const F: &str = "Test.Field";
 
 #[test]
 fn large_records_are_referenced_and_small_ones_copied() {
-    let (small, large) = (Bytes::from(vec![1; 10]), Bytes::from(vec![2; RECORDS_BY_REFERENCE_MIN_BYTES]));
+    let (small, large) = (Bytes::from(vec![1; 10]), Bytes::from(vec![2; BY_REFERENCE_MIN_BYTES]));
     let mut w = Writer::new();
     w.records(false, F, Some(&small.clone().into())).unwrap();
     w.records(true, F, Some(&vec![large.clone(), small.clone(), large.clone()].into())).unwrap();
@@ -23,6 +23,17 @@ fn large_records_are_referenced_and_small_ones_copied() {
     assert_eq!(r.bytes(false, F), Ok(small.clone()));
     assert_eq!(r.bytes(true, F), Ok([&large[..], &small, &large].concat().into()));
     assert_eq!(r.i8(F), Ok(7));
+}
+
+#[test]
+fn large_bytes_are_referenced() {
+    let large = Bytes::from(vec![2; BY_REFERENCE_MIN_BYTES]);
+    let mut w = Writer::new();
+    for _ in 0..1000 {
+        w.bytes(true, F, &large).unwrap();
+    }
+    assert!(w.buffer.capacity() < 8 * BY_REFERENCE_MIN_BYTES, "the buffer has the lengths alone");
+    assert!(w.finish().segments.iter().filter(|segment| segment.as_ptr() == large.as_ptr()).count() == 1000);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use protocol::frame::{self, FrameError, FrameSplitter, HeaderError, RequestHeader};
 use protocol::messages::{ApiVersionsResponse, FetchRequest, FetchResponse, fetch_response};
-use protocol::{ApiKey, RECORDS_BY_REFERENCE_MIN_BYTES, Records, versions};
+use protocol::{ApiKey, BY_REFERENCE_MIN_BYTES, Records, versions};
 
 const MAX_FRAME_BYTES: usize = 1000;
 
@@ -103,7 +103,7 @@ fn the_response_of_api_versions_has_the_oldest_header() {
 
 #[test]
 fn records_of_a_fetch_response_are_sent_from_where_they_lie() {
-    let records = Bytes::from(vec![9; RECORDS_BY_REFERENCE_MIN_BYTES]);
+    let records = Bytes::from(vec![9; BY_REFERENCE_MIN_BYTES]);
     let partition =
         fetch_response::PartitionData { records: Some(Records::from(records.clone())), ..Default::default() };
     let topic = fetch_response::FetchableTopicResponse { partitions: vec![partition; 3], ..Default::default() };
