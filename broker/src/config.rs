@@ -17,8 +17,9 @@ pub mod settings;
 pub mod table;
 
 pub use members::{Member, MemberList};
+pub use model::settings::DYNAMIC_BROKER_SETTINGS as DYNAMIC_SETTINGS;
 pub use settings::{BrokerSettings, ConfigSource, Settings};
-pub use table::{BROKER_SETTINGS, DYNAMIC_SETTINGS};
+pub use table::BROKER_SETTINGS;
 
 /// A host and a port, such as `127.0.0.1:9092` or `[::1]:9092`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -66,6 +66,9 @@ pub(crate) struct Leadership {
     pub(crate) replicas: Vec<NodeId>,
     /// Those of them that are in sync.
     pub(crate) isr: Vec<NodeId>,
+    /// How many of them must be in sync for anything to be committed: what the cluster goes by when it decides who stays
+    /// eligible, so leaders must not go by anything else.
+    pub(crate) min_insync_replicas: u32,
     /// Where the log begins at least, for readers: no leader begins before.
     pub(crate) log_start: Offset,
 }
@@ -79,14 +82,17 @@ impl Leadership {
             partition_epoch: -1,
             replicas: Vec::new(),
             isr: Vec::new(),
+            min_insync_replicas: 1,
             log_start: 0,
         }
     }
 }
 
-impl From<&coordinator::cluster::Partition> for Leadership {
-    fn from(state: &coordinator::cluster::Partition) -> Self {
+impl Leadership {
+    /// What an image of the cluster says, which has `min_insync_replicas` for the partition.
+    pub(crate) fn of(state: &coordinator::cluster::Partition, min_insync_replicas: usize) -> Self {
         Leadership {
+            min_insync_replicas: u32::try_from(min_insync_replicas).unwrap_or(u32::MAX),
             leader: state.leader,
             leader_epoch: state.leader_epoch,
             partition_epoch: state.partition_epoch,

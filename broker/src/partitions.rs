@@ -19,7 +19,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use crate::config::Settings;
-use crate::config::layers::DefaultLayers;
+use crate::config::layers::{DefaultLayers, Ignored};
 use crate::crash_point::crash_point;
 use crate::metadata::ClusterImage;
 use crate::partition::{Leadership, Partition, State};
@@ -48,6 +48,8 @@ struct Followed {
     settings: HashMap<TopicId, (SettingsMap, Arc<TopicSettings>)>,
     defaults: Option<(SettingsMap, Option<SettingsMap>)>,
     strays: HashSet<TopicPartition>,
+    /// Stored settings that count as not given, with their topic if it is the topic's own: told once.
+    ignored: HashSet<(Option<String>, String, String)>,
     /// The image that everything else here follows; none while a partition could not be opened.
     image: Option<Arc<ClusterImage>>,
 }
@@ -221,26 +223,35 @@ impl Followed {
         {
             return (Arc::clone(settings), false);
         }
-        let settings = DefaultLayers::of(rooms.settings, image, rooms.node_id).resolve(&topic.configs);
+        let layers = DefaultLayers::of(rooms.settings, image, rooms.node_id);
+        let settings = layers.resolve(&topic.configs);
+        for Ignored { is_topics, name, value, reason } in layers.ignored(&topic.configs) {
+            let topic = is_topics.then_some(&*topic.name);
+            if self.ignored.insert((topic.map(str::to_owned), name.clone(), value.clone())) {
+                warn!(topic, name, value, %reason, "ignoring a stored setting: it counts as not given");
+            }
+        }
         self.settings.insert(topic.id, (topic.configs.clone(), Arc::clone(&settings)));
         (settings, true)
     }
 
     fn follow_topic(&mut self, image: &Cluster, topic: &Topic, rooms: &Rooms<'_>, turns: &mut Turns) {
         let (settings, is_new) = self.settings(image, topic, rooms);
+        // Few sets of nodes keep all partitions of a topic.
+        let mut minimums: HashMap<&[NodeId], usize> = HashMap::new();
         for (id, state) in image.partitions_of(topic.id) {
             if !state.replicas.contains(&rooms.node_id) {
                 continue;
             }
             let ledger = image.archive(id);
+            let replicas = state.replicas.as_slice();
+            let minimum = *minimums.entry(replicas).or_insert_with(|| image.min_insync(topic.id, replicas));
             if let Some(partition) = self.open.get(&id) {
-                // Settings first: who may be missing in an ISR without losing its claim to lead goes by the minimum that is
-                // in the same image, so the high watermark must not move by an older one.
                 if is_new {
                     apply_settings(&partition.log, &settings);
                 }
                 partition.follow_ledger(ledger);
-                let turn = partition.follow(Leadership::from(state));
+                let turn = partition.follow(Leadership::of(state, minimum));
                 turn.into_iter().for_each(|turn| turns.add(&topic.name, id.partition, turn));
                 continue;
             }
@@ -258,7 +269,7 @@ impl Followed {
                         Arc::clone(rooms.isr_bell),
                     );
                     partition.follow_ledger(ledger);
-                    let turn = partition.follow(Leadership::from(state));
+                    let turn = partition.follow(Leadership::of(state, minimum));
                     turn.into_iter().for_each(|turn| turns.add(&topic.name, id.partition, turn));
                     self.open.insert(id, Arc::new(partition));
                 }
@@ -289,6 +300,7 @@ impl Followed {
             remove_log(rooms.hot, &partition.log, "of a deleted topic");
             crash_point("topic.log-removed");
             self.settings.remove(&id.topic_id);
+            self.ignored.retain(|(topic, ..)| topic.as_deref() != Some(&*partition.topic));
         }
     }
 
@@ -328,3 +340,6 @@ fn remove_log(hot: &HotTier, log: &PartitionLog, which: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

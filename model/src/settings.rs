@@ -3,6 +3,9 @@
 //! [`table`] states every setting once: name, kind, default, the broker-wide names that give its default, and what it
 //! means; `DescribeConfigs`, validation and the reference page all read it. [`TopicSettings`] is the resolved, typed form.
 //! A value comes from the topic, else from the broker's default for it, else from the table.
+//!
+//! `min.insync.replicas` is not in the resolved form: leaders and the cluster must go by one value, which the cluster's
+//! metadata says for each partition.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +15,7 @@ mod kind;
 mod throttled;
 
 pub use kind::{Kind, SettingSpec, Synonym};
-pub use table::TOPIC_SETTINGS;
+pub use table::{DYNAMIC_BROKER_SETTINGS, TOPIC_SETTINGS};
 pub use throttled::ThrottledReplicas;
 
 use crate::batch::{Compression, TimestampType};
@@ -61,8 +64,6 @@ pub struct TopicSettings {
     pub index_interval_bytes: u64,
     /// `max.message.bytes`.
     pub max_message_bytes: u64,
-    /// `min.insync.replicas`.
-    pub min_insync_replicas: u32,
     /// `remote.storage.enable`.
     pub remote_storage_enable: bool,
     /// `message.timestamp.type`.
@@ -124,12 +125,79 @@ impl TopicSettings {
     /// # Errors
     /// [`InvalidSetting`] for the first setting that is unknown, malformed or contradicts another.
     pub fn resolve(topic: &SettingsMap, broker: &SettingsMap) -> Result<Self, InvalidSetting> {
-        for (name, value) in broker.iter().chain(topic) {
-            spec(name)?.kind.check(name_of(name)?, value)?;
+        broker.iter().chain(topic).try_for_each(|(name, value)| check(name, value))?;
+        check_together(topic, broker)?;
+        Ok(Resolver { topic, broker }.resolve())
+    }
+
+    /// Resolves settings that were stored or configured, maybe by another release. Whatever is wrong with one of them
+    /// touches no other: a setting that this release does not know, and a value that it cannot read, count as not given
+    /// on their layer. A default that contradicts the topic's own retention does not count for that topic.
+    #[must_use]
+    pub fn effective(topic: &SettingsMap, broker: &SettingsMap) -> Self {
+        let readable = |settings: &SettingsMap| -> SettingsMap {
+            settings.iter().filter(|(name, value)| check(name, value).is_ok()).map(owned).collect()
+        };
+        let (topic, mut broker) = (readable(topic), readable(broker));
+        if check_together(&topic, &broker).is_err() {
+            broker.retain(|name, _| !name.contains("retention"));
         }
-        let resolver = Resolver { topic, broker };
-        resolver.check_conflicts()?;
-        Ok(resolver.resolve())
+        Resolver { topic: &topic, broker: &broker }.resolve()
+    }
+}
+
+fn owned((name, value): (&String, &String)) -> (String, String) {
+    (name.clone(), value.clone())
+}
+
+/// Checks one setting of a topic.
+///
+/// # Errors
+/// [`InvalidSetting`] when it is unknown or malformed.
+pub fn check(name: &str, value: &str) -> Result<(), InvalidSetting> {
+    let spec = spec(name)?;
+    spec.kind.check(spec.name, value)
+}
+
+/// Checks that a topic's own settings do not contradict each other or its defaults.
+///
+/// # Errors
+/// [`InvalidSetting::Conflict`].
+pub fn check_together(topic: &SettingsMap, broker: &SettingsMap) -> Result<(), InvalidSetting> {
+    Resolver { topic, broker }.check_conflicts()
+}
+
+/// Checks a setting that brokers can be told while they run: a default of topics, under the topic setting's name or a
+/// broker-wide one, or one of [`DYNAMIC_BROKER_SETTINGS`].
+///
+/// # Errors
+/// [`InvalidSetting`] when it is unknown or malformed.
+pub fn check_dynamic(name: &str, value: &str) -> Result<(), InvalidSetting> {
+    let (spec, factor) = dynamic_spec(name)?;
+    spec.kind.check(spec.name, &in_own_unit(value, factor))
+}
+
+/// The specification of a setting that brokers can be told while they run, and the factor of the name's unit.
+///
+/// # Errors
+/// [`InvalidSetting::Unknown`].
+pub fn dynamic_spec(name: &str) -> Result<(&'static SettingSpec, i64), InvalidSetting> {
+    let synonym = |spec: &'static SettingSpec| {
+        spec.synonyms.iter().find(|synonym| synonym.name == name).map(|synonym| (spec, synonym.factor))
+    };
+    let own = || DYNAMIC_BROKER_SETTINGS.iter().find(|spec| spec.name == name).map(|spec| (spec, 1));
+    match TOPIC_SETTINGS.iter().find_map(synonym).or_else(own) {
+        Some(found) => Ok(found),
+        None => spec(name).map(|spec| (spec, 1)),
+    }
+}
+
+/// A value that is stated in a unit `factor` times as large; as it is, when it is no number.
+pub fn in_own_unit(value: &str, factor: i64) -> String {
+    match value.trim().parse::<i64>() {
+        // −1 is "no limit" in any unit.
+        Ok(number) if factor != 1 && number >= 0 => number.saturating_mul(factor).to_string(),
+        _ => value.to_owned(),
     }
 }
 
@@ -152,10 +220,6 @@ pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
-}
-
-fn name_of(name: &str) -> Result<&'static str, InvalidSetting> {
-    Ok(spec(name)?.name)
 }
 
 /// Reads checked values; a value that slipped through unchecked falls back to the table's default.
@@ -219,7 +283,6 @@ impl Resolver<'_> {
             segment_jitter_ms: self.unsigned("segment.jitter.ms"),
             index_interval_bytes: self.unsigned("index.interval.bytes"),
             max_message_bytes: self.unsigned("max.message.bytes"),
-            min_insync_replicas: u32::try_from(self.number("min.insync.replicas")).unwrap_or(1),
             remote_storage_enable: self.text("remote.storage.enable").eq_ignore_ascii_case("true"),
             message_timestamp_type: match self.text("message.timestamp.type") {
                 "LogAppendTime" => TimestampType::LogAppendTime,

@@ -17,6 +17,7 @@ from kafka.protocol.admin import CreatePartitionsRequest
 
 from conftest import AnyServer
 from harness import requests
+from harness.batches import batch
 from harness.broker import unique
 from harness.process import wait_until
 from harness.records import Draft, consume, expect_same, generated, produce
@@ -150,6 +151,22 @@ def test_only_list_settings_grow_and_shrink(server: AnyServer) -> None:
 
 
 @pytest.mark.firn
+def test_numbers_of_brokers_do_not_grow_and_topics_keep_their_own_settings(server: AnyServer) -> None:
+    admin = server.admin()
+    topic = server.create_topic("own", config={"max.message.bytes": "5000000"})
+    broker = str(next(iter(admin.list_topics(timeout=20).brokers)))
+    for kind in (AlterConfigOpType.APPEND, AlterConfigOpType.SUBTRACT):
+        entry = ConfigEntry("min.insync.replicas", "2", incremental_operation=kind)
+        resource = ConfigResource(ResourceType.BROKER, broker, incremental_configs=[entry])
+        with pytest.raises(KafkaException) as refused:
+            admin.incremental_alter_configs([resource])[resource].result(20)
+        assert code_of(refused.value) == KafkaError.INVALID_CONFIG
+        assert f"Config value {kind.name.lower()} is not allowed" in str(refused.value)
+    with Wire(server.host, server.port) as wire:
+        written = requests.produce_raw(wire, topic, batch([(b"k", b"v" * 2_000_000)]))
+    assert written.error_code == requests.NONE
+
+
 def test_compaction_is_refused_until_it_works(server: AnyServer) -> None:
     admin, topic = server.admin(), server.create_topic("compaction")
     with pytest.raises(KafkaException) as refused:

@@ -6,12 +6,15 @@
 //!
 //! Dynamic broker settings are those of topic defaults only, under Kafka's broker-wide names (`log.segment.bytes`) or the
 //! topic's; everything else of a broker is fixed while it runs.
+//!
+//! Values are checked when they are set, but another release may have stored them: one that cannot be read, or whose name
+//! is not known, counts as not given on its layer, and touches no other setting ([`DefaultLayers::ignored`] names it).
 
 use std::sync::Arc;
 
 use coordinator::cluster::Cluster;
 use model::NodeId;
-use model::settings::{SettingSpec, SettingsMap, TOPIC_SETTINGS, TopicSettings};
+use model::settings::{InvalidSetting, SettingSpec, SettingsMap, TOPIC_SETTINGS, TopicSettings, check, check_dynamic};
 
 use super::Settings;
 use super::settings::stated_default;
@@ -43,6 +46,19 @@ pub struct Layer {
     pub value: String,
 }
 
+/// A setting that counts as not given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignored {
+    /// It is the topic's own, else a dynamic one of brokers.
+    pub is_topics: bool,
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// What is wrong with it.
+    pub reason: InvalidSetting,
+}
+
 /// The broker-wide layers of one broker at one time.
 #[derive(Debug, Clone)]
 pub struct DefaultLayers<'a> {
@@ -62,11 +78,11 @@ impl<'a> DefaultLayers<'a> {
         }
     }
 
-    /// The layers that state a value for `spec`, the strongest first; the table's default is always the last.
+    /// The layers that state a value for `spec` that can be read, the strongest first; the table's default is always the
+    /// last.
     #[must_use]
     pub fn of_setting(&self, spec: &'static SettingSpec, topic: &SettingsMap) -> Vec<Layer> {
         let own = topic.get(spec.name).map(|value| (spec.name, value.clone()));
-        // Values were checked when they were given: one that cannot be read any more counts as not given.
         let stated = |map: &SettingsMap| stated_default(spec, map).ok().flatten();
         let default_name = spec.synonyms.first().map_or(spec.name, |synonym| synonym.name);
         let layers = [
@@ -79,7 +95,21 @@ impl<'a> DefaultLayers<'a> {
         let layer = |(source, stated): (Source, Option<(&'static str, String)>)| {
             stated.map(|(name, value)| Layer { source, name, value })
         };
-        layers.into_iter().filter_map(layer).collect()
+        let is_readable = |layer: &Layer| spec.kind.check(spec.name, &layer.value).is_ok();
+        layers.into_iter().filter_map(layer).filter(is_readable).collect()
+    }
+
+    /// What counts as not given among the settings of a topic whose own are `topic`: the name, the value and what is wrong
+    /// with it; those that the brokers' dynamic layers state without a topic.
+    #[must_use]
+    pub fn ignored(&self, topic: &SettingsMap) -> Vec<Ignored> {
+        let of_topic = topic.iter().map(|(name, value)| (true, name, value, check(name, value)));
+        let dynamic = self.broker.into_iter().chain([self.cluster]).flatten();
+        let of_brokers = dynamic.map(|(name, value)| (false, name, value, check_dynamic(name, value)));
+        let ignored = of_topic.chain(of_brokers).filter_map(|(is_topics, name, value, checked)| {
+            Some(Ignored { is_topics, name: name.clone(), value: value.clone(), reason: checked.err()? })
+        });
+        ignored.collect()
     }
 
     /// The settings of a topic whose own are `topic`.
@@ -90,18 +120,16 @@ impl<'a> DefaultLayers<'a> {
             let layer = self.of_setting(spec, &nothing).into_iter().next()?;
             (layer.source != Source::Default).then(|| (spec.name.to_owned(), layer.value))
         };
-        let mut defaults: SettingsMap = TOPIC_SETTINGS.iter().filter_map(strongest).collect();
-        let resolved = TopicSettings::resolve(topic, &defaults).or_else(|_| {
-            // A default that came later can contradict a topic's own setting: then the topic's own retention counts alone.
-            defaults.retain(|name, _| !name.contains("retention"));
-            TopicSettings::resolve(topic, &defaults)
-        });
-        Arc::new(resolved.unwrap_or_default())
+        let defaults: SettingsMap = TOPIC_SETTINGS.iter().filter_map(strongest).collect();
+        Arc::new(TopicSettings::effective(topic, &defaults))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use coordinator::cluster::Record;
+    use model::batch::TimestampType;
+
     use super::*;
 
     #[test]
@@ -110,11 +138,42 @@ mod tests {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
         let settings =
-            Settings::resolve(&given(&[("log.retention.ms", "1000"), ("min.insync.replicas", "2")])).unwrap();
+            Settings::resolve(&given(&[("log.retention.ms", "1000"), ("log.segment.bytes", "4096")])).unwrap();
         let image = Cluster::new();
         let layers = DefaultLayers::of(&settings, &image, 1);
         let resolved = layers.resolve(&given(&[("local.retention.ms", "5000")]));
         assert_eq!((resolved.retention_ms, resolved.local_retention_ms), (None, Some(5000)));
-        assert_eq!(resolved.min_insync_replicas, 2);
+        assert_eq!(resolved.segment_bytes, 4096);
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_read_leaves_all_others() {
+        let given = |pairs: &[(&str, &str)]| -> SettingsMap {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let settings = Settings::resolve(&given(&[("log.segment.bytes", "4096")])).unwrap();
+        let mut image = Cluster::new();
+        let configs = given(&[("max.message.bytes", "1,2"), ("log.retention.ms", "7000")]);
+        image.apply(Record::BrokerConfigsSet { broker_id: None, configs });
+        let layers = DefaultLayers::of(&settings, &image, 1);
+        let topic = given(&[
+            ("a.setting.of.a.later.release", "on"),
+            ("max.message.bytes", "many"),
+            ("message.timestamp.type", "LogAppendTime"),
+        ]);
+        let resolved = layers.resolve(&topic);
+        assert_eq!(resolved.message_timestamp_type, TimestampType::LogAppendTime);
+        assert_eq!((resolved.retention_ms, resolved.segment_bytes), (Some(7000), 4096));
+        assert_eq!(resolved.max_message_bytes, TopicSettings::default().max_message_bytes);
+        let ignored = layers.ignored(&topic);
+        let names: Vec<_> = ignored.iter().map(|it| (it.is_topics, it.name.as_str(), it.value.as_str())).collect();
+        assert_eq!(
+            names,
+            [
+                (true, "a.setting.of.a.later.release", "on"),
+                (true, "max.message.bytes", "many"),
+                (false, "max.message.bytes", "1,2"),
+            ]
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use coordinator::group::GroupSettings;
-use model::settings::{SettingSpec, SettingsMap, TOPIC_SETTINGS, TopicSettings, nearest};
+use model::settings::{SettingSpec, SettingsMap, TOPIC_SETTINGS, TopicSettings, in_own_unit, nearest};
 
 use super::table::RACK_AWARE;
 use super::{BROKER_SETTINGS, ConfigError};
@@ -93,16 +93,11 @@ pub fn stated_default<'a>(
     let Some((synonym, value)) = spec.synonyms.iter().find_map(|s| Some((s, given.get(s.name)?))) else {
         return Ok(None);
     };
-    if synonym.factor == 1 {
-        return Ok(Some((synonym.name, value.clone())));
+    if synonym.factor != 1 && value.trim().parse::<i64>().is_err() {
+        let place = format!("{}={value}", synonym.name);
+        return Err(ConfigError::Value { place, reason: "a whole number is needed".to_owned() });
     }
-    let number: i64 = value.trim().parse().map_err(|_| ConfigError::Value {
-        place: format!("{}={value}", synonym.name),
-        reason: "a whole number is needed".to_owned(),
-    })?;
-    // -1 is "no limit" in any unit.
-    let scaled = if number < 0 { number } else { number.saturating_mul(synonym.factor) };
-    Ok(Some((synonym.name, scaled.to_string())))
+    Ok(Some((synonym.name, in_own_unit(value, synonym.factor))))
 }
 
 fn unknown(name: &str) -> ConfigError {

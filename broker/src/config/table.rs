@@ -11,22 +11,6 @@ const fn setting(name: &'static str, kind: Kind, default: &'static str, document
     SettingSpec { name, kind, default, synonyms: &[], documentation }
 }
 
-/// What can be changed while a broker runs, apart from the topic defaults. No configuration file has it.
-pub const DYNAMIC_SETTINGS: &[SettingSpec] = &[
-    setting(
-        "follower.replication.throttled.rate",
-        Kind::long(0),
-        "9223372036854775807",
-        "Bytes per second that a broker takes for throttled replicas that are not in sync.",
-    ),
-    setting(
-        "leader.replication.throttled.rate",
-        Kind::long(0),
-        "9223372036854775807",
-        "Bytes per second that a broker sends to throttled replicas that are not in sync.",
-    ),
-];
-
 /// The settings, by name.
 pub const BROKER_SETTINGS: &[SettingSpec] = &[
     setting(
@@ -143,13 +127,13 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "firn.reply.memory.bytes",
         Kind::long(1 << 20),
         "268435456",
-        "Memory for fetch replies from the read until they are sent, over all connections. When it runs short, replies become smaller, then wait.",
+        "Memory for fetch replies from the read until they are sent, over all connections. When it runs short, replies become smaller, then wait. A quarter as much in addition is for replies to followers, and for other replies that grow with the cluster.",
     ),
     setting(
         "firn.request.memory.bytes",
         Kind::long(1 << 20),
         "536870912",
-        "Memory for requests that are being received or handled, over all connections. One request at a time may exceed it, and each connection has 16 KiB of its own.",
+        "Memory for requests that are being received or handled, and for what they decode into, over all connections. One request at a time may exceed it, and each connection has 16 KiB of its own. Parts of it in addition are for requests that wait and for fetch sessions.",
     ),
     setting(
         "firn.sql.concurrency",

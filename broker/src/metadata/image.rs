@@ -25,6 +25,11 @@ impl ClusterImage {
     pub fn version(&self) -> u64 {
         self.version
     }
+
+    #[cfg(test)]
+    pub(crate) fn from_cluster(cluster: Cluster) -> Self {
+        ClusterImage { cluster, version: 1 }
+    }
 }
 
 impl Deref for ClusterImage {

@@ -171,8 +171,9 @@ impl Partition {
     /// node leads.
     pub(crate) fn replication(&self) -> Option<Replication> {
         let Role::Leader(leading) = &*self.role.read() else { return None };
-        let (replicas, wanted) = (self.leadership.load().replicas.len(), self.log.settings().min_insync_replicas);
-        let least = usize::try_from(wanted).unwrap_or(usize::MAX).min(replicas);
+        let leadership = self.leadership.load();
+        let replicas = leadership.replicas.len();
+        let least = usize::try_from(leadership.min_insync_replicas).unwrap_or(usize::MAX).min(replicas);
         Some(Replication { replicas, in_sync: leading.lock().in_sync(), least })
     }
 }

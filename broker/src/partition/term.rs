@@ -188,7 +188,7 @@ impl Partition {
 
     /// What is committed whatever else is true, when nothing was remembered.
     pub(super) fn certainly_committed(&self, leadership: &Leadership) -> Offset {
-        let least = self.log.settings().min_insync_replicas.min(u32::try_from(leadership.replicas.len()).unwrap_or(1));
+        let least = leadership.min_insync_replicas.min(u32::try_from(leadership.replicas.len()).unwrap_or(1));
         // Where it takes others to commit anything, one who is alone may have more than was ever committed (KIP-966).
         if leadership.isr == [self.node_id] && least <= 1 {
             return self.log.flushed_end();
@@ -253,7 +253,7 @@ impl Partition {
     /// [`NotAccepted::NotLeader`] or [`NotAccepted::NotEnoughReplicas`].
     pub(crate) fn check_in_sync(&self) -> Result<(), NotAccepted> {
         let Role::Leader(leading) = &*self.role.read() else { return Err(NotAccepted::NotLeader) };
-        let (mut leading, wanted) = (leading.lock(), self.log.settings().min_insync_replicas);
+        let (mut leading, wanted) = (leading.lock(), self.leadership.load().min_insync_replicas);
         if leading.is_under_min_isr(wanted) {
             leading.refuse(Instant::now());
             return Err(NotAccepted::NotEnoughReplicas { in_sync: leading.in_sync(), wanted });
@@ -330,7 +330,7 @@ impl Partition {
         if leading.has_followers() {
             self.publish_ends(leading.low_watermark(self.log_start()));
         }
-        let (flushed_end, min) = (self.log.flushed_end(), self.log.settings().min_insync_replicas);
+        let (flushed_end, min) = (self.log.flushed_end(), self.leadership.load().min_insync_replicas);
         // Published while the members are locked: a follower is asked into the ISR when it has all that was committed, so
         // nothing may be committed without it in between.
         self.raise_high_watermark(leading.high_watermark(self.high_watermark(), flushed_end, min));

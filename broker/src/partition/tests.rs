@@ -24,6 +24,7 @@ mod terms;
 struct Replica {
     partition: Arc<Partition>,
     hot: HotTier,
+    min_insync_replicas: u32,
     _dir: tempfile::TempDir,
 }
 
@@ -31,8 +32,8 @@ fn id() -> TopicPartition {
     TopicPartition { topic_id: TopicId(Uuid::from_u128(7)), partition: 0 }
 }
 
-fn settings(min_insync_replicas: u32) -> Arc<TopicSettings> {
-    Arc::new(TopicSettings { min_insync_replicas, flush: FlushMode::Durable, ..TopicSettings::default() })
+fn settings() -> Arc<TopicSettings> {
+    Arc::new(TopicSettings { flush: FlushMode::Durable, ..TopicSettings::default() })
 }
 
 async fn replica(node_id: NodeId, min_insync_replicas: u32) -> Replica {
@@ -46,12 +47,12 @@ async fn replica(node_id: NodeId, min_insync_replicas: u32) -> Replica {
         }
     };
     let hot = HotTier::open(config, 0, Arc::new(on_flush)).unwrap();
-    let log = hot.create(&TopicName::new("t").unwrap(), id(), settings(min_insync_replicas)).unwrap();
+    let log = hot.create(&TopicName::new("t").unwrap(), id(), settings()).unwrap();
     let cold = cold_tier::Config { url: "memory://".to_owned(), cluster_id: "c".to_owned(), ..Default::default() };
     let cold = ColdTier::open(cold).await.unwrap();
     let partition = Arc::new(Partition::new(log, node_id, cold, Duration::from_secs(1), Arc::new(Notify::new())));
     flushed.set(Arc::clone(&partition)).unwrap();
-    Replica { partition, hot, _dir: dir }
+    Replica { partition, hot, min_insync_replicas, _dir: dir }
 }
 
 impl Replica {
@@ -63,7 +64,9 @@ impl Replica {
     fn follow_from(&self, log_start: Offset, leader: NodeId, leader_epoch: i32, isr: &[NodeId]) {
         let partition_epoch = self.partition.leadership().partition_epoch + 1;
         let (replicas, isr) = (vec![1, 2, 3], isr.to_vec());
-        let leadership = Leadership { leader, leader_epoch, partition_epoch, replicas, isr, log_start };
+        let min_insync_replicas = self.min_insync_replicas;
+        let leadership =
+            Leadership { leader, leader_epoch, partition_epoch, replicas, isr, min_insync_replicas, log_start };
         let _ = self.partition.follow(leadership);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::settings::{InvalidSetting, Kind, SettingsMap, TopicSettings, spec};
+use model::settings::{self, InvalidSetting, Kind, SettingsMap, dynamic_spec, spec};
 
 use super::draft::Draft;
 use super::leadership;
@@ -45,9 +45,18 @@ fn may_change_members(change: &ConfigChange) -> bool {
 
 /// Checks a topic's own settings.
 pub(super) fn check_topic_settings(configs: &SettingsMap) -> Result<(), ClusterError> {
-    check_sizes(configs)?;
-    let checked = TopicSettings::resolve(configs, &SettingsMap::new());
-    checked.map(|_| ()).map_err(|error| invalid_setting(&error))
+    check_change(&SettingsMap::new(), configs, true)
+}
+
+/// Checks what a change leads to, by the rules by which brokers read it. What stays as it is may be wrong: it must not keep
+/// anybody from mending it, and another release may have stored it.
+fn check_change(old: &SettingsMap, new: &SettingsMap, is_topic: bool) -> Result<(), ClusterError> {
+    check_sizes(new)?;
+    let check = if is_topic { settings::check } else { settings::check_dynamic };
+    let mut changed = new.iter().filter(|(name, value)| old.get(*name) != Some(*value));
+    changed.try_for_each(|(name, value)| check(name, value)).map_err(|error| invalid_setting(&error))?;
+    let together = if is_topic { settings::check_together(new, &SettingsMap::new()) } else { Ok(()) };
+    together.map_err(|error| invalid_setting(&error))
 }
 
 fn alter(draft: &mut Draft, change: &ConfigChange) -> Result<(), ClusterError> {
@@ -57,11 +66,7 @@ fn alter(draft: &mut Draft, change: &ConfigChange) -> Result<(), ClusterError> {
         ConfigEdit::Incremental(ops) => edited(&old, ops, is_topic)?,
         ConfigEdit::Replace(configs) => replaced(configs)?,
     };
-    if is_topic {
-        check_topic_settings(&new)?;
-    } else {
-        check_sizes(&new)?;
-    }
+    check_change(&old, &new, is_topic)?;
     if new != old {
         draft.push(record(&draft.state, &change.resource, new)?);
     }
@@ -127,16 +132,14 @@ fn edited(old: &SettingsMap, ops: &[ConfigOp], is_topic: bool) -> Result<Setting
 
 /// Adds words to a list, or takes them out; the order of the others stays.
 fn edited_list(settings: &SettingsMap, op: &ConfigOp, value: &str, is_topic: bool) -> Result<String, ClusterError> {
-    let mut default = "";
-    if is_topic {
-        let spec = spec(&op.name).map_err(|error| invalid_setting(&error))?;
-        if !matches!(spec.kind, Kind::List(_) | Kind::Replicas) {
-            let reason = format!("{} is not a list: words can be neither appended nor subtracted", op.name);
-            return Err(ClusterError::InvalidConfig { name: op.name.clone(), reason });
-        }
-        default = spec.default;
+    let found = if is_topic { spec(&op.name) } else { dynamic_spec(&op.name).map(|(spec, _)| spec) };
+    let spec = found.map_err(|error| invalid_setting(&error))?;
+    if !matches!(spec.kind, Kind::List(_) | Kind::Replicas) {
+        let operation = if op.kind == ConfigOpKind::Append { "append" } else { "subtract" };
+        let reason = format!("Config value {operation} is not allowed for config key: {}", op.name);
+        return Err(ClusterError::InvalidConfig { name: op.name.clone(), reason });
     }
-    let before = settings.get(&op.name).map_or(default, String::as_str);
+    let before = settings.get(&op.name).map_or(spec.default, String::as_str);
     let mut list: Vec<&str> = words(before).collect();
     for word in words(value) {
         if op.kind == ConfigOpKind::Subtract {

@@ -4,8 +4,8 @@
 //! the topic's own ▸ the broker's, dynamic ▸ all brokers', dynamic ▸ the broker's configuration ▸ the table
 //! ```
 //!
-//! Only settings that have the same name on every layer are read here. Replicas may be configured differently: then the
-//! cautious value counts.
+//! Only settings that have the same name on every layer are read here. A layer whose value cannot be read counts as not
+//! given, here as on the brokers. Replicas may be configured differently: then the cautious value counts.
 
 use model::settings::spec;
 use model::{NodeId, TopicId, TopicPartition};
@@ -22,8 +22,9 @@ impl Cluster {
         self.partition(id).map_or(1, |partition| self.min_insync(id.topic_id, &partition.replicas))
     }
 
-    /// See [`Cluster::min_insync_replicas`].
-    pub(super) fn min_insync(&self, topic_id: TopicId, replicas: &[NodeId]) -> usize {
+    /// See [`Cluster::min_insync_replicas`]: that of partitions of the topic which these nodes keep.
+    #[must_use]
+    pub fn min_insync(&self, topic_id: TopicId, replicas: &[NodeId]) -> usize {
         const NAME: &str = "min.insync.replicas";
         let of_replica = |id: &NodeId| self.setting(topic_id, *id, NAME).trim().parse::<usize>().unwrap_or(1);
         let registered = replicas.iter().filter(|id| self.broker(**id).is_some());
@@ -45,10 +46,13 @@ impl Cluster {
 
     /// The value of a topic setting for one replica.
     fn setting(&self, topic_id: TopicId, broker: NodeId, name: &str) -> &str {
-        let own = self.topic_by_id(topic_id).and_then(|topic| topic.configs.get(name));
-        let dynamic = || self.broker_configs(broker)?.get(name);
-        let fixed = || self.broker(broker)?.topic_defaults.get(name);
-        let stated = own.or_else(dynamic).or_else(|| self.cluster_configs().get(name)).or_else(fixed);
-        stated.map_or_else(|| spec(name).map_or("", |spec| spec.default), String::as_str)
+        let Ok(spec) = spec(name) else { return "" };
+        let readable = |value: &&String| spec.kind.check(spec.name, value).is_ok();
+        let own = || self.topic_by_id(topic_id)?.configs.get(name).filter(readable);
+        let dynamic = || self.broker_configs(broker)?.get(name).filter(readable);
+        let cluster = || self.cluster_configs().get(name).filter(readable);
+        let fixed = || self.broker(broker)?.topic_defaults.get(name).filter(readable);
+        let stated = own().or_else(dynamic).or_else(cluster).or_else(fixed);
+        stated.map_or(spec.default, String::as_str)
     }
 }

@@ -17,6 +17,22 @@ const fn hours(name: &'static str) -> Synonym {
 /// Smallest segment: one that still holds a batch header and a record or two.
 pub const MIN_SEGMENT_BYTES: i64 = 1024;
 
+const fn dynamic(name: &'static str, documentation: &'static str) -> SettingSpec {
+    SettingSpec { name, kind: Kind::long(0), default: "9223372036854775807", synonyms: &[], documentation }
+}
+
+/// What a broker can be told while it runs, apart from the topics' defaults. No configuration file has it.
+pub const DYNAMIC_BROKER_SETTINGS: &[SettingSpec] = &[
+    dynamic(
+        "follower.replication.throttled.rate",
+        "Bytes per second that a broker takes for throttled replicas that are not in sync.",
+    ),
+    dynamic(
+        "leader.replication.throttled.rate",
+        "Bytes per second that a broker sends to throttled replicas that are not in sync.",
+    ),
+];
+
 /// The settings, by name.
 pub const TOPIC_SETTINGS: &[SettingSpec] = &[
     SettingSpec {

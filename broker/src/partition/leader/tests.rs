@@ -5,7 +5,14 @@ use super::*;
 const LAG: Duration = Duration::from_secs(30);
 
 fn leadership(isr: &[NodeId], partition_epoch: i32) -> Leadership {
-    Leadership { leader: 1, leader_epoch: 5, partition_epoch, replicas: vec![1, 2, 3], isr: isr.to_vec(), log_start: 0 }
+    Leadership {
+        leader: 1,
+        leader_epoch: 5,
+        partition_epoch,
+        replicas: vec![1, 2, 3],
+        isr: isr.to_vec(),
+        ..Leadership::unknown()
+    }
 }
 
 fn leading(isr: &[NodeId], epoch_start: Offset, now: Instant) -> Leading {

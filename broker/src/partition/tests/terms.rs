@@ -97,19 +97,24 @@ async fn after_a_restart_only_a_replica_alone_in_sync_takes_its_log_for_committe
     replica.follow(1, 5, &[1]);
     replica.append(4);
     replica.flushed();
-    let opened_anew = |isr: &[NodeId]| {
+    let opened_anew = |isr: &[NodeId], min_insync_replicas: u32| {
         let Partition { log, cold, .. } = &*replica.partition;
         let bell = Arc::new(Notify::new());
         let partition = Partition::new(Arc::clone(log), 1, cold.clone(), Duration::from_secs(1), bell);
         let (replicas, isr) = (vec![1, 2, 3], isr.to_vec());
-        let leadership = Leadership { leader: 2, leader_epoch: 6, partition_epoch: 9, replicas, isr, log_start: 0 };
+        let (leader, leader_epoch, partition_epoch, log_start) = (2, 6, 9, 0);
+        let leadership =
+            Leadership { leader, leader_epoch, partition_epoch, replicas, isr, min_insync_replicas, log_start };
         partition.follow(leadership);
         partition.high_watermark()
     };
-    assert_eq!(opened_anew(&[1]), 4);
-    assert_eq!(opened_anew(&[1, 2]), 0);
-    replica.partition.log.update_settings(settings(2)).unwrap();
-    assert_eq!(opened_anew(&[1]), 0, "it takes two to commit: the others may be asked to lead without these records");
+    assert_eq!(opened_anew(&[1], 1), 4);
+    assert_eq!(opened_anew(&[1, 2], 1), 0);
+    assert_eq!(
+        opened_anew(&[1], 2),
+        0,
+        "it takes two to commit: the others may be asked to lead without these records"
+    );
 }
 
 #[tokio::test]
