@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use crate::config::Config;
 use crate::groups::GroupCoordinator;
 use crate::groups::log::OffsetsLog;
-use crate::handlers::fetch::memory::ReplyMemory;
 use crate::handlers::fetch::session::FetchSessions;
+use crate::memory::Memory;
 use crate::metadata::{ClusterImage, Metadata};
 use crate::partitions::{Partitions, Rooms};
 use crate::producer_ids::ProducerIds;
@@ -42,9 +42,7 @@ pub(crate) struct Broker {
     /// The image that group coordination follows.
     pub(crate) following_groups: Mutex<Option<Arc<ClusterImage>>>,
     pub(crate) fetch_sessions: FetchSessions,
-    pub(crate) reply_memory: ReplyMemory,
-    /// The same for replies to followers.
-    pub(crate) follower_memory: ReplyMemory,
+    pub(crate) memory: Memory,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) throttles: Arc<Throttles>,
     pub(crate) is_ready: AtomicBool,

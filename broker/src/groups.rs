@@ -162,18 +162,35 @@ impl GroupCoordinator {
         }
     }
 
-    /// OffsetFetch: what the group has committed, nothing if there is no such group.
-    pub(crate) async fn offsets(&self, group: &str) -> Result<OffsetsByTopic, GroupError> {
+    /// Asks the machine of a group's partition.
+    pub(crate) async fn query<T, F>(&self, group: &str, question: F) -> Result<T, GroupError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Groups, &GroupId) -> T + Send + 'static,
+    {
         let shard = self.shard_of(group)?;
         let group = GroupId::from(group);
-        shard.query(move |groups: &Groups| groups.offsets(&group)).await
+        shard.query(move |groups: &Groups| question(groups, &group)).await
+    }
+
+    /// OffsetFetch: what the group has committed, nothing if there is no such group.
+    pub(crate) async fn offsets(&self, group: &str) -> Result<OffsetsByTopic, GroupError> {
+        self.query(group, |groups, group| groups.offsets(group)).await
     }
 
     /// DescribeGroups, one group; `None` if there is no such group.
     pub(crate) async fn describe(&self, group: &str) -> Result<Option<GroupDescription>, GroupError> {
-        let shard = self.shard_of(group)?;
-        let group = GroupId::from(group);
-        shard.query(move |groups: &Groups| groups.describe(&group)).await
+        self.query(group, |groups, group| groups.describe(group)).await
+    }
+
+    /// The sum of `weight` over all machines that answer: what a list of their groups may take.
+    pub(crate) async fn weigh_list(&self, weight: fn(&Groups) -> usize) -> usize {
+        let shards: Vec<Shard> = self.shards.read().values().map(|(_, shard)| shard.clone()).collect();
+        let mut bytes = 0;
+        for shard in shards {
+            bytes += shard.query(weight).await.unwrap_or(0);
+        }
+        bytes
     }
 
     /// ListGroups: the groups that this node coordinates.

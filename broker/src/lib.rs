@@ -15,6 +15,7 @@ mod broker;
 mod groups;
 mod handlers;
 mod internal;
+mod memory;
 pub mod metadata;
 mod net;
 mod partition;

@@ -16,18 +16,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::broker::Broker;
 use crate::descriptors::ADVICE;
 use crate::machine::sockets::{ACCEPT_PAUSE, TcpListener, TcpStream, tune};
 
 mod connection;
-mod memory;
 mod reader;
 mod writer;
-
-use memory::RequestMemory;
 
 /// Requests of one connection that may be started before the first is answered.
 const MAX_IN_FLIGHT: usize = 64;
@@ -37,7 +34,6 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, stop: CancellationToken) {
     let connections = TaskTracker::new();
     let slots = Arc::new(Semaphore::new(broker.config.settings.broker.max_connections));
-    let memory = RequestMemory::new(broker.config.settings.broker.request_memory_bytes);
     let limit = broker.config.settings.broker.max_connections;
     let (mut full, mut failing) = (RareWarning::default(), RareWarning::default());
     loop {
@@ -79,9 +75,9 @@ pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, stop: Canc
             debug!(%peer, %error, "the connection was gone at once");
             continue;
         }
-        let (broker, stop, memory) = (Arc::clone(&broker), stop.clone(), memory.clone());
+        let (broker, stop) = (Arc::clone(&broker), stop.clone());
         connections.spawn(async move {
-            run_one(broker, stream, peer, memory, stop).await;
+            run_one(broker, stream, peer, stop).await;
             drop(slot);
         });
     }
@@ -91,16 +87,11 @@ pub(crate) async fn serve(broker: Arc<Broker>, listener: TcpListener, stop: Canc
     connections.wait().await;
 }
 
-async fn run_one(
-    broker: Arc<Broker>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    memory: RequestMemory,
-    stop: CancellationToken,
-) {
+async fn run_one(broker: Arc<Broker>, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
     metrics::gauge!("firn_connections").increment(1.0);
-    match connection::run(broker, stream, peer, memory, stop).await {
+    match connection::run(broker, stream, peer, stop).await {
         Ok(()) => debug!(%peer, "connection closed"),
+        Err(error) if error.is_ours() => error!(%peer, %error, "closing the connection"),
         Err(error) if error.is_clients_fault() => warn!(%peer, %error, "closing the connection"),
         Err(error) => debug!(%peer, %error, "connection lost"),
     }

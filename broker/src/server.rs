@@ -25,12 +25,12 @@ use crate::admin::{self, Admin};
 use crate::broker::{Broker, LISTENER};
 use crate::config::{Config, HostPort};
 use crate::groups::GroupCoordinator;
-use crate::handlers::fetch::memory::ReplyMemory;
 use crate::handlers::fetch::session::FetchSessions;
 use crate::internal::{self, Internal};
 use crate::machine::runtimes::{Dedicated, Runtimes};
 use crate::machine::sockets::{TcpListener, bind};
 use crate::machine::{self, blocking};
+use crate::memory::Memory;
 use crate::metadata::{Metadata, MetadataConfig, MetadataError, Place, SNAPSHOT_EVERY};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
@@ -47,8 +47,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const UNFENCED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a stop waits for others to take over the partitions that this broker leads.
 const HANDED_OVER_WITHIN: Duration = Duration::from_secs(10);
-/// Followers' fetch replies get one part of so many of what consumers' get.
-const FOLLOWERS_SHARE: usize = 4;
+/// Fetch sessions may take one part of so many of the memory for requests, in addition.
+const FETCH_SESSIONS_PARTS: usize = 8;
 /// Pause between two housekeeping rounds.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -341,9 +341,11 @@ async fn open(
         groups: GroupCoordinator::new(settings.group_settings(), clock.clone()),
         following_groups: Mutex::new(None),
         isr_bell: Arc::default(),
-        fetch_sessions: FetchSessions::new(settings.fetch_session_slots),
-        reply_memory: ReplyMemory::new(settings.reply_memory_bytes),
-        follower_memory: ReplyMemory::new(settings.reply_memory_bytes / FOLLOWERS_SHARE),
+        fetch_sessions: FetchSessions::new(
+            settings.fetch_session_slots,
+            settings.request_memory_bytes / FETCH_SESSIONS_PARTS,
+        ),
+        memory: Memory::new(settings.request_memory_bytes, settings.reply_memory_bytes),
         producer_ids: ProducerIds::default(),
         throttles: Arc::new(Throttles::new()),
         is_ready: false.into(),

@@ -1,34 +1,34 @@
 //! CreateTopics.
 
-use std::collections::HashMap;
-
 use coordinator::cluster::{CreatedTopic, Layout, NewTopic};
 use model::topic_name::INTERNAL_TOPICS;
 use protocol::messages::create_topics_request::CreatableTopic;
 use protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
-use protocol::{ErrorCode, Str};
+use protocol::{ApiKey, ErrorCode, Str};
 
-use super::RequestContext;
-use super::describe_configs::topic_entries;
+use super::describe_configs::{topic_entries, topic_weight};
 use super::errors::Refusal;
+use super::once_each::once_each_counted;
 use super::topics::create;
+use super::{BadRequest, RequestContext};
 use crate::broker::Broker;
 use crate::metadata::new_topic_id;
 
 /// "As many as the broker's default says" (KIP-464).
 const USE_DEFAULT: i32 = -1;
 
-pub(super) async fn handle(context: &RequestContext<'_>, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let mut counts: HashMap<Str, usize> = HashMap::new();
-    for topic in &request.topics {
-        *counts.entry(topic.name.clone()).or_default() += 1;
-    }
+pub(super) async fn handle(
+    context: &RequestContext<'_>,
+    request: CreateTopicsRequest,
+) -> Result<CreateTopicsResponse, BadRequest> {
     let mut topics = Vec::new();
     let mut wanted = Vec::new();
-    for topic in request.topics {
+    let named = once_each_counted(request.topics, |topic| topic.name.clone());
+    context.claim_reply(ApiKey::CreateTopics, named.len() * topic_weight(context.broker)).await?;
+    for (topic, is_repeated) in named {
         let name = topic.name.clone();
-        match to_new_topic(context.broker, topic, counts[&name]) {
+        match to_new_topic(context.broker, topic, is_repeated) {
             Ok(new) => wanted.push(new),
             Err(refusal) => topics.push(refused(name, &refusal)),
         }
@@ -36,12 +36,12 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: CreateTopicsRe
     let names: Vec<Str> = wanted.iter().map(|topic| Str::from(topic.name.clone())).collect();
     let outcomes = create(context.broker, wanted, request.validate_only).await;
     topics.extend(names.into_iter().zip(outcomes).map(|(name, outcome)| answer(context.broker, name, outcome)));
-    CreateTopicsResponse { topics, ..CreateTopicsResponse::default() }
+    Ok(CreateTopicsResponse { topics, ..CreateTopicsResponse::default() })
 }
 
-fn to_new_topic(broker: &Broker, topic: CreatableTopic, times_named: usize) -> Result<NewTopic, Refusal> {
+fn to_new_topic(broker: &Broker, topic: CreatableTopic, is_repeated: bool) -> Result<NewTopic, Refusal> {
     let CreatableTopic { name, num_partitions, replication_factor, assignments, configs, .. } = topic;
-    if times_named > 1 {
+    if is_repeated {
         return Err(Refusal::new(ErrorCode::InvalidRequest, "the topic is named twice in one request"));
     }
     if INTERNAL_TOPICS.contains(&&*name) {

@@ -4,10 +4,11 @@
 //! again, and durable on every in-sync replica before the reply leaves. The archiver then writes it to the manifest, and the
 //! sweep removes the objects that nobody can read any more.
 
-use futures::stream::{self, StreamExt};
-use protocol::ErrorCode;
+use futures::future::join_all;
+use indexmap::IndexMap;
 use protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
+use protocol::{ErrorCode, Str};
 use tokio::time::Instant;
 
 use super::RequestContext;
@@ -20,12 +21,20 @@ const CONCURRENCY: usize = 64;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
     let deadline = Instant::now() + request_timeout(request.timeout_ms);
-    let mut topics = Vec::with_capacity(request.topics.len());
+    // A partition that is named twice is moved once, to the offset that is named last, as in Kafka.
+    let mut by_topic: IndexMap<Str, IndexMap<i32, i64>> = IndexMap::new();
     for topic in request.topics {
         let wanted = topic.partitions.iter().map(|wanted| (wanted.partition_index, wanted.offset));
-        let moves: Vec<_> = wanted.map(|wanted| answer(context, &topic.name, wanted, deadline)).collect();
-        let partitions = stream::iter(moves).buffered(CONCURRENCY).collect().await;
-        topics.push(DeleteRecordsTopicResult { name: topic.name, partitions, ..DeleteRecordsTopicResult::default() });
+        by_topic.entry(topic.name).or_default().extend(wanted);
+    }
+    let mut topics = Vec::with_capacity(by_topic.len());
+    for (name, wanted) in by_topic {
+        let wanted: Vec<(i32, i64)> = wanted.into_iter().collect();
+        let mut partitions = Vec::with_capacity(wanted.len());
+        for some in wanted.chunks(CONCURRENCY) {
+            partitions.extend(join_all(some.iter().map(|one| answer(context, &name, *one, deadline))).await);
+        }
+        topics.push(DeleteRecordsTopicResult { name, partitions, ..DeleteRecordsTopicResult::default() });
     }
     DeleteRecordsResponse { topics, ..DeleteRecordsResponse::default() }
 }

@@ -9,6 +9,7 @@ use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
 use super::errors::Refusal;
+use super::once_each::once_each_counted;
 use super::topics::delete;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
@@ -16,8 +17,11 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DeleteTopicsRe
     let by_state = request.topics.into_iter().map(|topic| (topic.name, TopicId(topic.topic_id)));
     let mut responses = Vec::new();
     let mut wanted = Vec::new();
-    for (name, id) in by_name.chain(by_state) {
-        match to_topic_ref(context, name.as_ref(), id) {
+    let named = by_name.chain(by_state).collect();
+    for ((name, id), is_repeated) in once_each_counted(named, |named: &(Option<Str>, TopicId)| named.clone()) {
+        let repeated = || Refusal::new(ErrorCode::InvalidRequest, "the topic is named twice in one request");
+        let found = if is_repeated { Err(repeated()) } else { to_topic_ref(context, name.as_ref(), id) };
+        match found {
             Ok(topic) => wanted.push((name, id, topic)),
             Err(refusal) => responses.push(refused(name, id, &refusal)),
         }

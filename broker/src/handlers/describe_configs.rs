@@ -1,15 +1,18 @@
 //! DescribeConfigs: the settings of topics and brokers with their sources, synonyms and documentation (KIP-226, KIP-569).
 
+use std::collections::HashSet;
+
 use model::settings::{Kind, SettingSpec, SettingsMap, TOPIC_SETTINGS};
 use protocol::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
-use protocol::{ErrorCode, Str};
+use protocol::{ApiKey, ErrorCode, Str};
 
-use super::RequestContext;
 use super::errors::Refusal;
+use super::once_each::once_each;
+use super::{BadRequest, RequestContext};
 use crate::broker::{Broker, LISTENER};
 use crate::config::layers::{DefaultLayers, Layer, Source};
 use crate::config::{BROKER_SETTINGS, ConfigSource, DYNAMIC_SETTINGS};
@@ -28,28 +31,73 @@ pub(super) struct Entry {
     is_read_only: bool,
 }
 
-pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
-    let (synonyms, documentation) = (request.include_synonyms, request.include_documentation);
-    let describe = |resource: DescribeConfigsResource| {
-        let DescribeConfigsResource { resource_type, resource_name, configuration_keys, .. } = resource;
-        let result = DescribeConfigsResult { resource_type, resource_name, ..DescribeConfigsResult::default() };
-        match entries(context.broker, resource_type, &result.resource_name) {
-            Ok(entries) => {
-                let wanted = |entry: &Entry| {
-                    configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|key| &**key == entry.name))
-                };
-                let rows = entries.into_iter().filter(wanted).map(|entry| row(entry, synonyms, documentation));
-                DescribeConfigsResult { configs: rows.collect(), ..result }
-            }
-            Err(refusal) => DescribeConfigsResult {
-                error_code: refusal.code.code(),
-                error_message: refusal.message.map(Str::from),
-                ..result
-            },
-        }
+/// What a setting takes in a response beyond its values and documentation, in memory and encoded, and one of its synonyms.
+const ROW_BYTES: usize = 384;
+const SYNONYM_BYTES: usize = 192;
+
+/// What is asked of every resource.
+#[derive(Debug, Clone, Copy)]
+struct Detail {
+    synonyms: bool,
+    documentation: bool,
+}
+
+pub(super) async fn handle(
+    context: &RequestContext<'_>,
+    request: DescribeConfigsRequest,
+) -> Result<DescribeConfigsResponse, BadRequest> {
+    let detail = Detail { synonyms: request.include_synonyms, documentation: request.include_documentation };
+    let identity =
+        |it: &DescribeConfigsResource| (it.resource_type, it.resource_name.clone(), it.configuration_keys.clone());
+    let resources = once_each(request.resources, identity);
+    let of_resource = |resource: &DescribeConfigsResource| {
+        let entries = wanted_entries(context.broker, resource).unwrap_or_default();
+        entries.iter().map(|entry| weight(entry, detail)).sum::<usize>()
     };
-    let results = request.resources.into_iter().map(describe).collect();
-    DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() }
+    context.claim_reply(ApiKey::DescribeConfigs, resources.iter().map(of_resource).sum()).await?;
+    let results = resources.into_iter().map(|resource| describe(context.broker, resource, detail)).collect();
+    Ok(DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() })
+}
+
+fn describe(broker: &Broker, resource: DescribeConfigsResource, detail: Detail) -> DescribeConfigsResult {
+    let found = wanted_entries(broker, &resource);
+    let DescribeConfigsResource { resource_type, resource_name, .. } = resource;
+    let result = DescribeConfigsResult { resource_type, resource_name, ..DescribeConfigsResult::default() };
+    match found {
+        Ok(entries) => {
+            let rows = entries.into_iter().map(|entry| row(entry, detail));
+            DescribeConfigsResult { configs: rows.collect(), ..result }
+        }
+        Err(refusal) => DescribeConfigsResult {
+            error_code: refusal.code.code(),
+            error_message: refusal.message.map(Str::from),
+            ..result
+        },
+    }
+}
+
+fn wanted_entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, Refusal> {
+    let mut entries = entries(broker, resource.resource_type, &resource.resource_name)?;
+    if let Some(keys) = &resource.configuration_keys {
+        let keys: HashSet<&str> = keys.iter().map(|key| &**key).collect();
+        entries.retain(|entry| keys.contains(entry.name));
+    }
+    Ok(entries)
+}
+
+/// What a setting takes in a response, in memory and encoded.
+fn weight(entry: &Entry, detail: Detail) -> usize {
+    let synonyms = entry.layers.iter().map(|layer| SYNONYM_BYTES + 2 * layer.value.len()).sum::<usize>();
+    ROW_BYTES
+        + 2 * entry.value.len()
+        + if detail.synonyms { synonyms } else { 0 }
+        + if detail.documentation { entry.spec.documentation.len() } else { 0 }
+}
+
+/// What the settings of a new topic take in a response, in memory and encoded, where it has none of its own.
+pub(super) fn topic_weight(broker: &Broker) -> usize {
+    let detail = Detail { synonyms: false, documentation: false };
+    topic_entries(broker, &SettingsMap::new()).iter().map(|entry| weight(entry, detail)).sum()
 }
 
 fn entries(broker: &Broker, resource_type: i8, name: &str) -> Result<Vec<Entry>, Refusal> {
@@ -158,7 +206,7 @@ fn cluster_entries(broker: &Broker) -> Vec<Entry> {
     dynamic_entries(broker).chain(topic_defaults(broker)).filter(is_dynamic).collect()
 }
 
-fn row(entry: Entry, synonyms: bool, documentation: bool) -> DescribeConfigsResourceResult {
+fn row(entry: Entry, detail: Detail) -> DescribeConfigsResourceResult {
     let synonym = |layer: Layer| DescribeConfigsSynonym {
         name: Str::from_static(layer.name),
         value: Some(Str::from(layer.value)),
@@ -170,9 +218,9 @@ fn row(entry: Entry, synonyms: bool, documentation: bool) -> DescribeConfigsReso
         value: Some(Str::from(entry.value)),
         read_only: entry.is_read_only,
         config_source: entry.source as i8,
-        synonyms: if synonyms { entry.layers.into_iter().map(synonym).collect() } else { Vec::new() },
+        synonyms: if detail.synonyms { entry.layers.into_iter().map(synonym).collect() } else { Vec::new() },
         config_type: config_type(entry.spec.kind),
-        documentation: documentation.then(|| Str::from_static(entry.spec.documentation)),
+        documentation: detail.documentation.then(|| Str::from_static(entry.spec.documentation)),
         ..DescribeConfigsResourceResult::default()
     }
 }

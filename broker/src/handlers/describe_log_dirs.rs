@@ -7,14 +7,22 @@ use protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
-use protocol::{ErrorCode, Str};
+use protocol::{ApiKey, ErrorCode, Str};
 
-use super::RequestContext;
+use super::{BadRequest, RequestContext};
 use crate::disk_watch;
 use crate::metadata::DiskFault;
 use crate::partition::Partition;
 
-pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+/// What a partition takes in a response, in memory and encoded, and its topic's name.
+const PARTITION_BYTES: usize = 512;
+
+pub(super) async fn handle(
+    context: &RequestContext<'_>,
+    request: DescribeLogDirsRequest,
+) -> Result<DescribeLogDirsResponse, BadRequest> {
+    let partitions = context.broker.partitions.all();
+    context.claim_reply(ApiKey::DescribeLogDirs, partitions.len() * PARTITION_BYTES).await?;
     let wanted: Option<BTreeSet<(Str, i32)>> = request.topics.map(|topics| {
         let pairs = |topic: protocol::messages::describe_log_dirs_request::DescribableLogDirTopic| {
             let name = topic.topic;
@@ -23,7 +31,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeLogDir
         topics.into_iter().flat_map(pairs).collect()
     });
     let mut topics: BTreeMap<String, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
-    for partition in context.broker.partitions.all() {
+    for partition in partitions {
         let key = (Str::from(partition.topic.to_string()), partition.id.partition);
         if wanted.as_ref().is_none_or(|wanted| wanted.contains(&key)) {
             topics.entry(partition.topic.to_string()).or_default().push(describe(&partition));
@@ -48,7 +56,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeLogDir
         usable_bytes,
         ..DescribeLogDirsResult::default()
     };
-    DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() }
+    Ok(DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() })
 }
 
 fn describe(partition: &Arc<Partition>) -> DescribeLogDirsPartition {

@@ -1,30 +1,44 @@
 //! DescribeProducers (KIP-664): who is writing to a partition.
 
-use protocol::Str;
+use indexmap::{IndexMap, IndexSet};
 use protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
+use protocol::{ApiKey, Str};
 
-use super::RequestContext;
+use super::{BadRequest, RequestContext};
+
+/// What a producer takes in a response, in memory and encoded.
+const PRODUCER_BYTES: usize = 256;
 
 pub(super) async fn handle(
     context: &RequestContext<'_>,
     request: DescribeProducersRequest,
-) -> DescribeProducersResponse {
-    let describe =
-        |name: &Str, partition_index: i32| match context.broker.partitions.leader_by_name(name, partition_index) {
-            Ok(partition) => PartitionResponse {
-                partition_index,
-                active_producers: partition.log.producers().iter().map(state).collect(),
-                ..PartitionResponse::default()
-            },
-            Err(code) => PartitionResponse { partition_index, error_code: code.code(), ..PartitionResponse::default() },
-        };
-    let topics = request.topics.into_iter().map(|topic| TopicResponse {
-        partitions: topic.partition_indexes.iter().map(|index| describe(&topic.name, *index)).collect(),
-        name: topic.name,
+) -> Result<DescribeProducersResponse, BadRequest> {
+    let mut by_topic: IndexMap<Str, IndexSet<i32>> = IndexMap::new();
+    for topic in request.topics {
+        by_topic.entry(topic.name).or_default().extend(topic.partition_indexes);
+    }
+    let local = &context.broker.partitions;
+    let producers = |(name, indexes): (&Str, &IndexSet<i32>)| {
+        let led = indexes.iter().filter_map(|index| local.leader_by_name(name, *index).ok());
+        led.map(|partition| partition.log.producers().len()).sum::<usize>()
+    };
+    let bytes = by_topic.iter().map(producers).sum::<usize>() * PRODUCER_BYTES;
+    context.claim_reply(ApiKey::DescribeProducers, bytes).await?;
+    let describe = |name: &Str, partition_index: i32| match local.leader_by_name(name, partition_index) {
+        Ok(partition) => PartitionResponse {
+            partition_index,
+            active_producers: partition.log.producers().iter().map(state).collect(),
+            ..PartitionResponse::default()
+        },
+        Err(code) => PartitionResponse { partition_index, error_code: code.code(), ..PartitionResponse::default() },
+    };
+    let topics = by_topic.into_iter().map(|(name, indexes)| TopicResponse {
+        partitions: indexes.iter().map(|index| describe(&name, *index)).collect(),
+        name,
         ..TopicResponse::default()
     });
-    DescribeProducersResponse { topics: topics.collect(), ..DescribeProducersResponse::default() }
+    Ok(DescribeProducersResponse { topics: topics.collect(), ..DescribeProducersResponse::default() })
 }
 
 fn state(producer: &hot_tier::ActiveProducer) -> ProducerState {

@@ -9,6 +9,7 @@ use protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
+use super::once_each::once_each;
 use crate::metadata::{Quorum, QuorumMember};
 
 /// First version that tells where the voters are.
@@ -19,7 +20,10 @@ const INTERNAL_LISTENER: &str = "INTERNAL";
 pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeQuorumRequest) -> DescribeQuorumResponse {
     let quorum = context.broker.metadata.quorum_of_leader().await;
     DescribeQuorumResponse {
-        topics: request.topics.into_iter().map(|topic| answer(topic, &quorum)).collect(),
+        topics: once_each(request.topics, |topic| topic.topic_name.clone())
+            .into_iter()
+            .map(|topic| answer(topic, &quorum))
+            .collect(),
         nodes: if context.version >= NODES_SINCE { nodes(&quorum) } else { Vec::new() },
         ..DescribeQuorumResponse::default()
     }
@@ -29,7 +33,8 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeQuorum
 fn answer(topic: WantedTopic, quorum: &Quorum) -> TopicData {
     let is_known = |index| index == 0 && topic.topic_name == CLUSTER_METADATA_TOPIC;
     let partition = |index| if is_known(index) { described(quorum) } else { refused(index) };
-    let partitions = topic.partitions.iter().map(|wanted| partition(wanted.partition_index)).collect();
+    let wanted = once_each(topic.partitions, |wanted| wanted.partition_index);
+    let partitions = wanted.iter().map(|wanted| partition(wanted.partition_index)).collect();
     TopicData { topic_name: topic.topic_name, partitions, ..TopicData::default() }
 }
 

@@ -6,20 +6,26 @@ use protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponsePartition,
     DescribeTopicPartitionsResponseTopic,
 };
-use protocol::{ErrorCode, Str};
+use protocol::{ApiKey, ErrorCode, Str};
 
-use super::RequestContext;
 use super::topics::{ALL_TOPIC_OPERATIONS, offline_replicas};
+use super::{BadRequest, RequestContext};
 use crate::metadata::ClusterImage;
 
 /// Most partitions of one page, whatever the client asks for (Kafka: `max.request.partition.size.limit`).
 const MAX_PAGE: usize = 2000;
+/// What a partition takes in a response, in memory and encoded; it is the only one of its topic where there are many.
+const PARTITION_BYTES: usize = 1024;
+/// What the name of a topic takes while the page is looked for.
+const NAME_BYTES: usize = 320;
 
 pub(super) async fn handle(
     context: &RequestContext<'_>,
     request: DescribeTopicPartitionsRequest,
-) -> DescribeTopicPartitionsResponse {
+) -> Result<DescribeTopicPartitionsResponse, BadRequest> {
     let image = context.broker.metadata.image();
+    let listed = if request.topics.is_empty() { image.topics().count() } else { 0 };
+    context.claim_reply(ApiKey::DescribeTopicPartitions, MAX_PAGE * PARTITION_BYTES + listed * NAME_BYTES).await?;
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, MAX_PAGE);
     let (first_topic, first_partition) =
         request.cursor.map_or((Str::default(), 0), |cursor| (cursor.topic_name, cursor.partition_index));
@@ -37,11 +43,11 @@ pub(super) async fn handle(
             break;
         }
     }
-    DescribeTopicPartitionsResponse {
+    Ok(DescribeTopicPartitionsResponse {
         topics: page.topics,
         next_cursor: page.next,
         ..DescribeTopicPartitionsResponse::default()
-    }
+    })
 }
 
 struct Page {

@@ -5,21 +5,31 @@ use model::TopicPartition;
 use protocol::messages::elect_leaders_request::TopicPartitions;
 use protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
-use protocol::{ErrorCode, Str};
+use protocol::{ApiKey, ErrorCode, Str};
 
-use super::RequestContext;
 use super::errors::{Refusal, told, unexpected_reply};
 use super::partition_outcomes::{Outcome, Outcomes};
+use super::{BadRequest, RequestContext};
 use crate::metadata::ClusterImage;
 
-pub(super) async fn handle(context: &RequestContext<'_>, request: ElectLeadersRequest) -> ElectLeadersResponse {
+/// What an outcome takes in a response, in memory and encoded.
+const OUTCOME_BYTES: usize = 512;
+
+pub(super) async fn handle(
+    context: &RequestContext<'_>,
+    request: ElectLeadersRequest,
+) -> Result<ElectLeadersResponse, BadRequest> {
     let kind = match request.election_type {
         0 => ElectionKind::Preferred,
         1 => ElectionKind::Unclean,
-        _ => return refused(ErrorCode::InvalidRequest),
+        _ => return Ok(refused(ErrorCode::InvalidRequest)),
     };
     let mut outcomes = Outcomes::default();
     let image = context.broker.metadata.image();
+    if request.topic_partitions.is_none() {
+        let all: usize = image.topics().map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
+        context.claim_reply(ApiKey::ElectLeaders, all * OUTCOME_BYTES).await?;
+    }
     let partitions = request.topic_partitions.map(|topics| resolve(&image, topics, &mut outcomes));
     if partitions.as_ref().is_none_or(|partitions| !partitions.is_empty()) {
         match context.broker.metadata.submit(Command::ElectLeaders { kind, partitions }).await {
@@ -32,14 +42,14 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: ElectLeadersRe
                     }
                 }
             }
-            Ok(reply) => return refused(unexpected_reply(&reply).code),
-            Err(error) => return refused(Refusal::from(error).code),
+            Ok(reply) => return Ok(refused(unexpected_reply(&reply).code)),
+            Err(error) => return Ok(refused(Refusal::from(error).code)),
         }
     }
-    ElectLeadersResponse {
+    Ok(ElectLeadersResponse {
         replica_election_results: outcomes.into_iter().map(answer).collect(),
         ..ElectLeadersResponse::default()
-    }
+    })
 }
 
 /// The partitions that exist; the others have their outcome.

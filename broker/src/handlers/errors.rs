@@ -9,6 +9,19 @@ use tracing::error;
 use crate::metadata::SubmitError;
 use crate::partition::{DeleteError, NotAccepted, NotCommitted};
 
+/// Longest text of an error. Texts name what the client has sent, which may be as long as a string can be.
+const MAX_TEXT_BYTES: usize = 1000;
+
+/// The text of an error, cut to a length that every response can carry.
+pub(super) fn cut(mut message: String) -> String {
+    if message.len() > MAX_TEXT_BYTES {
+        message.truncate(message.floor_char_boundary(MAX_TEXT_BYTES));
+        message.push('…');
+        message.shrink_to_fit();
+    }
+    message
+}
+
 /// A code for the client, and words for the person behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -17,9 +30,9 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with words.
+    /// A refusal with words, which are cut when they are long.
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Refusal { code, message: Some(message.into()) }
+        Refusal { code, message: Some(cut(message.into())) }
     }
 }
 

@@ -3,11 +3,12 @@
 //! A fetch reads all its partitions against one byte budget: hot ones in order, cold ones side by side, the first
 //! partition that has anything answers at least one batch (KIP-74). When less than `min_bytes` came together, it waits
 //! for the partitions to move, at most `max_wait_ms`. The reply holds its part of the memory for replies until it is
-//! written (see [`memory`]). Followers fetch as consumers do, see more, and tell how far they are.
+//! written (see [`crate::memory`]). Followers fetch as consumers do, see more, and tell how far they are.
 
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
+use indexmap::IndexMap;
 use model::TopicId;
 use protocol::messages::fetch_request::{FetchPartition, ForgottenTopic};
 use protocol::messages::fetch_response::{
@@ -17,15 +18,14 @@ use protocol::messages::{FetchRequest, FetchResponse};
 use protocol::{ApiKey, ErrorCode, Records, Str};
 use tokio::time::Instant;
 
-use self::memory::{Held, ReplyMemory};
 use self::read::{Outcome, PartitionToRead, read_all};
 use self::reader::{Moves, Reader};
 use self::session::{FetchContext, SessionRequest, Target, Told, Wanted};
 use super::certainty::certain_image;
 use super::leader_hints::{Endpoint, LeaderHints};
-use super::{Reply, RequestContext, encode};
+use super::{BadRequest, Reply, RequestContext, encode};
+use crate::memory::{FETCHED_PARTITION_BYTES, Held, MEMORY_WAIT, ReplyMemory};
 
-pub(crate) mod memory;
 mod read;
 mod reader;
 pub(crate) mod session;
@@ -36,21 +36,26 @@ const LEADERS_SINCE: i16 = 16;
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// Pause between two looks of a fetch that wants many bytes and gets few at a time.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
-/// How long a fetch waits for memory, if that is longer than what the client waits for records.
-const MEMORY_WAIT: Duration = Duration::from_secs(10);
 
 /// Answers with records, and with the memory that they hold.
-pub(super) async fn start(context: &RequestContext<'_>, correlation_id: i32, request: FetchRequest) -> Reply {
-    let (response, held) = handle(context, request).await;
-    let frame = encode(ApiKey::Fetch, context.version, correlation_id, &response);
-    match held {
+pub(super) async fn start(
+    context: &RequestContext<'_>,
+    correlation_id: i32,
+    request: FetchRequest,
+) -> Result<Reply, BadRequest> {
+    let (response, held) = handle(context, request).await?;
+    let frame = encode(ApiKey::Fetch, context.version, correlation_id, &response)?;
+    Ok(match held {
         Some(held) => Reply::Held(frame, held),
         None => Reply::Now(frame),
-    }
+    })
 }
 
-async fn handle(context: &RequestContext<'_>, request: FetchRequest) -> (FetchResponse, Option<Held>) {
-    let refuse = |code: ErrorCode| (FetchResponse { error_code: code.code(), ..FetchResponse::default() }, None);
+async fn handle(
+    context: &RequestContext<'_>,
+    request: FetchRequest,
+) -> Result<(FetchResponse, Option<Held>), BadRequest> {
+    let refuse = |code: ErrorCode| Ok((FetchResponse { error_code: code.code(), ..FetchResponse::default() }, None));
     let reader = Reader::of(&request);
     let rack = consumer_rack(context, reader, &request);
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
@@ -58,7 +63,7 @@ async fn handle(context: &RequestContext<'_>, request: FetchRequest) -> (FetchRe
     let max_bytes =
         usize::try_from(request.max_bytes).unwrap_or(0).min(context.broker.config.settings.broker.fetch_max_bytes);
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes);
-    let session = match context.broker.fetch_sessions.enter(
+    let mut session = match context.broker.fetch_sessions.enter(
         session_request(request),
         rand::random_range(1..i32::MAX),
         std::time::Instant::now(),
@@ -66,13 +71,28 @@ async fn handle(context: &RequestContext<'_>, request: FetchRequest) -> (FetchRe
         Ok(session) => session,
         Err(code) => return refuse(code),
     };
+    park(context, reader, session.size()).await?;
+    session.list_partitions();
     let (mut outcomes, held) =
         long_poll(context, (reader, &rack), &session, Limits { max_bytes, min_bytes, deadline }).await;
     if outcomes.iter().any(Outcome::is_past_end) {
         let image = certain_image(context.broker).await;
         outcomes.iter_mut().for_each(|outcome| outcome.doubt_end(image.as_deref(), context.broker.config.node_id));
     }
-    (respond(context, &session, outcomes), held)
+    Ok((respond(context, &session, outcomes), held))
+}
+
+/// From here on a fetch holds memory for its partitions, not for its request: it may wait for long, and a session has more
+/// partitions than the request names.
+async fn park(context: &RequestContext<'_>, reader: Reader, partitions: usize) -> Result<(), BadRequest> {
+    let (memory, bytes) = (&context.broker.memory, partitions.saturating_mul(FETCHED_PARTITION_BYTES));
+    let deadline = Instant::now() + MEMORY_WAIT;
+    let parked = if reader.is_follower() {
+        context.claims.park_follower(memory, bytes, deadline).await
+    } else {
+        context.claims.park(memory, bytes, deadline).await
+    };
+    parked.map_err(|source| BadRequest::NoMemory { api: ApiKey::Fetch, version: context.version, source })
 }
 
 /// The rack whose replicas a consumer should read from; empty when it has none, or the leader serves everybody.
@@ -90,10 +110,12 @@ struct Limits {
 }
 
 fn session_request(request: FetchRequest) -> SessionRequest {
-    let mut wanted = Vec::new();
+    // A partition that is named twice is read once, as in Kafka.
+    let mut wanted = IndexMap::new();
     for topic in request.topics {
-        let target =
-            |partition| Target { topic_id: TopicId(topic.topic_id), topic: Str::from(topic.topic.as_str()), partition };
+        // Text of its own, once for all partitions: a session must not keep the request's frame.
+        let (topic_id, name) = (TopicId(topic.topic_id), Str::from(topic.topic.as_str()));
+        let target = |partition| Target { topic_id, topic: name.clone(), partition };
         wanted.extend(topic.partitions.iter().map(|p| (target(p.partition), wanted_of(p))));
     }
     let forget = |topic: ForgottenTopic| {
@@ -103,7 +125,7 @@ fn session_request(request: FetchRequest) -> SessionRequest {
     SessionRequest {
         session_id: request.session_id,
         epoch: request.session_epoch,
-        wanted,
+        wanted: wanted.into_iter().collect(),
         forgotten: request.forgotten_topics_data.into_iter().flat_map(forget).collect(),
     }
 }
@@ -136,7 +158,7 @@ async fn long_poll(
     };
     let targets: Vec<PartitionToRead> = session.partitions.iter().map(find).collect();
     // What replicas hold back is held back from everybody: consumers cannot take their memory.
-    let memory = if reader.is_follower() { &context.broker.follower_memory } else { &context.broker.reply_memory };
+    let memory = if reader.is_follower() { &context.broker.memory.followers } else { &context.broker.memory.fetches };
     let mut was_woken = false;
     loop {
         // Subscribed before the look: what moves after it wakes us.

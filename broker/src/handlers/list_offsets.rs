@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use model::NO_LEADER_EPOCH;
-use protocol::ErrorCode;
 use protocol::messages::list_offsets_request::ListOffsetsPartition;
 use protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use protocol::{ErrorCode, Str};
 use tracing::warn;
 
 use super::RequestContext;
+use super::once_each::once_each_counted;
 use crate::partition::{LookupError, Partition, Point};
 
 /// Asks whichever broker it likes, to see what that one has.
@@ -21,18 +23,24 @@ const LEADER_EPOCHS: i16 = 4;
 const OFFSET_NOT_AVAILABLE: i16 = 5;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
-    let mut topics = Vec::with_capacity(request.topics.len());
+    let mut by_topic: IndexMap<Str, Vec<ListOffsetsPartition>> = IndexMap::new();
     for topic in request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in &topic.partitions {
+        by_topic.entry(topic.name).or_default().extend(topic.partitions);
+    }
+    let mut topics = Vec::with_capacity(by_topic.len());
+    for (name, wanted) in by_topic {
+        let mut partitions = Vec::with_capacity(wanted.len());
+        for (wanted, is_repeated) in once_each_counted(wanted, |partition| partition.partition_index) {
             let (local, index) = (&context.broker.partitions, wanted.partition_index);
             let found = match request.replica_id {
-                DEBUGGING_REPLICA => local.replica_by_name(&topic.name, index),
-                _ => local.leader_by_name(&topic.name, index),
+                // Two looks at one partition may contradict each other: refused, as in Kafka.
+                _ if is_repeated => Err(ErrorCode::InvalidRequest),
+                DEBUGGING_REPLICA => local.replica_by_name(&name, index),
+                _ => local.leader_by_name(&name, index),
             };
-            partitions.push(answer(context, found, wanted).await);
+            partitions.push(answer(context, found, &wanted).await);
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions, ..ListOffsetsTopicResponse::default() });
+        topics.push(ListOffsetsTopicResponse { name, partitions, ..ListOffsetsTopicResponse::default() });
     }
     ListOffsetsResponse { topics, ..ListOffsetsResponse::default() }
 }

@@ -4,16 +4,16 @@ use std::collections::{BTreeSet, HashMap};
 
 use coordinator::cluster::{Broker, MAX_PARTITIONS_PER_COMMAND, NO_LEADER, Partition, Topic};
 use model::{TopicId, TopicName, TopicPartition};
-use protocol::Str;
-use protocol::error_code::ErrorCode;
 use protocol::messages::metadata_request::MetadataRequestTopic;
 use protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use protocol::messages::{MetadataRequest, MetadataResponse};
+use protocol::{ApiKey, ErrorCode, Str};
 
-use super::RequestContext;
+use super::once_each::once_each;
 use super::topics::{
     ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, OPERATIONS_UNKNOWN, controller_id, create_on_demand, offline_replicas,
 };
+use super::{BadRequest, RequestContext};
 use crate::broker::LISTENER;
 use crate::metadata::ClusterImage;
 
@@ -22,7 +22,16 @@ const EMPTY_MEANS_NONE: i16 = 1;
 /// Topics that one request may create because it names them. Clients ask again for the others.
 const MAX_CREATED: usize = 100;
 
-pub(super) async fn handle(context: &RequestContext<'_>, request: MetadataRequest) -> MetadataResponse {
+/// What a topic and a partition take in a response beyond names and lists of nodes, in memory and encoded.
+const TOPIC_BYTES: usize = 384;
+const PARTITION_BYTES: usize = 320;
+/// What one node takes in the three lists of a partition, likewise.
+const REPLICA_BYTES: usize = 24;
+
+pub(super) async fn handle(
+    context: &RequestContext<'_>,
+    request: MetadataRequest,
+) -> Result<MetadataResponse, BadRequest> {
     context.broker.metadata.confirm().await;
     let may_create = request.allow_auto_topic_creation && context.broker.config.settings.broker.auto_create_topics;
     let wants_all = match &request.topics {
@@ -34,18 +43,25 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: MetadataReques
     let mut topics = Vec::new();
     if wants_all {
         let image = context.broker.metadata.image();
+        let bytes = image.topics().map(|topic| weight(&image, topic)).sum();
+        context.claim_reply(ApiKey::Metadata, bytes).await?;
         topics.extend(image.topics().map(|topic| describe(&image, topic)));
     } else {
-        let wanted = request.topics.unwrap_or_default();
-        let refused = if may_create { create_missing(context, &wanted).await } else { HashMap::new() };
+        let wanted = once_each(request.topics.unwrap_or_default(), |topic| (topic.name.clone(), topic.topic_id));
+        let mut created = if may_create { create_missing(context, &wanted).await } else { HashMap::new() };
         let image = context.broker.metadata.image();
-        topics.extend(wanted.into_iter().map(|wanted| find(&image, wanted, &refused)));
+        let known = wanted.iter().filter_map(|topic| named(&image, topic));
+        context.claim_reply(ApiKey::Metadata, known.map(|topic| weight(&image, topic)).sum()).await?;
+        topics.extend(wanted.into_iter().map(|topic| {
+            let refusal = topic.name.as_ref().and_then(|name| created.remove(name));
+            find(&image, topic, refusal)
+        }));
     }
     for topic in &mut topics {
         topic.topic_authorized_operations = topic_operations;
     }
     let image = context.broker.metadata.image();
-    MetadataResponse {
+    Ok(MetadataResponse {
         brokers: context.broker.metadata.named_brokers(&image).filter_map(broker_entry).collect(),
         cluster_id: Some(Str::from(image.cluster_id().to_owned())),
         controller_id: controller_id(context.broker, &image),
@@ -55,7 +71,21 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: MetadataReques
             ALL_CLUSTER_OPERATIONS,
         ),
         ..MetadataResponse::default()
+    })
+}
+
+fn named<'a>(image: &'a ClusterImage, topic: &MetadataRequestTopic) -> Option<&'a Topic> {
+    match &topic.name {
+        Some(name) => image.topic(name),
+        None => image.topic_by_id(TopicId(topic.topic_id)),
     }
+}
+
+/// What the topic takes in a response, in memory and encoded.
+fn weight(image: &ClusterImage, topic: &Topic) -> usize {
+    let of_partition =
+        |(_, partition): (TopicPartition, &Partition)| PARTITION_BYTES + REPLICA_BYTES * partition.replicas.len();
+    TOPIC_BYTES + image.partitions_of(topic.id).map(of_partition).sum::<usize>()
 }
 
 fn broker_entry(broker: &Broker) -> Option<MetadataResponseBroker> {
@@ -80,27 +110,15 @@ async fn create_missing(context: &RequestContext<'_>, wanted: &[MetadataRequestT
     create_on_demand(context.broker, missing.into_iter().take(fitting)).await
 }
 
-fn find(
-    image: &ClusterImage,
-    wanted: MetadataRequestTopic,
-    refused: &HashMap<Str, ErrorCode>,
-) -> MetadataResponseTopic {
-    let id = TopicId(wanted.topic_id);
-    let Some(name) = wanted.name else {
-        return match image.topic_by_id(id) {
-            Some(topic) => describe(image, topic),
-            None => failed(None, id, ErrorCode::UnknownTopicId),
-        };
-    };
-    if let Err(_invalid) = TopicName::new(&name) {
-        return failed(Some(name), id, ErrorCode::InvalidTopicException);
+fn find(image: &ClusterImage, wanted: MetadataRequestTopic, not_created: Option<ErrorCode>) -> MetadataResponseTopic {
+    if let Some(topic) = named(image, &wanted) {
+        return describe(image, topic);
     }
-    match image.topic(&name) {
-        Some(topic) => describe(image, topic),
-        None => {
-            let code = refused.get(&name).copied().unwrap_or(ErrorCode::UnknownTopicOrPartition);
-            failed(Some(name), id, code)
-        }
+    let id = TopicId(wanted.topic_id);
+    match wanted.name {
+        None => failed(None, id, ErrorCode::UnknownTopicId),
+        Some(name) if TopicName::new(&name).is_err() => failed(Some(name), id, ErrorCode::InvalidTopicException),
+        Some(name) => failed(Some(name), id, not_created.unwrap_or(ErrorCode::UnknownTopicOrPartition)),
     }
 }
 

@@ -24,8 +24,9 @@ impl Outcomes {
         if let Some(topic) = topic.filter(|topic| (0..topic.partitions).contains(&index)) {
             return Some(TopicPartition { topic_id: topic.id, partition: index });
         }
-        let what = if topic.is_some() { format!("partition {name}-{index}") } else { format!("topic {name:?}") };
-        let refusal = Refusal::new(ErrorCode::UnknownTopicOrPartition, format!("there is no {what}"));
+        // Without the names: the response has them, and a long one would be told once for each of its partitions.
+        let reason = if topic.is_some() { "there is no such partition" } else { "there is no such topic" };
+        let refusal = Refusal::new(ErrorCode::UnknownTopicOrPartition, reason);
         self.0.entry(name.clone()).or_default().push((index, Err(refusal)));
         None
     }

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::certainty::certain_image;
-use super::errors::{batch_error, not_accepted, not_committed};
+use super::errors::{batch_error, cut, not_accepted, not_committed};
 use super::leader_hints::{Endpoint, LeaderHints};
 use super::{BadRequest, Reply, RequestContext, encode};
 use crate::broker::Broker;
@@ -305,7 +305,7 @@ impl PendingPartition {
             index: self.index,
             error_code: code.code(),
             base_offset: -1,
-            error_message: message.map(Str::from),
+            error_message: message.map(|message| Str::from(cut(message))),
             ..PartitionProduceResponse::default()
         };
         let pending = match self.outcome {

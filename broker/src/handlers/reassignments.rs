@@ -1,10 +1,9 @@
 //! AlterPartitionReassignments and ListPartitionReassignments (KIP-455): partitions move to other brokers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator::cluster::{Command, Partition, Reassignment, Reply, Topic};
 use model::TopicPartition;
-use protocol::Str;
 use protocol::messages::alter_partition_reassignments_request::ReassignableTopic;
 use protocol::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
@@ -16,13 +15,17 @@ use protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, ListPartitionReassignmentsRequest,
     ListPartitionReassignmentsResponse,
 };
+use protocol::{ApiKey, Str};
 
-use super::RequestContext;
 use super::errors::{Refusal, told};
 use super::partition_outcomes::{Outcome, Outcomes};
 use super::topics::RECORD_BYTES;
+use super::{BadRequest, RequestContext};
 use crate::metadata::parts::{InParts, encoded_len};
 use crate::metadata::{ClusterImage, SubmitError};
+
+/// What a partition that moves takes in a response, in memory and encoded.
+const ONGOING_BYTES: usize = 768;
 
 /// Names of the partitions of a command, in its order.
 type Asked = Vec<(Str, i32)>;
@@ -100,20 +103,26 @@ fn refused(refusal: Refusal) -> AlterPartitionReassignmentsResponse {
 pub(super) async fn list(
     context: &RequestContext<'_>,
     request: ListPartitionReassignmentsRequest,
-) -> ListPartitionReassignmentsResponse {
+) -> Result<ListPartitionReassignmentsResponse, BadRequest> {
     let image = context.broker.metadata.image();
+    let is_moving = |(_, partition): &(TopicPartition, &Partition)| partition.is_reassigning();
+    let moving_of = |topic: &Topic| image.partitions_of(topic.id).filter(is_moving).count();
+    let bytes = image.topics().map(|topic| moving_of(topic) * ONGOING_BYTES).sum();
+    context.claim_reply(ApiKey::ListPartitionReassignments, bytes).await?;
     let topics: Vec<OngoingTopicReassignment> = match request.topics {
         None => image.topics().filter_map(|topic| moving(&image, topic, |_| true)).collect(),
-        Some(wanted) => wanted
-            .into_iter()
-            .filter_map(|wanted| {
-                let topic = image.topic(&wanted.name)?;
-                let indexes: BTreeSet<i32> = wanted.partition_indexes.into_iter().collect();
-                moving(&image, topic, |index| indexes.contains(&index))
-            })
-            .collect(),
+        Some(wanted) => {
+            let mut by_topic: BTreeMap<Str, BTreeSet<i32>> = BTreeMap::new();
+            for topic in wanted {
+                by_topic.entry(topic.name).or_default().extend(topic.partition_indexes);
+            }
+            let of_topic = |(name, indexes): (Str, BTreeSet<i32>)| {
+                moving(&image, image.topic(&name)?, |index| indexes.contains(&index))
+            };
+            by_topic.into_iter().filter_map(of_topic).collect()
+        }
     };
-    ListPartitionReassignmentsResponse { topics, ..ListPartitionReassignmentsResponse::default() }
+    Ok(ListPartitionReassignmentsResponse { topics, ..ListPartitionReassignmentsResponse::default() })
 }
 
 /// The topic's partitions that move, if there are any.

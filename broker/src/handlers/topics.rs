@@ -107,6 +107,9 @@ fn group_offsets_topic(broker: &Broker) -> Result<NewTopic, ErrorCode> {
     })
 }
 
+/// A cluster that has so many partitions gets no more by naming topics: those have to be created on purpose.
+const MAX_PARTITIONS_ON_DEMAND: usize = 20_000;
+
 /// Creates topics because a client asked for them (`auto.create.topics.enable`), or because they are ours. Returns why some of
 /// them do not exist.
 pub(crate) async fn create_on_demand(
@@ -114,10 +117,13 @@ pub(crate) async fn create_on_demand(
     names: impl Iterator<Item = &Str>,
 ) -> HashMap<Str, ErrorCode> {
     let (mut topics, mut refused) = (Vec::new(), HashMap::new());
+    let image = broker.metadata.image();
+    let partitions: usize = image.topics().map(|topic| usize::try_from(topic.partitions).unwrap_or(0)).sum();
     for name in names {
         let topic = match &**name {
             GROUP_OFFSETS_TOPIC => group_offsets_topic(broker),
             name if INTERNAL_TOPICS.contains(&name) => Err(ErrorCode::UnknownTopicOrPartition),
+            _ if partitions >= MAX_PARTITIONS_ON_DEMAND => Err(ErrorCode::PolicyViolation),
             name => Ok(new_topic(broker, name)),
         };
         match topic {

@@ -8,7 +8,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::MAX_IN_FLIGHT;
-use super::memory::RequestMemory;
 use super::reader::{ReadError, RequestReader};
 use super::writer::{self, Owed};
 use crate::broker::Broker;
@@ -29,7 +28,7 @@ pub(crate) enum ConnectionError {
     Request(#[from] BadRequest),
     /// A reply could not be written.
     #[error("cannot write a reply: {0}")]
-    Write(#[source] std::io::Error),
+    Write(#[from] std::io::Error),
 }
 
 impl ConnectionError {
@@ -41,6 +40,11 @@ impl ConnectionError {
             ConnectionError::Write(_) => false,
         }
     }
+
+    /// True when the broker is at fault.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, ConnectionError::Request(error) if error.is_ours())
+    }
 }
 
 /// Serves one connection until it ends, or until `stop` is cancelled and every reply is written.
@@ -48,12 +52,12 @@ pub(super) async fn run(
     broker: Arc<Broker>,
     stream: TcpStream,
     peer: SocketAddr,
-    memory: RequestMemory,
     stop: CancellationToken,
 ) -> Result<(), ConnectionError> {
     let connection = Arc::new(Connection { peer });
     let (read_half, write_half) = stream.into_split();
     let settings = &broker.config.settings.broker;
+    let memory = broker.memory.requests.clone();
     let reader = RequestReader::new(read_half, memory, settings.request_max_bytes, settings.connections_max_idle);
     let (owed, replies) = mpsc::channel(MAX_IN_FLIGHT);
     let reading = read_requests(Arc::clone(&broker), connection, reader, owed, stop);
@@ -62,10 +66,10 @@ pub(super) async fn run(
     tokio::select! {
         // The reader dropped its end of the queue: what it has started is still answered.
         read = &mut reading => {
-            writing.await.map_err(ConnectionError::Write)?;
+            writing.await?;
             read
         }
-        written = &mut writing => written.map_err(ConnectionError::Write),
+        written = &mut writing => written,
     }
 }
 
@@ -89,18 +93,18 @@ async fn read_requests(
         let received = std::time::Instant::now();
         let bytes_in = request.frame.len();
         // In a box: a connection without a request must not pay for the largest handler.
-        let started = Box::pin(handlers::start(&broker, &connection, request.frame)).await?;
+        let started = Box::pin(handlers::start(&broker, &connection, request.frame, request.memory)).await?;
         record_request(started.api_key, bytes_in);
-        let room = make_room(&room, owed_bytes(&started.reply)).await;
-        let Started { api_key, reply } = started;
-        slot.send(Owed { api_key, reply, received, memory: request.memory, room });
+        let room = make_room(&room, owed_bytes(&started)).await;
+        let Started { api_key, reply, holds } = started;
+        slot.send(Owed { api_key, reply, received, holds, room });
     }
 }
 
 /// Bytes that a reply will wait with. Replies of fetches are not counted, they have a bound over all connections; nor are
 /// those that come later, which are small.
-fn owed_bytes(reply: &Reply) -> usize {
-    if let Reply::Now(frame) = reply { frame.len } else { 0 }
+fn owed_bytes(started: &Started) -> usize {
+    if let Reply::Now(frame) = &started.reply { frame.len } else { 0 }
 }
 
 /// Waits until what is owed and these bytes are little, or until nothing else is owed.

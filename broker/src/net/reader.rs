@@ -10,8 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use protocol::frame::{FrameError, FrameSplitter};
 use tokio::time::Instant;
 
-use super::memory::{Claim, RequestMemory, SMALL_BYTES};
 use crate::machine::sockets::{self, OwnedReadHalf};
+use crate::memory::{Claim, RequestMemory, SMALL_BYTES};
 
 const LENGTH_BYTES: usize = 4;
 /// How often a large request's progress is looked at.

@@ -13,9 +13,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout_at;
 
-use super::memory::Claim;
+use super::connection::ConnectionError;
 use crate::handlers::Reply;
 use crate::machine::sockets::OwnedWriteHalf;
+use crate::memory::Holds;
 
 /// What a client must take of a reply in one stall timeout.
 const STALL_BYTES: usize = 64 << 10;
@@ -28,7 +29,7 @@ pub(super) struct Owed {
     pub(super) api_key: ApiKey,
     pub(super) reply: Reply,
     pub(super) received: Instant,
-    pub(super) memory: Claim,
+    pub(super) holds: Holds,
     pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
@@ -37,23 +38,23 @@ pub(super) async fn write_replies(
     mut stream: OwnedWriteHalf,
     mut replies: mpsc::Receiver<Owed>,
     stall: Duration,
-) -> std::io::Result<()> {
+) -> Result<(), ConnectionError> {
     while let Some(owed) = replies.recv().await {
         let (frame, held) = match owed.reply {
             Reply::Now(frame) => (frame, None),
             Reply::Held(frame, held) => (frame, Some(held)),
-            Reply::Later(pending) => (pending.await, None),
+            Reply::Later(pending) => (pending.await?, None),
             Reply::Nothing => (Frame::default(), None),
         };
         let bytes = frame.len;
         if bytes > 0 {
             write_all(&mut stream, frame.segments, stall).await?;
         }
-        drop((owed.memory, owed.room, held));
+        drop((owed.holds, owed.room, held));
         metrics::counter!("firn_response_bytes_total", "api" => owed.api_key.name()).increment(bytes as u64);
         metrics::histogram!("firn_request_seconds", "api" => owed.api_key.name()).record(owed.received.elapsed());
     }
-    stream.shutdown().await
+    Ok(stream.shutdown().await?)
 }
 
 async fn write_all(stream: &mut OwnedWriteHalf, segments: Vec<Bytes>, stall: Duration) -> std::io::Result<()> {

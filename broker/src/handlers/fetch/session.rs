@@ -1,11 +1,13 @@
 //! Incremental fetch sessions (KIP-227): a client names its partitions once and then only says what changed.
 //!
 //! Invariants: a session's epoch grows with every request; a request with another epoch is refused, so a lost reply
-//! cannot desynchronise both sides; at most `slots` sessions are kept, and one is only evicted for a newer one after it
-//! has been idle for [`EVICTION_IDLE`].
+//! cannot desynchronise both sides; at most `slots` sessions are kept, of `most_bytes` in all, and one is only evicted for
+//! a newer one after it has been idle for [`EVICTION_IDLE`]. A client that gets or keeps no session names its partitions
+//! in every fetch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
@@ -15,6 +17,9 @@ use protocol::{ErrorCode, Str};
 
 /// Kafka's `min.incremental.fetch.session.eviction.ms`.
 const EVICTION_IDLE: Duration = Duration::from_secs(120);
+/// What a session takes, and each of its partitions without its topic's name, in bytes.
+const SESSION_BYTES: usize = 512;
+const PARTITION_BYTES: usize = 320;
 /// "I want no session, or close mine."
 const FINAL_EPOCH: i32 = -1;
 /// "Here is a full list of partitions; give me a session."
@@ -63,6 +68,28 @@ struct Session {
     partitions: IndexMap<Target, (Wanted, Option<Told>)>,
     first: usize,
     used: Instant,
+    bytes: usize,
+    all_bytes: Arc<AtomicUsize>,
+}
+
+impl Session {
+    /// Counts what it takes now.
+    fn weigh(&mut self) {
+        let bytes = SESSION_BYTES + self.partitions.keys().map(target_bytes).sum::<usize>();
+        self.all_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.all_bytes.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.all_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Names are counted for each partition: each may have come in a request of its own.
+fn target_bytes(target: &Target) -> usize {
+    PARTITION_BYTES + target.topic.len()
 }
 
 /// The session that a fetch runs in.
@@ -77,6 +104,20 @@ pub(crate) struct FetchContext {
 }
 
 impl FetchContext {
+    /// How many partitions are read.
+    pub(crate) fn size(&self) -> usize {
+        self.session.as_ref().map_or(self.partitions.len(), |session| session.lock().partitions.len())
+    }
+
+    /// Fills in the partitions of an incremental fetch, which take memory.
+    pub(crate) fn list_partitions(&mut self) {
+        let Some(session) = self.session.as_ref().filter(|_| self.is_incremental) else { return };
+        let session = session.lock();
+        let count = session.partitions.len();
+        let rotated = session.partitions.iter().cycle().skip(session.first).take(count);
+        self.partitions = rotated.map(|(target, (wanted, _))| (target.clone(), *wanted)).collect();
+    }
+
     /// Notes what the reply tells of `target`; answers whether the reply must mention it although it has no records.
     pub(crate) fn note(&self, target: &Target, told: Option<Told>) -> bool {
         let Some(session) = &self.session else { return true };
@@ -105,13 +146,16 @@ pub(crate) struct SessionRequest {
 #[derive(Debug)]
 pub(crate) struct FetchSessions {
     slots: usize,
+    most_bytes: usize,
+    /// What all sessions take, also those that were removed while a fetch still uses them.
+    all_bytes: Arc<AtomicUsize>,
     sessions: Mutex<HashMap<i32, Arc<Mutex<Session>>>>,
 }
 
 impl FetchSessions {
-    /// Keeps at most `slots` sessions.
-    pub(crate) fn new(slots: usize) -> Self {
-        FetchSessions { slots, sessions: Mutex::default() }
+    /// Keeps at most `slots` sessions, of at most `most_bytes` in all.
+    pub(crate) fn new(slots: usize, most_bytes: usize) -> Self {
+        FetchSessions { slots, most_bytes, all_bytes: Arc::default(), sessions: Mutex::default() }
     }
 
     /// Number of sessions.
@@ -136,27 +180,44 @@ impl FetchSessions {
 
     fn open(&self, request: SessionRequest, new_id: i32, now: Instant) -> FetchContext {
         let partitions = request.wanted.clone();
+        let bytes = SESSION_BYTES + request.wanted.iter().map(|(target, _)| target_bytes(target)).sum::<usize>();
         let mut sessions = self.sessions.lock();
         sessions.remove(&request.session_id);
-        if sessions.len() >= self.slots {
-            let idle = |s: &Arc<Mutex<Session>>| s.lock().used;
-            let oldest = sessions.iter().map(|(id, s)| (idle(s), *id)).min();
-            match oldest {
-                Some((used, id)) if now.duration_since(used) >= EVICTION_IDLE => sessions.remove(&id),
-                _ => return FetchContext { session_id: 0, partitions, session: None, is_incremental: false },
-            };
-        }
-        if sessions.contains_key(&new_id) {
+        if sessions.contains_key(&new_id) || !self.make_place(&mut sessions, bytes, now) {
             return FetchContext { session_id: 0, partitions, session: None, is_incremental: false };
         }
-        let session = Arc::new(Mutex::new(Session {
+        let mut session = Session {
             epoch: INITIAL_EPOCH + 1,
             partitions: request.wanted.into_iter().map(|(target, wanted)| (target, (wanted, None))).collect(),
             first: 0,
             used: now,
-        }));
+            bytes: 0,
+            all_bytes: Arc::clone(&self.all_bytes),
+        };
+        session.weigh();
+        let session = Arc::new(Mutex::new(session));
         sessions.insert(new_id, Arc::clone(&session));
         FetchContext { session_id: new_id, partitions, session: Some(session), is_incremental: false }
+    }
+
+    /// Evicts idle sessions until there is a place for one of that size; false when there is none.
+    fn make_place(&self, sessions: &mut HashMap<i32, Arc<Mutex<Session>>>, bytes: usize, now: Instant) -> bool {
+        let is_full = |count: usize| {
+            count >= self.slots || self.all_bytes.load(Ordering::Relaxed).saturating_add(bytes) > self.most_bytes
+        };
+        if !is_full(sessions.len()) {
+            return true;
+        }
+        let used = |(id, session): (&i32, &Arc<Mutex<Session>>)| (session.lock().used, *id);
+        let mut oldest: Vec<(Instant, i32)> = sessions.iter().map(used).collect();
+        oldest.sort_unstable();
+        for (_, id) in oldest.into_iter().take_while(|(used, _)| now.duration_since(*used) >= EVICTION_IDLE) {
+            sessions.remove(&id);
+            if !is_full(sessions.len()) {
+                return true;
+            }
+        }
+        false
     }
 
     fn resume(&self, request: SessionRequest, now: Instant) -> Result<FetchContext, ErrorCode> {
@@ -168,20 +229,25 @@ impl FetchSessions {
         }
         guard.epoch = if request.epoch == i32::MAX { 1 } else { request.epoch + 1 };
         guard.used = now;
-        for target in &request.forgotten {
-            guard.partitions.shift_remove(target);
+        if !request.forgotten.is_empty() {
+            let forgotten: HashSet<Target> = request.forgotten.into_iter().collect();
+            guard.partitions.retain(|target, _| !forgotten.contains(target));
         }
+        let before = guard.partitions.len();
         for (target, wanted) in request.wanted {
             let slot = guard.partitions.entry(target).or_insert((wanted, None));
             slot.0 = wanted;
         }
         let count = guard.partitions.len();
         guard.first = if count == 0 { 0 } else { (guard.first + 1) % count };
-        let first = guard.first;
-        let rotated = guard.partitions.iter().cycle().skip(first).take(count);
-        let partitions = rotated.map(|(target, (wanted, _))| (target.clone(), *wanted)).collect();
+        guard.weigh();
         drop(guard);
-        Ok(FetchContext { session_id: request.session_id, partitions, session: Some(session), is_incremental: true })
+        if count > before && self.all_bytes.load(Ordering::Relaxed) > self.most_bytes {
+            self.sessions.lock().remove(&request.session_id);
+            return Err(ErrorCode::FetchSessionIdNotFound);
+        }
+        let session_id = request.session_id;
+        Ok(FetchContext { session_id, partitions: Vec::new(), session: Some(session), is_incremental: true })
     }
 }
 
@@ -210,14 +276,15 @@ mod tests {
 
     #[test]
     fn a_session_remembers_partitions_and_tells_only_changes() {
-        let sessions = FetchSessions::new(10);
+        let sessions = FetchSessions::new(10, 1 << 20);
         let now = Instant::now();
         let full = vec![(target(0), wanted(5)), (target(1), wanted(6))];
         let context = sessions.enter(request(0, 0, full), 77, now).unwrap();
         assert_eq!(context.session_id, 77);
         let told = Some(Told { high_watermark: 9, log_start: 0 });
         assert!(context.note(&target(0), told), "a full fetch mentions every partition");
-        let context = sessions.enter(request(77, 1, vec![(target(1), wanted(8))]), 0, now).unwrap();
+        let mut context = sessions.enter(request(77, 1, vec![(target(1), wanted(8))]), 0, now).unwrap();
+        context.list_partitions();
         assert_eq!(context.partitions, [(target(1), wanted(8)), (target(0), wanted(5))]);
         assert!(!context.note(&target(0), told));
         assert!(context.note(&target(0), Some(Told { high_watermark: 10, log_start: 0 })));
@@ -226,7 +293,7 @@ mod tests {
 
     #[test]
     fn wrong_ids_and_epochs_are_refused() {
-        let sessions = FetchSessions::new(10);
+        let sessions = FetchSessions::new(10, 1 << 20);
         let now = Instant::now();
         assert_eq!(sessions.enter(request(3, 4, vec![]), 1, now).unwrap_err(), ErrorCode::FetchSessionIdNotFound);
         sessions.enter(request(0, 0, vec![]), 9, now).unwrap();
@@ -238,12 +305,27 @@ mod tests {
 
     #[test]
     fn a_full_cache_evicts_only_what_is_idle() {
-        let sessions = FetchSessions::new(1);
+        let sessions = FetchSessions::new(1, 1 << 20);
         let start = Instant::now();
         sessions.enter(request(0, 0, vec![]), 1, start).unwrap();
         assert_eq!(sessions.enter(request(0, 0, vec![]), 2, start).unwrap().session_id, 0);
         let later = start + EVICTION_IDLE;
         assert_eq!(sessions.enter(request(0, 0, vec![]), 3, later).unwrap().session_id, 3);
         assert_eq!(sessions.len(), 1);
+    }
+
+    #[test]
+    fn the_partitions_of_all_sessions_are_bounded_in_bytes() {
+        let many = |from: i32, count: i32| (from..from + count).map(|index| (target(index), wanted(0))).collect();
+        let sessions = FetchSessions::new(10, 1 << 20);
+        let now = Instant::now();
+        assert_eq!(sessions.enter(request(0, 0, many(0, 1500)), 1, now).unwrap().session_id, 1);
+        assert_eq!(sessions.enter(request(0, 0, many(0, 3000)), 2, now).unwrap().session_id, 0, "it would be too much");
+        assert_eq!(sessions.enter(request(0, 0, many(0, 1500)), 3, now).unwrap().session_id, 3);
+        let grown = sessions.enter(request(3, 1, many(5000, 1000)), 0, now);
+        assert_eq!(grown.unwrap_err(), ErrorCode::FetchSessionIdNotFound, "it has grown too large");
+        assert_eq!(sessions.len(), 1);
+        sessions.enter(request(1, -1, vec![]), 0, now).unwrap();
+        assert_eq!(sessions.all_bytes.load(Ordering::Relaxed), 0, "everything came back");
     }
 }

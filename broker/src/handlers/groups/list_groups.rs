@@ -1,16 +1,26 @@
 //! ListGroups: the groups that this broker coordinates.
 
-use coordinator::group::{GROUP_TYPE, ListFilter};
-use protocol::Str;
+use coordinator::group::{GROUP_TYPE, GroupListing, Groups, ListFilter};
 use protocol::messages::list_groups_response::ListedGroup;
 use protocol::messages::{ListGroupsRequest, ListGroupsResponse};
+use protocol::{ApiKey, Str};
 
 use super::{error_code, wire};
-use crate::handlers::RequestContext;
+use crate::handlers::once_each::once_each;
+use crate::handlers::{BadRequest, RequestContext};
 
-pub(crate) async fn handle(context: &RequestContext<'_>, request: ListGroupsRequest) -> ListGroupsResponse {
-    let filter = ListFilter::new(&request.states_filter, &request.types_filter);
-    match context.broker.groups.list(filter).await {
+/// What a group takes in a response beyond its texts, in memory and encoded.
+const GROUP_BYTES: usize = 256;
+
+pub(crate) async fn handle(
+    context: &RequestContext<'_>,
+    request: ListGroupsRequest,
+) -> Result<ListGroupsResponse, BadRequest> {
+    // A filter is compared with every group; more names than there are do not add to it.
+    let names = |list: Vec<Str>| once_each(list, Str::clone).iter().map(ToString::to_string).collect();
+    let filter = ListFilter::new(&names(request.states_filter), &names(request.types_filter));
+    context.claim_reply(ApiKey::ListGroups, context.broker.groups.weigh_list(weight).await).await?;
+    Ok(match context.broker.groups.list(filter).await {
         Err(error) => ListGroupsResponse { error_code: error_code(error).code(), ..ListGroupsResponse::default() },
         Ok(listings) => {
             let groups = listings.iter().map(|listing| ListedGroup {
@@ -22,5 +32,10 @@ pub(crate) async fn handle(context: &RequestContext<'_>, request: ListGroupsRequ
             });
             ListGroupsResponse { groups: groups.collect(), ..ListGroupsResponse::default() }
         }
-    }
+    })
+}
+
+fn weight(groups: &Groups) -> usize {
+    let listing = |listing: &GroupListing| GROUP_BYTES + 2 * (listing.group.len() + listing.protocol_type.len());
+    groups.list(&ListFilter::default()).iter().map(listing).sum()
 }

@@ -1,11 +1,13 @@
 //! OffsetCommit: topics by name up to version 9, by id from version 10 on.
 
+use std::sync::Arc;
+
 use coordinator::group::{CommitOffsets, MemberIdentity, OffsetToCommit};
 use model::TopicId;
+use protocol::ErrorCode;
 use protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
-use protocol::{ErrorCode, Str};
 
 use super::{error_code, owned, owned_option, partition_exists, topic_id, topic_name};
 use crate::handlers::RequestContext;
@@ -45,13 +47,14 @@ fn check_topic(
     } else {
         (Some(topic.name.clone()), topic_id(context, &topic.name))
     };
+    let kept_name: Arc<str> = name.as_ref().map(owned).unwrap_or_default();
     let check = |partition: &OffsetCommitRequestPartition| {
         let partition_index = partition.partition_index;
         let error = match &name {
             None => ErrorCode::UnknownTopicId,
             Some(_) if !partition_exists(context, topic_id, partition_index) => ErrorCode::UnknownTopicOrPartition,
-            Some(name) => {
-                offsets.push(to_commit(name, topic_id, partition));
+            Some(_) => {
+                offsets.push(to_commit(&kept_name, topic_id, partition));
                 ErrorCode::None
             }
         };
@@ -69,9 +72,9 @@ fn check_topic(
     }
 }
 
-fn to_commit(topic: &Str, topic_id: TopicId, partition: &OffsetCommitRequestPartition) -> OffsetToCommit {
+fn to_commit(topic: &Arc<str>, topic_id: TopicId, partition: &OffsetCommitRequestPartition) -> OffsetToCommit {
     OffsetToCommit {
-        topic: owned(topic),
+        topic: Arc::clone(topic),
         topic_id,
         partition: partition.partition_index,
         offset: partition.committed_offset,

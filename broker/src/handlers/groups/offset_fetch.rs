@@ -1,6 +1,8 @@
 //! OffsetFetch: one group up to version 7, any number of them later; topics by id from version 10 on.
 
 use coordinator::group::{CommittedOffset, OffsetsByTopic};
+use indexmap::map::Entry;
+use indexmap::{IndexMap, IndexSet};
 use model::TopicId;
 use protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use protocol::messages::offset_fetch_response::{
@@ -8,10 +10,11 @@ use protocol::messages::offset_fetch_response::{
     OffsetFetchResponseTopics,
 };
 use protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
-use protocol::{ErrorCode, Str};
+use protocol::{ApiKey, ErrorCode, Str};
+use uuid::Uuid;
 
 use super::{error_code, topic_id, topic_name, wire};
-use crate::handlers::RequestContext;
+use crate::handlers::{BadRequest, RequestContext};
 
 /// First version whose answer can refuse a request as a whole.
 const TOP_LEVEL_ERROR: i16 = 2;
@@ -22,21 +25,75 @@ const TOPIC_IDS: i16 = 10;
 /// "Nothing is committed for this partition."
 const NO_OFFSET: i64 = -1;
 
-pub(crate) async fn handle(context: &RequestContext<'_>, request: OffsetFetchRequest) -> OffsetFetchResponse {
+/// What an offset takes while it is answered beyond its metadata, in memory and encoded.
+const OFFSET_BYTES: usize = 320;
+
+pub(crate) async fn handle(
+    context: &RequestContext<'_>,
+    request: OffsetFetchRequest,
+) -> Result<OffsetFetchResponse, BadRequest> {
     // `require_stable` needs nothing: there are no offsets of open transactions.
     if context.version < BATCHED {
-        return single(context, request).await;
+        claim(context, std::iter::once(&request.group_id)).await?;
+        return Ok(single(context, request).await);
     }
-    let mut groups = Vec::with_capacity(request.groups.len());
-    for group in &request.groups {
+    let wanted = each_group_once(request.groups);
+    claim(context, wanted.iter().map(|group| &group.group_id)).await?;
+    let mut groups = Vec::with_capacity(wanted.len());
+    for group in wanted {
         groups.push(fetch(context, group).await);
     }
-    OffsetFetchResponse { groups, ..OffsetFetchResponse::default() }
+    Ok(OffsetFetchResponse { groups, ..OffsetFetchResponse::default() })
+}
+
+/// Claims memory for all that the groups have committed, whatever part of it is asked for.
+async fn claim(context: &RequestContext<'_>, groups: impl Iterator<Item = &Str> + Send) -> Result<(), BadRequest> {
+    let mut bytes = 0;
+    for group in groups {
+        let weight = context.broker.groups.query(group, |groups, group| groups.offsets(group).map(weight));
+        bytes += weight.await.ok().flatten().unwrap_or(0);
+    }
+    context.claim_reply(ApiKey::OffsetFetch, bytes).await
+}
+
+fn weight(offsets: &OffsetsByTopic) -> usize {
+    let of_partition = |committed: &CommittedOffset| OFFSET_BYTES + 2 * committed.metadata.len();
+    offsets.values().flat_map(|of_topic| of_topic.values()).map(of_partition).sum()
+}
+
+/// The groups in their order, each once with all that is asked of it.
+fn each_group_once(groups: Vec<OffsetFetchRequestGroup>) -> Vec<OffsetFetchRequestGroup> {
+    let mut by_id: IndexMap<Str, OffsetFetchRequestGroup> = IndexMap::new();
+    for group in groups {
+        match by_id.entry(group.group_id.clone()) {
+            Entry::Vacant(entry) => drop(entry.insert(group)),
+            Entry::Occupied(mut entry) => {
+                let known = &mut entry.get_mut().topics;
+                *known = known.take().zip(group.topics).map(|(known, more)| [known, more].concat());
+            }
+        }
+    }
+    by_id.into_values().collect()
+}
+
+/// The topics in their order, and each of their partitions, once.
+fn each_partition_once(topics: Vec<OffsetFetchRequestTopics>) -> Vec<OffsetFetchRequestTopics> {
+    let mut by_topic: IndexMap<(Str, Uuid), (OffsetFetchRequestTopics, IndexSet<i32>)> = IndexMap::new();
+    for mut topic in topics {
+        let indexes = std::mem::take(&mut topic.partition_indexes);
+        let key = (topic.name.clone(), topic.topic_id);
+        by_topic.entry(key).or_insert_with(|| (topic, IndexSet::new())).1.extend(indexes);
+    }
+    let merged = |(topic, indexes): (OffsetFetchRequestTopics, IndexSet<i32>)| OffsetFetchRequestTopics {
+        partition_indexes: indexes.into_iter().collect(),
+        ..topic
+    };
+    by_topic.into_values().map(merged).collect()
 }
 
 /// The old form is the new one with one group.
 async fn single(context: &RequestContext<'_>, request: OffsetFetchRequest) -> OffsetFetchResponse {
-    let topics = request.topics.map(|topics| {
+    let topics: Option<Vec<_>> = request.topics.map(|topics| {
         let convert = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
             name: topic.name,
             partition_indexes: topic.partition_indexes,
@@ -44,12 +101,16 @@ async fn single(context: &RequestContext<'_>, request: OffsetFetchRequest) -> Of
         });
         convert.collect()
     });
-    let group = OffsetFetchRequestGroup { group_id: request.group_id, topics, ..OffsetFetchRequestGroup::default() };
-    let mut answer = fetch(context, &group).await;
+    let asked: Option<Vec<_>> = topics.map(each_partition_once);
+    let group = OffsetFetchRequestGroup {
+        group_id: request.group_id,
+        topics: asked.clone(),
+        ..OffsetFetchRequestGroup::default()
+    };
+    let mut answer = fetch(context, group).await;
     let refused = answer.error_code;
     if refused != 0 && context.version < TOP_LEVEL_ERROR {
-        let asked = group.topics.as_deref().unwrap_or_default();
-        answer.topics = asked.iter().map(|topic| unknown(topic, refused)).collect();
+        answer.topics = asked.unwrap_or_default().iter().map(|topic| unknown(topic, refused)).collect();
     }
     let topics = answer.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
         name: topic.name,
@@ -59,8 +120,8 @@ async fn single(context: &RequestContext<'_>, request: OffsetFetchRequest) -> Of
     OffsetFetchResponse { topics: topics.collect(), error_code: refused, ..OffsetFetchResponse::default() }
 }
 
-async fn fetch(context: &RequestContext<'_>, group: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
-    let group_id = group.group_id.clone();
+async fn fetch(context: &RequestContext<'_>, group: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    let OffsetFetchRequestGroup { group_id, topics, .. } = group;
     let offsets = match context.broker.groups.offsets(&group_id).await {
         Ok(offsets) => offsets,
         Err(error) => {
@@ -68,7 +129,7 @@ async fn fetch(context: &RequestContext<'_>, group: &OffsetFetchRequestGroup) ->
             return OffsetFetchResponseGroup { group_id, error_code, ..OffsetFetchResponseGroup::default() };
         }
     };
-    let topics = match &group.topics {
+    let topics = match topics.map(each_partition_once) {
         None => all_topics(context, &offsets),
         Some(topics) => topics.iter().map(|topic| named_topic(context, topic, &offsets)).collect(),
     };

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use coordinator::group::{GroupError, MemberIdentity, SyncGroup};
 use protocol::messages::{SyncGroupRequest, SyncGroupResponse};
+use tokio::time::Instant;
 
 use super::{error_code, owned, owned_option, wire_option};
 use crate::handlers::RequestContext;
@@ -15,7 +16,14 @@ pub(crate) async fn handle(context: &RequestContext<'_>, request: SyncGroupReque
     let synced = if context.version >= PROTOCOL_NAMED && !is_complete {
         Err(GroupError::InconsistentGroupProtocol)
     } else {
-        context.broker.groups.sync(domain(&request)).await
+        let sync = domain(&request);
+        drop(request);
+        // It may wait for the leader: it keeps what the group needs, and that is counted.
+        let bytes = sync.assignments.iter().map(|(member, bytes)| member.len() + bytes.len()).sum();
+        match context.claims.park(&context.broker.memory, bytes, Instant::now()).await {
+            Ok(()) => context.broker.groups.sync(sync).await,
+            Err(_) => Err(GroupError::CoordinatorLoadInProgress),
+        }
     };
     match synced {
         Ok(synced) => SyncGroupResponse {

@@ -12,7 +12,10 @@
 //! - So that not all wait like this, one request at a time may *exceed* the memory: it never waits again, and so it ends.
 //!   The bound is therefore the memory for requests and one request (`socket.request.max.bytes`).
 //!
-//! While somebody waits, a client that does not send on loses its claim: see [`super::reader`].
+//! While a request waits, a client that does not send on loses its claim: see `net/reader.rs`.
+//!
+//! A complete request that decodes into more than its frame asks once for all it will need ([`RequestMemory::cover`]), by
+//! the same rules for what it is then; a small frame counts with its connection while it waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Largest request that is read before it claims anything: also the largest buffer of a connection without a claim.
-pub(super) const SMALL_BYTES: usize = 16 << 10;
+pub(crate) const SMALL_BYTES: usize = 16 << 10;
 /// Largest request that claims all it needs at once.
 const MEDIUM_BYTES: usize = 2 << 20;
 /// One part of so many is kept for small requests, and another one for medium ones.
@@ -58,19 +61,39 @@ struct Kept {
 pub(crate) struct Claim {
     bytes: usize,
     permit: Option<OwnedSemaphorePermit>,
+    /// What the decoded request takes; it may come from another share.
+    decoded: Option<OwnedSemaphorePermit>,
     exceeding: Option<OwnedSemaphorePermit>,
 }
 
 impl Claim {
     /// Bytes that may be held under it.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Gives back all but `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        if bytes >= self.bytes {
+            return;
+        }
+        self.bytes = bytes;
+        let mut needed = units(bytes) as usize;
+        for permit in [&mut self.permit, &mut self.decoded] {
+            let Some(held) = permit else { continue };
+            let kept = held.num_permits().min(needed);
+            drop(held.split(held.num_permits() - kept));
+            needed -= kept;
+        }
+        if needed == 0 || bytes <= SMALL_BYTES {
+            self.exceeding = None;
+        }
     }
 }
 
 impl RequestMemory {
     /// At most `bytes` of requests at a time, and one request.
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         let units = (bytes / UNIT_BYTES).clamp(2, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let kept_units = (units / KEPT_PARTS).max(1);
         let shared_units = units.saturating_sub(2 * kept_units).max(1);
@@ -89,17 +112,17 @@ impl RequestMemory {
     }
 
     /// True while a request waits for memory.
-    pub(super) fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Waits until there is room for a complete request of at most [`SMALL_BYTES`].
-    pub(super) async fn claim_small(&self, bytes: usize) -> Claim {
+    pub(crate) async fn claim_small(&self, bytes: usize) -> Claim {
         self.claim_whole(&self.small, bytes).await
     }
 
     /// Lets `claim` grow for a request of which `come` of `needed` bytes are there, and have filled what it holds.
-    pub(super) async fn extend(&self, claim: &mut Claim, come: usize, needed: usize) {
+    pub(crate) async fn extend(&self, claim: &mut Claim, come: usize, needed: usize) {
         if needed <= self.medium.most_bytes {
             *claim = self.claim_whole(&self.medium, needed).await;
         } else {
@@ -110,14 +133,61 @@ impl RequestMemory {
     async fn claim_whole(&self, kept: &Kept, bytes: usize) -> Claim {
         let units = units(bytes);
         if let Ok(permit) = Arc::clone(&kept.units).try_acquire_many_owned(units) {
-            return Claim { bytes, permit: Some(permit), exceeding: None };
+            return Claim { bytes, permit: Some(permit), ..Claim::default() };
         }
         let _waiting = Waiting::begin(&self.waiting);
         let permit = tokio::select! {
             permit = Arc::clone(&kept.units).acquire_many_owned(units) => permit.ok(),
             permit = Arc::clone(&self.shared).acquire_many_owned(units) => permit.ok(),
         };
-        Claim { bytes, permit, exceeding: None }
+        Claim { bytes, permit, ..Claim::default() }
+    }
+
+    /// Makes the claim of a complete request `bytes` large, if that needs no waiting.
+    pub(crate) fn try_cover(&self, claim: &mut Claim, bytes: usize) -> bool {
+        if bytes > claim.bytes && claim.exceeding.is_none() {
+            let more = units(bytes - claim.bytes);
+            let kept = self.kept_for(bytes).and_then(|kept| Arc::clone(&kept.units).try_acquire_many_owned(more).ok());
+            let permit = kept.or_else(|| Arc::clone(&self.shared).try_acquire_many_owned(more).ok());
+            let Some(permit) = permit else { return false };
+            claim.decoded = Some(permit);
+        }
+        claim.bytes = claim.bytes.max(bytes);
+        true
+    }
+
+    /// Waits until the claim of a complete request may be `bytes` large. One at a time may exceed the memory, so that not
+    /// all wait for each other.
+    pub(crate) async fn cover(&self, claim: &mut Claim, bytes: usize) {
+        if claim.decoded.take().is_some() {
+            claim.bytes = claim.permit.as_ref().map_or(0, |permit| permit.num_permits() * UNIT_BYTES);
+        }
+        if self.try_cover(claim, bytes) {
+            return;
+        }
+        if claim.bytes <= SMALL_BYTES {
+            *claim = Claim::default();
+        }
+        let _waiting = Waiting::begin(&self.waiting);
+        let more = units(bytes - claim.bytes);
+        let can_fit = (more as usize) < self.shared_units;
+        let kept = self.kept_for(bytes).map(|kept| Arc::clone(&kept.units));
+        let has_kept = kept.is_some();
+        let from_kept = kept.unwrap_or_else(|| Arc::clone(&self.shared)).acquire_many_owned(more);
+        tokio::select! {
+            biased;
+            Ok(permit) = from_kept, if has_kept => claim.decoded = Some(permit),
+            Ok(permit) = Arc::clone(&self.shared).acquire_many_owned(more), if can_fit => claim.decoded = Some(permit),
+            Ok(permit) = Arc::clone(&self.exceeding).acquire_owned() => claim.exceeding = Some(permit),
+            // The semaphores are never closed.
+            else => {}
+        }
+        claim.bytes = bytes;
+    }
+
+    /// The share that is kept for requests of that size.
+    fn kept_for(&self, bytes: usize) -> Option<&Kept> {
+        [&self.small, &self.medium].into_iter().find(|kept| bytes <= kept.most_bytes)
     }
 
     /// Up to where a claim should grow when `come` of `needed` bytes are there.
@@ -248,6 +318,45 @@ mod tests {
         let memory = RequestMemory::new(MIB);
         let claim = grown(&memory, &[MIB / 2, 50 * MIB]).await.expect("it exceeds");
         assert_eq!(claim.bytes(), 50 * MIB);
+    }
+
+    #[tokio::test]
+    async fn requests_that_decode_into_more_than_there_is_end_one_after_the_other() {
+        let memory = RequestMemory::new(8 * MIB);
+        let all = memory.shared.available_permits();
+        let workers: Vec<_> = (0..40)
+            .map(|index| {
+                let memory = memory.clone();
+                tokio::spawn(async move {
+                    let mut claim = match index % 2 {
+                        0 => memory.claim_small(SMALL_BYTES).await,
+                        _ => grown(&memory, &[MIB / 2]).await.unwrap_or_default(),
+                    };
+                    memory.cover(&mut claim, 5 * MIB).await;
+                    assert_eq!(claim.bytes(), 5 * MIB);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    claim.shrink(1000);
+                    assert!(claim.exceeding.is_none(), "a small reply does not hold up who waits to exceed");
+                })
+            })
+            .collect();
+        for worker in workers {
+            tokio::time::timeout(Duration::from_secs(60), worker).await.expect("no deadlock").expect("no panic");
+        }
+        assert_eq!(memory.shared.available_permits(), all, "everything came back");
+    }
+
+    #[tokio::test]
+    async fn a_claim_keeps_no_more_than_its_reply_takes() {
+        let memory = RequestMemory::new(8 * MIB);
+        let all = memory.shared.available_permits();
+        let mut claim = grown(&memory, &[MIB]).await.expect("free");
+        assert!(memory.try_cover(&mut claim, 4 * MIB));
+        assert_eq!(memory.shared.available_permits(), all - 4096);
+        claim.shrink(2 * MIB);
+        assert_eq!(memory.shared.available_permits(), all - 2048);
+        claim.shrink(0);
+        assert_eq!(memory.shared.available_permits(), all);
     }
 
     #[test]

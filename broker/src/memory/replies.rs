@@ -1,6 +1,7 @@
-//! The memory that fetch replies take from the read until they are written, over all connections.
+//! One share of the memory for replies, from before they are built until they are written, over all connections.
 //!
-//! A fetch asks before it reads. While memory is plentiful it gets what the client asked for; the less is left, the
+//! A reply of known size takes all it needs or waits in line ([`ReplyMemory::take_all`]). A fetch asks before it reads
+//! ([`ReplyMemory::take`]). While memory is plentiful it gets what the client asked for; the less is left, the
 //! smaller the replies become: each may take a part of what is free, so that many slow readers never hold all of it. A
 //! batch that is larger than what was granted is only kept when there is room for it; else the fetch waits in line,
 //! holding nothing, and reads again. A share is kept for small replies, so that they pass while large batches wait.
@@ -20,7 +21,7 @@ const SMALL_BYTES: usize = 1 << 20;
 const SMALL_SHARE: usize = 8;
 const UNIT_BYTES: usize = 1 << 10;
 
-/// Memory for fetch replies of all connections.
+/// Memory for replies of all connections.
 #[derive(Debug)]
 pub(crate) struct ReplyMemory {
     shared: Arc<Semaphore>,
@@ -48,7 +49,7 @@ impl ReplyMemory {
     }
 
     /// Room for a reply of `wanted` bytes, or for less when memory is short; waits until `deadline` when it is gone.
-    pub(super) async fn take(&self, wanted: usize, deadline: Instant) -> Option<Held> {
+    pub(crate) async fn take(&self, wanted: usize, deadline: Instant) -> Option<Held> {
         let least = wanted.min(LEAST_BYTES);
         let share = wanted.min(self.shared.available_permits() * UNIT_BYTES / FREE_PARTS);
         if share >= least
@@ -60,7 +61,7 @@ impl ReplyMemory {
     }
 
     /// Room for exactly `bytes`; a reply larger than everything takes everything.
-    pub(super) async fn take_all(&self, bytes: usize, deadline: Instant) -> Option<Held> {
+    pub(crate) async fn take_all(&self, bytes: usize, deadline: Instant) -> Option<Held> {
         let units = units(bytes).min(self.shared_units);
         let small = Arc::clone(&self.small);
         let waiting = async {
@@ -77,12 +78,19 @@ impl ReplyMemory {
 
 impl Held {
     /// Bytes that the reply may have.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// Gives back all but `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        if bytes < self.bytes {
+            self.fit(bytes);
+        }
+    }
+
     /// Holds `bytes`, no more and no less. False, and as before, when there is no room for that.
-    pub(super) fn fit(&mut self, bytes: usize) -> bool {
+    pub(crate) fn fit(&mut self, bytes: usize) -> bool {
         let (has, wants) = (self.permit.num_permits(), units(bytes) as usize);
         if wants <= has {
             drop(self.permit.split(has - wants));
