@@ -11,11 +11,12 @@
 //! last stable offset of the pin. The seam is the pinned manifest's end, so that the halves meet without a gap or an
 //! overlap whatever is archived or evicted while the query runs.
 //!
-//! Reading order: [`source`] is what the engine is given; [`engine`] its face, [`query`] one query under way; [`session`]
+//! Reading order: [`source`] is what the engine is given; [`engine`] its face, [`query`] one query under way, on its own
+//! [`threads`], with its reads beside them ([`reading`]); [`statement`] bounds and parses, [`session`]
 //! and [`tables`] resolve names; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`],
 //! [`edges`] and [`hot`]; [`yielding`] keeps joins
 //! from holding their threads;
-//! [`functions`] are what values need; [`error`], [`output`] and [`pretty`] are what comes out; [`offline`] is a bucket as
+//! [`functions`] are what values need, [`bounded`] those that multiply; [`error`], [`output`] and [`pretty`] are what comes out; [`offline`] is a bucket as
 //! a source.
 #![allow(rustdoc::private_intra_doc_links, reason = "the map of the rooms names private ones")]
 
@@ -23,7 +24,11 @@ pub mod source;
 
 pub mod engine;
 mod query;
+mod reading;
+mod threads;
+
 mod session;
+mod statement;
 mod tables;
 
 mod cold;
@@ -37,15 +42,17 @@ mod scan;
 mod table;
 mod yielding;
 
+mod bounded;
 mod functions;
 
 pub mod error;
 
 pub mod output;
 mod pretty;
+mod sizes;
 
 pub mod offline;
 
-pub use engine::{Answer, Engine, Limits};
+pub use engine::{Answer, Engine, Limits, Written};
 pub use error::{Position, SqlError};
 pub use source::{PinnedPartition, PinnedTopic, Source, SourceError};

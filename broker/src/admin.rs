@@ -28,6 +28,7 @@ use crate::machine::blocking;
 use crate::machine::runtimes::elsewhere;
 use crate::machine::sockets::{HttpListener, TcpListener};
 use crate::metadata::Impairment;
+use crate::server::Note;
 use crate::telemetry::Telemetry;
 
 pub mod status;
@@ -36,11 +37,13 @@ pub mod status;
 const READY_WITHOUT_QUORUM: Duration = Duration::from_secs(10);
 
 /// What the routes share; the broker is there once it is open. Those whose work depends on clients run on `main`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) telemetry: Telemetry,
     pub(crate) broker: Arc<OnceCell<Arc<Broker>>>,
     pub(crate) main: Handle,
+    /// See [`crate::Extras::notes`].
+    pub(crate) notes: Arc<[Note]>,
 }
 
 /// Serves the admin port until `stop`, with `more` routes than those above.
@@ -93,7 +96,10 @@ async fn health(State(admin): State<Admin>) -> Response {
             "healthy, but without a quorum: no majority of the voters of the metadata log is reachable\n"
                 .into_response()
         }
-        Ok(()) => "healthy\n".into_response(),
+        Ok(()) => {
+            let notes: String = admin.notes.iter().map(|note| note() + "\n").collect();
+            format!("healthy\n{notes}").into_response()
+        }
         Err(error) => unhealthy(error.to_string()),
     }
 }

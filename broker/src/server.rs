@@ -99,9 +99,14 @@ pub struct Extras {
     pub view: View,
     /// Routes of the admin port besides its own.
     pub routes: axum::Router,
+    /// Lines that `/health` shows below its verdict.
+    pub notes: Vec<Note>,
     /// Work in the background, begun once the node serves. Each must end soon after its token is cancelled.
     pub tasks: Vec<Task>,
 }
+
+/// See [`Extras::notes`].
+pub type Note = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// See [`Extras::tasks`].
 pub type Task = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
@@ -153,8 +158,9 @@ impl Server {
         let runtimes = Runtimes::start().map_err(StartError::Runtime)?;
         let admin_listener = bind_on(&runtimes.admin, &config.admin).await?;
         let admin_address = admin_listener.local_addr().map_err(StartError::Listen)?;
-        let Extras { view, routes, tasks } = extras;
-        let admin = Admin { telemetry: telemetry.clone(), broker: Arc::clone(&view.0), main: Handle::current() };
+        let Extras { view, routes, notes, tasks } = extras;
+        let (notes, main) = (notes.into(), Handle::current());
+        let admin = Admin { telemetry: telemetry.clone(), broker: Arc::clone(&view.0), main, notes };
         let serving = admin::serve(admin.clone(), routes, admin_listener, stop_ports.clone());
         runtimes.admin.handle().spawn(supervision::until(stop_ports.clone(), "admin-port", serving));
 

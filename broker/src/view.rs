@@ -48,6 +48,26 @@ impl View {
         self.broker()?.partitions.leader_by_id(id.topic_id, id.partition).ok()?.term()
     }
 
+    /// The names of all topics, internal ones included, in their order.
+    #[must_use]
+    pub fn topic_names(&self) -> Option<Vec<String>> {
+        let image = self.broker()?.metadata.image();
+        Some(image.topics().map(|topic| topic.name.to_string()).collect())
+    }
+
+    /// How another process reaches the archive: its URL, the cluster's id and the deadline of calls; the rest as by default.
+    /// The URL may hold secrets.
+    #[must_use]
+    pub fn store(&self) -> Option<cold_tier::Config> {
+        let broker = self.broker()?;
+        Some(cold_tier::Config {
+            url: broker.config.object_store_url(),
+            cluster_id: broker.metadata.image().cluster_id().to_owned(),
+            call_timeout: broker.config.settings.broker.object_store_timeout,
+            ..cold_tier::Config::default()
+        })
+    }
+
     /// The archive.
     #[must_use]
     pub fn cold(&self) -> Option<ColdTier> {

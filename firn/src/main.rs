@@ -25,6 +25,8 @@ mod server;
 mod settings;
 #[cfg(feature = "sql")]
 mod sql;
+#[cfg(feature = "sql")]
+mod sql_process;
 mod topic;
 
 #[global_allocator]
@@ -63,6 +65,10 @@ enum Command {
     /// Query topics, in both tiers.
     #[cfg(feature = "sql")]
     Sql(sql::SqlArgs),
+    /// Answer SQL for a broker, which starts this by itself.
+    #[cfg(feature = "sql")]
+    #[command(hide = true)]
+    SqlProcess,
     /// Print all settings of brokers and topics with their defaults and meanings.
     Settings(settings::SettingsArgs),
 }
@@ -71,6 +77,11 @@ fn main() -> ExitCode {
     // Fails only when a provider is installed already, and then there is one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
+    #[cfg(feature = "sql")]
+    if matches!(cli.command, Command::SqlProcess) {
+        // Limits itself before it has a second thread.
+        return sql_process::run().map_or_else(|error| complain(&error), |()| ExitCode::SUCCESS);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&anyhow::Error::new(error).context("cannot start the runtime")),
@@ -96,6 +107,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(args).await,
         #[cfg(feature = "sql")]
         Command::Sql(args) => sql::run(args).await,
+        #[cfg(feature = "sql")]
+        Command::SqlProcess => Ok(()),
         Command::Settings(args) => settings::run(&args),
     }
 }
@@ -142,6 +155,9 @@ mod tests {
 
     /// Every command and option, as it is written in `docs/cli.md`.
     fn spellings(command: &clap::Command, path: &str) -> Vec<String> {
+        if command.is_hide_set() {
+            return Vec::new();
+        }
         let mut all = vec![path.to_owned()];
         let options = command.get_arguments().filter_map(|argument| argument.get_long());
         all.extend(options.filter(|name| !["help", "version"].contains(name)).map(|name| format!("--{name}")));

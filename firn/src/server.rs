@@ -5,17 +5,15 @@
 //! signal ends the process at once; nothing that was acknowledged is lost then either, the next start recovers. A task
 //! of the broker that ends too early ends the process, too, with status 70: a supervisor starts it again.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use broker::config::MemberList;
 use broker::{Config, ConfigError, HostPort, Overrides, Server};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use model::NodeId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
-use tracing_subscriber::EnvFilter;
 
 use crate::settings;
 
@@ -23,8 +21,11 @@ mod environment;
 mod extras;
 #[cfg(feature = "sql")]
 mod lake;
+pub(crate) mod logs;
 #[cfg(feature = "sql")]
 mod sql;
+
+use logs::LogFormat;
 
 /// Status of a process that a second signal ended.
 const ENDED_BY_SIGNAL: i32 = 130;
@@ -32,11 +33,6 @@ const ENDED_BY_SIGNAL: i32 = 130;
 const REPLACED: i32 = 1;
 /// Status of a process that ends because a task of the broker has: `EX_SOFTWARE` of sysexits.h.
 const LOST_A_TASK: i32 = 70;
-/// What is logged unless FIRN_LOG says otherwise; the Raft library reports every heartbeat's state at `info`, and every
-/// try to reach a node that is away as an error.
-const DEFAULT_FILTER: &str = "info,openraft=error,openraft::replication=off,openraft::raft=off";
-const FILTER_VARIABLE: &str = "FIRN_LOG";
-const FORMAT_VARIABLE: &str = "FIRN_LOG_FORMAT";
 
 /// Arguments of `firn server`.
 #[derive(Debug, Args)]
@@ -90,20 +86,14 @@ pub(crate) struct ServerArgs {
     help_settings: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
 /// Runs the command.
 pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     if args.help_settings {
         return settings::run(&settings::SettingsArgs { json: false });
     }
-    let log_format = log_format(args.log_format)?;
+    let log_format = logs::format(args.log_format)?;
     let config = compose(args)?;
-    start_logging(log_format)?;
+    logs::start(log_format)?;
     broker::exit_when_a_task_is_lost(LOST_A_TASK);
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     info!(
@@ -111,7 +101,7 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
         object_store = without_query(&config.object_store_url()), "starting"
     );
     let server = tokio::select! {
-        server = Box::pin(Server::start_with(config, extras::extras())) => server?,
+        server = Box::pin(Server::start_with(config, extras::extras(log_format))) => server?,
         name = signals.next() => {
             info!(signal = name, "stopping before the start was complete");
             return Ok(());
@@ -162,29 +152,6 @@ fn compose(args: ServerArgs) -> Result<Config, ConfigError> {
 /// A store's URL may carry keys in its query.
 fn without_query(url: &str) -> &str {
     url.split('?').next().unwrap_or_default()
-}
-
-fn log_format(option: Option<LogFormat>) -> Result<LogFormat, ConfigError> {
-    match (option, environment::value(FORMAT_VARIABLE)) {
-        (Some(format), _) => Ok(format),
-        (None, None) => Ok(LogFormat::Text),
-        (None, Some(name)) => LogFormat::from_str(&name, true).map_err(|_| {
-            let reason = format!("{name:?} is not text or json");
-            ConfigError::Value { place: FORMAT_VARIABLE.to_owned(), reason }
-        }),
-    }
-}
-
-fn start_logging(format: LogFormat) -> Result<(), ConfigError> {
-    let text = environment::value(FILTER_VARIABLE);
-    let filter = EnvFilter::try_new(text.as_deref().unwrap_or(DEFAULT_FILTER))
-        .map_err(|e| ConfigError::Value { place: FILTER_VARIABLE.to_owned(), reason: e.to_string() })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => logs.json().init(),
-    }
-    Ok(())
 }
 
 /// The two signals that stop us.

@@ -17,7 +17,6 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use model::{Offset, PartitionIndex};
 
-use super::error::SqlError;
 use super::objects::Objects;
 use super::prune::{Bounds, Known, Pruner};
 use super::session::store_url;
@@ -140,8 +139,7 @@ struct One {
 async fn whole(objects: &Objects, candidate: Candidate) -> Result<One> {
     let mut rows = candidate.segment.records;
     if candidate.is_cut() {
-        let below = objects.cold()?.records_below(&candidate.segment, candidate.from).await;
-        rows = rows.saturating_sub(below.map_err(SqlError::unreadable)?);
+        rows = rows.saturating_sub(objects.records_below(&candidate.segment, candidate.from).await?);
     }
     Ok(One { counted: (candidate.partition, rows), read: None })
 }

@@ -1,13 +1,15 @@
 //! The face of SQL: an engine over a source, and an answer that is read as it comes.
 //!
-//! Queries run on threads of the engine's own, at a lower priority than the rest of the process, under one memory limit
-//! for all of them; what does not fit spills into a folder. Whoever drops an answer ends its query.
+//! Each query runs on threads of its own ([`super::threads`]), at a lower priority than the rest of the process, under one
+//! memory limit for all queries; what does not fit spills into a folder. What a query reads is read on the runtime that made
+//! the engine ([`super::reading`]), so that no query waits for the threads of another one. Dropping an answer ends its query.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -15,23 +17,24 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::error::SqlError;
 use super::objects::Objects;
-use super::query::{Item, Query};
+use super::output::Format;
+use super::query::{Form, Item, Query};
+use super::reading::ReadAside;
 use super::session;
 use super::source::Source;
+use super::statement;
+use super::threads::{self, CancelOnDrop, Place, Running, Shape};
 
-/// Batches that a query may be ahead of its reader.
+/// Batches, or pieces of an answer, that a query may be ahead of its reader.
 const BATCHES_AHEAD: usize = 2;
 /// Largest queries that an error about memory names.
 const NAMED_CONSUMERS: usize = 3;
-/// How much less of the processor the engine's threads get than others, in steps of `nice`.
-const NICE: i32 = 10;
 
 /// What queries may use.
 #[derive(Debug, Clone)]
@@ -42,7 +45,7 @@ pub struct Limits {
     pub spill_dir: PathBuf,
     /// Bytes that all queries together may spill.
     pub spill_bytes: u64,
-    /// Threads that queries run on.
+    /// Threads that each query runs on.
     pub threads: usize,
     /// Queries that run at a time.
     pub concurrency: usize,
@@ -68,14 +71,14 @@ impl Limits {
     }
 }
 
-/// SQL over the topics of a source. Share it by an `Arc`; dropping it ends what runs.
+/// SQL over the topics of a source. Share it by an `Arc`.
 pub struct Engine {
     source: Arc<dyn Source>,
     limits: Limits,
     objects: Objects,
     memory: Arc<RuntimeEnv>,
-    running: Arc<Semaphore>,
-    runtime: Option<Runtime>,
+    places: Arc<Semaphore>,
+    running: Arc<Running>,
 }
 
 impl fmt::Debug for Engine {
@@ -100,22 +103,33 @@ impl fmt::Debug for Answer {
     }
 }
 
+/// The rows of a query as bytes of a format. Dropping it cancels the query.
+pub struct Written {
+    /// What the reader must know of what is not seen.
+    pub notice: Option<String>,
+    /// The bytes. An error is the last item; without one the bytes are complete.
+    pub pieces: BoxStream<'static, Result<Bytes, SqlError>>,
+}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Written").field("notice", &self.notice).finish_non_exhaustive()
+    }
+}
+
 impl Engine {
-    /// An engine over `source`. What an earlier process has spilled into the folder and left there is removed.
+    /// An engine over `source`, which reads on the present runtime. What an earlier process has spilled into the folder and
+    /// left there is removed.
     ///
     /// # Errors
-    /// When the threads or the folder cannot be made.
+    /// When the folder cannot be made.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
     pub fn new(source: Arc<dyn Source>, limits: Limits) -> Result<Engine, SqlError> {
         let ended = |what: &str, cause: &dyn fmt::Display| SqlError::Ended { message: format!("{what}: {cause}") };
         let folder = limits.spill_dir.display().to_string();
         prepare(&limits.spill_dir).map_err(|e| ended(&format!("cannot use {folder} for spilled data"), &e))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(limits.threads.max(1))
-            .thread_name("sql")
-            .on_thread_start(be_nice)
-            .enable_all()
-            .build()
-            .map_err(|e| ended("cannot start threads for queries", &e))?;
         let pool = TrackConsumersPool::new(
             FairSpillPool::new(limits.memory_bytes),
             std::num::NonZeroUsize::new(NAMED_CONSUMERS).unwrap_or(std::num::NonZeroUsize::MIN),
@@ -126,9 +140,11 @@ impl Engine {
         let memory = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(spill);
         let memory = memory.build_arc()?;
         session::register_store(&memory);
-        let objects = Objects::new(source.cold(), limits.memory_bytes / 16);
-        let running = Arc::new(Semaphore::new(limits.concurrency.max(1)));
-        Ok(Engine { source, limits, objects, memory, running, runtime: Some(runtime) })
+        let reading = Handle::current();
+        let objects = Objects::new(source.cold(), limits.memory_bytes / 16, reading.clone());
+        let source = Arc::new(ReadAside::new(source, reading));
+        let places = Arc::new(Semaphore::new(limits.concurrency.max(1)));
+        Ok(Engine { source, limits, objects, memory, places, running: Arc::default() })
     }
 
     /// Plans `sql`, one statement that reads, and starts it; the answer comes as soon as its columns are known.
@@ -136,62 +152,89 @@ impl Engine {
     /// # Errors
     /// [`SqlError`]. What fails after the first row is the last item of the answer's batches.
     pub async fn query(&self, sql: &str, timeout: Option<Duration>) -> Result<Answer, SqlError> {
-        let limit = timeout.unwrap_or(self.limits.timeout);
-        let permit = self.admit(limit).await?;
-        let Some(runtime) = &self.runtime else {
-            return Err(SqlError::Ended { message: "the engine is shutting down".into() });
+        let (schema, items) = self.start(sql, timeout, Form::Batches).await?;
+        let batch = |item: Result<Item, SqlError>| match item {
+            Ok(Item::Batch(batch)) => Some(Ok(batch)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
         };
+        let batches = items.filter_map(move |item| futures::future::ready(batch(item))).boxed();
+        Ok(Answer { schema, notice: self.source.notice(), batches })
+    }
+
+    /// As [`Self::query`], with the rows written as `format` by the threads of the query.
+    ///
+    /// # Errors
+    /// [`SqlError`]. What fails after the first row is the last item of the answer's pieces.
+    pub async fn query_as(&self, sql: &str, timeout: Option<Duration>, format: Format) -> Result<Written, SqlError> {
+        let (_, items) = self.start(sql, timeout, Form::Written(format)).await?;
+        let piece = |item: Result<Item, SqlError>| match item {
+            Ok(Item::Piece(piece)) => Some(Ok(piece)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        };
+        let pieces = items.filter_map(move |item| futures::future::ready(piece(item))).boxed();
+        Ok(Written { notice: self.source.notice(), pieces })
+    }
+
+    /// How many queries have threads.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running.count()
+    }
+
+    /// For how long a query has computed that should have ended, by its deadline or because its answer was dropped; zero
+    /// when there is none. Nothing but the end of the process stops such a query.
+    #[must_use]
+    pub fn overrun(&self) -> Duration {
+        self.running.overrun(std::time::Instant::now())
+    }
+
+    async fn start(
+        &self,
+        sql: &str,
+        timeout: Option<Duration>,
+        form: Form,
+    ) -> Result<(SchemaRef, BoxStream<'static, Result<Item, SqlError>>), SqlError> {
+        let limit = timeout.unwrap_or(self.limits.timeout);
+        let deadline = Instant::now() + limit;
+        let operators = statement::operators(sql).inspect_err(|error| count(error.outcome()))?;
+        let permit = self.admit(limit).await?;
         let (head, columns) = oneshot::channel();
         let (rows, received) = mpsc::channel(BATCHES_AHEAD);
         let query = Query {
             sql: sql.to_owned(),
+            form,
             source: Arc::clone(&self.source),
             objects: self.objects.for_query(),
             memory: Arc::clone(&self.memory),
             threads: self.limits.threads.max(1),
             memory_bytes: self.limits.memory_bytes,
             limit,
+            deadline,
         };
-        let deadline = Instant::now() + limit;
-        let task = runtime.spawn(run(query, permit, head, rows));
-        let guard = AbortOnDrop(task.abort_handle());
+        let place = Place::take(&self.running, permit, deadline.into_std());
+        let shape = Shape { count: self.limits.threads.max(1), operators };
+        let started = threads::run(place, shape, move || query.run(head, rows));
+        let guard = started
+            .map_err(|error| SqlError::Ended { message: format!("cannot start the thread of a query: {error}") })?;
         // The query looks at its deadline too, but only where it waits for something.
         let planned = tokio::time::timeout_at(deadline, columns).await;
         let schema = planned.map_err(|_| SqlError::TimedOut { limit })?.unwrap_or_else(|_| Err(ended()))?;
         let receiving = Receiving { received, deadline, limit, _guard: guard };
-        let batches = futures::stream::unfold(Some(receiving), next_batch).boxed();
-        Ok(Answer { schema, notice: self.source.notice(), batches })
+        Ok((schema, futures::stream::unfold(Some(receiving), next_item).boxed()))
     }
 
     async fn admit(&self, limit: Duration) -> Result<OwnedSemaphorePermit, SqlError> {
         let wait = self.limits.queue.min(limit);
-        match tokio::time::timeout(wait, Arc::clone(&self.running).acquire_owned()).await {
+        match tokio::time::timeout(wait, Arc::clone(&self.places).acquire_owned()).await {
             Ok(permit) => permit.map_err(|_| ended()),
             Err(_) => {
-                metrics::counter!("firn_sql_queries_total", "outcome" => "busy").increment(1);
+                count("busy");
                 Err(SqlError::Busy { running: self.limits.concurrency, waited: wait })
             }
         }
     }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // An engine may be dropped where blocking is not allowed.
-            runtime.shutdown_background();
-        }
-    }
-}
-
-async fn run(
-    query: Query,
-    permit: OwnedSemaphorePermit,
-    head: oneshot::Sender<Result<SchemaRef, SqlError>>,
-    rows: mpsc::Sender<Item>,
-) {
-    query.run(head, rows).await;
-    drop(permit);
 }
 
 /// An answer being read.
@@ -199,32 +242,27 @@ struct Receiving {
     received: mpsc::Receiver<Item>,
     deadline: Instant,
     limit: Duration,
-    _guard: AbortOnDrop,
+    _guard: CancelOnDrop,
 }
 
-async fn next_batch(state: Option<Receiving>) -> Option<(Result<RecordBatch, SqlError>, Option<Receiving>)> {
+async fn next_item(state: Option<Receiving>) -> Option<(Result<Item, SqlError>, Option<Receiving>)> {
     let mut state = state?;
     match tokio::time::timeout_at(state.deadline, state.received.recv()).await {
-        Ok(Some(Item::Batch(batch))) => Some((Ok(batch), Some(state))),
         Ok(Some(Item::Error(error))) => Some((Err(error), None)),
         Ok(Some(Item::End)) => None,
+        Ok(Some(item)) => Some((Ok(item), Some(state))),
         // Without the mark of the end the rows are not all there.
-        Ok(None) => Some((Err(ended()), None)),
-        Err(_) => Some((Err(SqlError::TimedOut { limit: state.limit }), None)),
+        Ok(None) if Instant::now() < state.deadline => Some((Err(ended()), None)),
+        Ok(None) | Err(_) => Some((Err(SqlError::TimedOut { limit: state.limit }), None)),
     }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("firn_sql_queries_total", "outcome" => outcome).increment(1);
 }
 
 fn ended() -> SqlError {
     SqlError::Ended { message: "the engine is shutting down, or the query has met a fault of the engine".into() }
-}
-
-/// Stops a query that nobody waits for.
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// Makes the folder, and removes what a process that was killed has left in it.
@@ -242,8 +280,3 @@ fn prepare(folder: &Path) -> std::io::Result<()> {
 
 /// How the names of DataFusion's folders begin.
 const SPILL_PREFIX: &str = "datafusion-";
-
-fn be_nice() {
-    // On Linux the calling thread alone. Where it is refused, queries run like everything else.
-    let _ = rustix::process::setpriority_process(None, NICE);
-}

@@ -38,7 +38,7 @@ pub(super) fn register(state: &mut SessionState) -> Result<()> {
     state.register_udf(Arc::new(text_function()))?;
     let over_text = state.udf("octet_length")?;
     state.register_udf(Arc::new(ScalarUDF::new_from_impl(OctetLength::new(over_text))))?;
-    Ok(())
+    super::bounded::register(state)
 }
 
 /// The JSON functions whose first argument is JSON.

@@ -1,32 +1,38 @@
 //! The hot half: committed batches that are not archived yet, as rows of the same columns as the archive's.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cold_tier::{Rows, table_schema};
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
 };
-use futures::stream::{self, BoxStream, StreamExt};
-use model::batch::{BatchError, BatchView, Batches, Compression, RecordsBuffer};
+use futures::StreamExt;
+use model::batch::{BatchError, BatchView, Batches, Compression, Records, RecordsBuffer};
 use model::{Offset, PartitionIndex};
+use tokio::sync::mpsc;
 
 use super::error::SqlError;
 use super::source::{PinnedTopic, Source};
 
 /// Bytes of records at which a batch of rows ends.
 const BATCH_BYTES: usize = 4 << 20;
-/// Largest decompressed record batch: the protocol's lengths are 32 bits wide.
-const MAX_DECOMPRESSED_BYTES: usize = i32::MAX as usize;
+/// Batches of rows that are made ahead.
+const BATCHES_AHEAD: usize = 1;
+/// Bytes that every record batch may unpack to; a larger one needs more of the queries' memory.
+const FIRST_UNPACKED_BYTES: usize = 1 << 20;
+/// Largest unpacked record batch: the protocol's lengths are 32 bits wide.
+const MAX_UNPACKED_BYTES: usize = i32::MAX as usize;
 
 /// A partition's records that are not archived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,105 +101,159 @@ impl ExecutionPlan for HotExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let batch_rows = context.session_config().batch_size();
-        let (source, topic) = (Arc::clone(&self.source), Arc::clone(&self.topic));
-        let (schema, projection) = (self.schema(), Arc::clone(&self.projection));
-        let reading = move |range: HotRange| {
-            let batches = source.hot(&topic, range.partition, range.offsets.clone());
-            let decoder =
-                Decoder { range, batch_rows, schema: Arc::clone(&schema), projection: Arc::clone(&projection) };
-            decoder.rows(topic.name.to_string(), batches)
+        let memory = MemoryConsumer::new("records that are not archived yet").register(context.memory_pool());
+        let reader = Reader {
+            source: Arc::clone(&self.source),
+            topic: Arc::clone(&self.topic),
+            batch_rows: context.session_config().batch_size(),
+            schema: self.schema(),
+            projection: Arc::clone(&self.projection),
+            memory,
         };
         let ranges = self.groups.get(partition).cloned().unwrap_or_default();
-        let rows = stream::iter(ranges).map(reading).flatten();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+        let mut rows = RecordBatchReceiverStreamBuilder::new(self.schema(), BATCHES_AHEAD);
+        let sender = rows.tx();
+        rows.spawn(async move {
+            for range in &ranges {
+                if reader.read(range, &sender).await?.is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        Ok(rows.build())
     }
 }
 
-/// Turns the batches of one range into rows.
-#[derive(Debug)]
-struct Decoder {
-    range: HotRange,
+type Sender = mpsc::Sender<Result<RecordBatch>>;
+
+/// Turns record batches into rows, as many at a time as are sent: what a batch unpacks to is counted as memory of the query
+/// before it is unpacked, and left before the next one is.
+struct Reader {
+    source: Arc<dyn Source>,
+    topic: Arc<PinnedTopic>,
     batch_rows: usize,
     schema: SchemaRef,
     projection: Arc<[usize]>,
+    memory: MemoryReservation,
 }
 
-type Slabs = BoxStream<'static, Result<Bytes, super::source::SourceError>>;
+/// A range being read.
+struct Reading<'a> {
+    range: &'a HotRange,
+    /// The next offset to show.
+    next: Offset,
+    scratch: RecordsBuffer,
+    rows: Rows,
+    /// Where the keys and values of the present batch lie, when they need not be copied.
+    block: Option<Bytes>,
+}
 
-impl Decoder {
-    fn rows(self, topic: String, slabs: Slabs) -> BoxStream<'static, Result<RecordBatch>> {
-        let start = self.range.offsets.start;
-        let decode = move |next: &mut Offset, slab: Result<Bytes, _>| {
-            let place = |cause: String| {
-                SqlError::unreadable(format!(
-                    "{topic}, partition {}, near offset {next}: {cause}",
-                    self.range.partition
-                ))
-            };
-            let decoded = match slab {
-                Ok(slab) => self.decode(&slab, *next).map_err(place),
-                Err(error) => Err(place(format!("{error}"))),
-            };
-            let step = match decoded {
-                Ok((end, batches)) => {
-                    *next = end;
-                    batches.into_iter().map(Ok).collect()
-                }
-                Err(error) => vec![Err(error.into())],
-            };
-            futures::future::ready(Some(stream::iter(step)))
+/// [`ControlFlow::Break`] when the rows are not wanted any more.
+type Step = Result<ControlFlow<()>>;
+
+impl Reader {
+    async fn read(&self, range: &HotRange, sender: &Sender) -> Step {
+        let mut slabs = self.source.hot(&self.topic, range.partition, range.offsets.clone());
+        let mut reading = Reading {
+            range,
+            next: range.offsets.start,
+            scratch: RecordsBuffer::new(FIRST_UNPACKED_BYTES),
+            rows: Rows::new(range.partition, true),
+            block: None,
         };
-        slabs.scan(start, decode).flatten().boxed()
+        while let Some(slab) = slabs.next().await {
+            let slab = slab.map_err(|error| self.unreadable(&reading, &error))?;
+            if self.slab(&slab, &mut reading, sender).await?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
-    /// The rows of a slab at or above `next`, and the offset behind the last.
-    fn decode(&self, slab: &Bytes, mut next: Offset) -> Result<(Offset, Vec<RecordBatch>), String> {
-        let mut done = Vec::new();
-        let mut rows = Rows::new(self.range.partition, true);
-        let mut scratch = RecordsBuffer::new(MAX_DECOMPRESSED_BYTES);
+    fn unreadable(&self, reading: &Reading<'_>, cause: &dyn fmt::Display) -> DataFusionError {
+        let (topic, partition, next) = (&self.topic.name, reading.range.partition, reading.next);
+        SqlError::unreadable(format!("{topic}, partition {partition}, near offset {next}: {cause}")).into()
+    }
+
+    async fn slab(&self, slab: &Bytes, reading: &mut Reading<'_>, sender: &Sender) -> Step {
         for batch in Batches::new(slab) {
-            let batch = batch.map_err(|e| e.to_string())?;
+            let batch = batch.map_err(|e| self.unreadable(reading, &e))?;
             let header = batch.header;
-            if header.is_control() || header.next_offset() <= next || header.base_offset >= self.range.offsets.end {
+            let is_beyond = header.base_offset >= reading.range.offsets.end;
+            if header.is_control() || header.next_offset() <= reading.next || is_beyond {
                 continue;
             }
-            let plain = header.attributes.compression().map_err(|e| e.to_string())? == Compression::None;
-            rows.block(plain.then_some(slab));
-            self.each(&batch, &mut scratch, next, |record| {
-                rows.push(&header, record).map_err(|e| e.to_string())?;
-                if rows.len() >= self.batch_rows || rows.bytes() >= BATCH_BYTES {
-                    let full = std::mem::replace(&mut rows, Rows::new(self.range.partition, true));
-                    rows.block(plain.then_some(slab));
-                    done.push(self.finish(full)?);
-                }
-                Ok(())
-            })?;
-            next = header.next_offset();
+            batch.verify_crc().map_err(|e| self.unreadable(reading, &e))?;
+            let compression = header.attributes.compression().map_err(|e| self.unreadable(reading, &e))?;
+            reading.block = (compression == Compression::None).then(|| slab.clone());
+            reading.rows.block(reading.block.as_ref());
+            if self.batch(&batch, reading, sender).await?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            reading.next = header.next_offset();
+            reading.scratch.shrink_to(FIRST_UNPACKED_BYTES);
         }
-        if !rows.is_empty() {
-            done.push(self.finish(rows)?);
-        }
-        Ok((next, done))
+        reading.block = None;
+        self.send(reading, sender).await
     }
 
-    /// Shows the batch's records that are in the range and at or above `next`.
-    fn each(
+    /// Takes the records of one batch. Its unpacked size is not known before, so that the limit doubles until it fits, as far as
+    /// there is memory.
+    async fn batch(&self, batch: &BatchView<'_>, reading: &mut Reading<'_>, sender: &Sender) -> Step {
+        let mut limit = FIRST_UNPACKED_BYTES;
+        loop {
+            self.memory.try_resize(limit + BATCH_BYTES)?;
+            let mut scratch = std::mem::take(&mut reading.scratch);
+            scratch.set_limit(limit);
+            let unpacked = match batch.records(&mut scratch) {
+                Ok(records) => self.take(batch, records, reading, sender).await,
+                Err(BatchError::TooLarge { .. }) if limit < MAX_UNPACKED_BYTES => {
+                    reading.scratch = scratch;
+                    limit = limit.saturating_mul(2).min(MAX_UNPACKED_BYTES);
+                    continue;
+                }
+                Err(error) => Err(self.unreadable(reading, &error)),
+            };
+            reading.scratch = scratch;
+            return unpacked;
+        }
+    }
+
+    /// Takes those of the batch's records that are in the range and not shown yet, and sends what is enough for a batch of rows.
+    async fn take(
         &self,
         batch: &BatchView<'_>,
-        scratch: &mut RecordsBuffer,
-        next: Offset,
-        mut visit: impl FnMut(&model::batch::Record<'_>) -> Result<(), String>,
-    ) -> Result<(), String> {
-        let damaged = |e: BatchError| e.to_string();
-        batch.verify_crc().map_err(damaged)?;
-        for record in batch.records(scratch).map_err(damaged)? {
-            let record = record.map_err(damaged)?;
-            if record.offset >= next && self.range.offsets.contains(&record.offset) {
-                visit(&record)?;
+        records: Records<'_>,
+        reading: &mut Reading<'_>,
+        sender: &Sender,
+    ) -> Step {
+        for record in records {
+            let record = record.map_err(|e| self.unreadable(reading, &e))?;
+            if record.offset < reading.next || !reading.range.offsets.contains(&record.offset) {
+                continue;
+            }
+            if let Err(error) = reading.rows.push(&batch.header, &record) {
+                return Err(self.unreadable(reading, &error));
+            }
+            let is_enough = reading.rows.len() >= self.batch_rows || reading.rows.bytes() >= BATCH_BYTES;
+            if is_enough && self.send(reading, sender).await?.is_break() {
+                return Ok(ControlFlow::Break(()));
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Sends the rows taken so far.
+    async fn send(&self, reading: &mut Reading<'_>, sender: &Sender) -> Step {
+        let rows = std::mem::replace(&mut reading.rows, Rows::new(reading.range.partition, true));
+        reading.rows.block(reading.block.as_ref());
+        if rows.is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let batch = self.finish(rows).map_err(|e| self.unreadable(reading, &e))?;
+        let sent = sender.send(Ok(batch)).await;
+        Ok(if sent.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     }
 
     fn finish(&self, rows: Rows) -> Result<RecordBatch, String> {

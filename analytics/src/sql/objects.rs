@@ -18,10 +18,14 @@ use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use model::Offset;
+use model::archive::ManifestPointer;
 use moka::future::Cache;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::error::{SqlError, UNDECODABLE};
+use super::reading::aside;
 
 /// Objects that an error about damaged bytes names at most.
 const SUSPECTS: usize = 4;
@@ -30,6 +34,8 @@ const SUSPECTS: usize = 4;
 #[derive(Clone)]
 pub(super) struct Objects {
     cold: Option<ColdTier>,
+    /// Where the store is asked.
+    reading: Handle,
     indexes: Cache<String, Arc<ObjectIndex>>,
     /// What a query opened last.
     opened: Arc<Mutex<VecDeque<Arc<ArchivedSegment>>>>,
@@ -42,22 +48,46 @@ impl fmt::Debug for Objects {
 }
 
 impl Objects {
-    /// Objects of `cold`, with a cache of `cache_bytes` for footers.
-    pub(super) fn new(cold: Option<ColdTier>, cache_bytes: usize) -> Self {
+    /// Objects of `cold`, read on `reading`, with a cache of `cache_bytes` for footers.
+    pub(super) fn new(cold: Option<ColdTier>, cache_bytes: usize, reading: Handle) -> Self {
         let weigh = |_: &String, index: &Arc<ObjectIndex>| u32::try_from(index.memory_bytes()).unwrap_or(u32::MAX);
         let indexes = Cache::builder().max_capacity(cache_bytes as u64).weigher(weigh).build();
-        Objects { cold, indexes, opened: Arc::default() }
+        Objects { cold, reading, indexes, opened: Arc::default() }
     }
 
-    /// The archive, when there is one.
-    pub(super) fn cold(&self) -> Result<&ColdTier, SqlError> {
-        self.cold.as_ref().ok_or_else(|| SqlError::unreadable("a topic has archived records, but there is no archive"))
+    fn cold(&self) -> Result<ColdTier, SqlError> {
+        self.cold.clone().ok_or_else(|| SqlError::unreadable("a topic has archived records, but there is no archive"))
+    }
+
+    /// The objects that a manifest names at and above an offset.
+    pub(super) async fn entries_from(
+        &self,
+        pointer: Arc<ManifestPointer>,
+        from: Offset,
+    ) -> Result<Vec<ArchivedSegment>, SqlError> {
+        let cold = self.cold()?;
+        let entries = aside(&self.reading, async move { cold.entries_from(&pointer, from).await }).await?;
+        entries.map_err(SqlError::unreadable)
+    }
+
+    /// How many of an object's records are below an offset.
+    pub(super) async fn records_below(&self, segment: &Arc<ArchivedSegment>, offset: Offset) -> Result<u64, SqlError> {
+        let (cold, segment) = (self.cold()?, Arc::clone(segment));
+        let below = aside(&self.reading, async move { cold.records_below(&segment, offset).await }).await?;
+        below.map_err(SqlError::unreadable)
     }
 
     /// An object's footer, from the cache or from the store; loaded once however many ask.
-    pub(super) async fn index(&self, segment: &ArchivedSegment) -> Result<Arc<ObjectIndex>, SqlError> {
-        let load = async { self.cold()?.object_index(segment).await.map(Arc::new).map_err(SqlError::unreadable) };
-        let loaded = Box::pin(self.indexes.try_get_with_by_ref(&segment.object, load)).await;
+    pub(super) async fn index(&self, segment: &Arc<ArchivedSegment>) -> Result<Arc<ObjectIndex>, SqlError> {
+        if let Some(index) = self.indexes.get(&segment.object).await {
+            return Ok(index);
+        }
+        let (cold, indexes, segment) = (self.cold()?, self.indexes.clone(), Arc::clone(segment));
+        let loading = async move {
+            let load = async { cold.object_index(&segment).await.map(Arc::new).map_err(SqlError::unreadable) };
+            Box::pin(indexes.try_get_with_by_ref(&segment.object, load)).await
+        };
+        let loaded = aside(&self.reading, loading).await?;
         loaded.map_err(|error: Arc<SqlError>| (*error).clone())
     }
 
@@ -87,9 +117,11 @@ impl Objects {
         opened.push_back(Arc::clone(segment));
     }
 
-    async fn ranges(&self, segment: &ArchivedSegment, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, SqlError> {
+    async fn ranges(&self, segment: &Arc<ArchivedSegment>, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>, SqlError> {
         let index = self.index(segment).await?;
-        self.cold()?.object_ranges(segment, &index, ranges).await.map_err(SqlError::unreadable)
+        let (cold, segment) = (self.cold()?, Arc::clone(segment));
+        let read = aside(&self.reading, async move { cold.object_ranges(&segment, &index, &ranges).await }).await?;
+        read.map_err(SqlError::unreadable)
     }
 }
 
@@ -130,7 +162,7 @@ impl AsyncFileReader for Reader {
         async move {
             let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
             self.scanned.add(usize::try_from(bytes).unwrap_or(usize::MAX));
-            Box::pin(self.objects.ranges(&self.segment, &ranges)).await.map_err(external)
+            Box::pin(self.objects.ranges(&self.segment, ranges)).await.map_err(external)
         }
         .boxed()
     }

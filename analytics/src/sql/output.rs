@@ -1,7 +1,8 @@
 //! An answer as bytes: a table for people, or CSV, NDJSON, Parquet and Arrow for programs.
 //!
 //! Bytes (keys and values) are text where they are UTF-8, and `\x` with hex digits otherwise, in the formats that are
-//! text; Parquet and Arrow keep them as they are. Times are ISO 8601 in UTC.
+//! text; Parquet and Arrow keep them as they are. Times are ISO 8601 in UTC. Rows are written by the threads of their query, in
+//! slices of [`SLICE_BYTES`], so that large records need no more memory than small ones.
 
 use std::fmt;
 use std::io::Write;
@@ -18,19 +19,25 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, Sc
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
-use futures::stream::{self, BoxStream, StreamExt};
+use datafusion::physical_plan::SendableRecordBatchStream;
+use futures::StreamExt;
+use tokio::sync::mpsc;
 
-use super::engine::Answer;
 use super::error::SqlError;
+use super::query::Item;
+use super::sizes::slices;
 
-/// Rows that a table holds back to find the widths of its columns.
-const TABLE_ROWS: usize = 1000;
+/// Bytes of rows that are written at a time.
+const SLICE_BYTES: usize = 1 << 20;
 /// Rows of a row group in Parquet output.
 const ROW_GROUP_ROWS: usize = 64 << 10;
+/// Memory of an unfinished row group in Parquet output at which it ends, in bytes.
+const ROW_GROUP_BYTES: usize = 16 << 20;
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,27 +102,32 @@ impl fmt::Display for Format {
     }
 }
 
-/// The answer's rows as bytes of `format`. An error is the last item; without one the bytes are complete.
-#[must_use]
-pub fn stream(answer: Answer, format: Format) -> BoxStream<'static, Result<Bytes, SqlError>> {
-    let Answer { schema, batches, .. } = answer;
-    let writer = match Writer::new(format, &schema) {
-        Ok(writer) => writer,
-        Err(error) => return stream::once(async { Err(error) }).boxed(),
-    };
-    let state = Some((writer, batches));
-    let pieces = stream::unfold(state, |state| async move {
-        let (mut writer, mut batches) = state?;
-        match batches.next().await {
-            Some(Ok(batch)) => match writer.write(&batch) {
-                Ok(bytes) => Some((Ok(bytes), Some((writer, batches)))),
-                Err(error) => Some((Err(error), None)),
-            },
-            Some(Err(error)) => Some((Err(error), None)),
-            None => Some((writer.finish(), None)),
+/// Sends the rows of `stream` as bytes of `format`, a bounded part of a batch at a time. What is held back for the format is
+/// counted in `memory`.
+pub(super) async fn send(
+    mut stream: SendableRecordBatchStream,
+    format: Format,
+    memory: &Arc<dyn MemoryPool>,
+    rows: &mpsc::Sender<Item>,
+) -> Result<(), SqlError> {
+    let held = MemoryConsumer::new(format!("answer as {format}")).register(memory);
+    let mut writer = Writer::new(format, &stream.schema())?;
+    while let Some(batch) = stream.next().await {
+        let batch = batch?;
+        for slice in slices(&batch, SLICE_BYTES, writer.slice_rows()) {
+            let piece = writer.write(&slice)?;
+            held.try_resize(writer.held_bytes())?;
+            if !piece.is_empty() && rows.send(Item::Piece(piece)).await.is_err() {
+                return Ok(());
+            }
         }
-    });
-    pieces.filter(|piece| futures::future::ready(!matches!(piece, Ok(bytes) if bytes.is_empty()))).boxed()
+    }
+    let last = writer.finish()?;
+    if !last.is_empty() {
+        // A reader that is gone needs no end.
+        let _ = rows.send(Item::Piece(last)).await;
+    }
+    Ok(())
 }
 
 /// Writes batches into a buffer that is taken after each.
@@ -131,7 +143,7 @@ impl Writer {
     fn new(format: Format, schema: &SchemaRef) -> Result<Writer, SqlError> {
         let out = Shared::default();
         let writer = match format {
-            Format::Table => Writer::Table(super::pretty::Table::new(schema, TABLE_ROWS)),
+            Format::Table => Writer::Table(super::pretty::Table::new(schema)),
             Format::Csv => {
                 let text = csv_schema(&as_text(schema));
                 let mut writer = csv::WriterBuilder::new().with_header(true).build(out.clone());
@@ -171,10 +183,32 @@ impl Writer {
                 writer.write(&flat).map_err(arrow)?;
             }
             Writer::Json(writer, _) => writer.write(&text_batch(batch)?).map_err(arrow)?,
-            Writer::Parquet(writer, _) => writer.write(&plain_batch(batch)?).map_err(parquet)?,
+            Writer::Parquet(writer, _) => {
+                writer.write(&plain_batch(batch)?).map_err(parquet)?;
+                if writer.memory_size() >= ROW_GROUP_BYTES {
+                    writer.flush().map_err(parquet)?;
+                }
+            }
             Writer::Arrow(writer, _) => writer.write(&plain_batch(batch)?).map_err(arrow)?,
         }
         Ok(self.take())
+    }
+
+    /// Rows that may be written at a time, as far as that does not depend on their size.
+    fn slice_rows(&self) -> usize {
+        match self {
+            Writer::Table(table) => table.slice_rows(SLICE_BYTES),
+            _ => usize::MAX,
+        }
+    }
+
+    /// Bytes that are held back.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Writer::Table(table) => table.held_bytes(),
+            Writer::Parquet(writer, _) => writer.memory_size(),
+            Writer::Csv(..) | Writer::Json(..) | Writer::Arrow(..) => 0,
+        }
     }
 
     fn finish(mut self) -> Result<Bytes, SqlError> {

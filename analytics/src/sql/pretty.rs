@@ -1,4 +1,5 @@
-//! Rows in a frame for people, written as they come: the widths of the columns are those of the first rows.
+//! Rows in a frame for people, written as they come: the widths of the columns are those of the first rows. A cell that is longer
+//! than [`MAX_CELL`] is cut, and ends with `…`.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -13,6 +14,15 @@ use datafusion::arrow::util::display::{ArrayFormatter, DurationFormat, FormatOpt
 
 use super::error::SqlError;
 
+/// Rows that are held back to find the widths of the columns.
+const WAITING_ROWS: usize = 1000;
+/// Bytes that the rows held back may take as lines of the table, which are as wide as the widest of them.
+const WAITING_BYTES: usize = 4 << 20;
+/// Rows that are taken at a time before the widths are known.
+const FIRST_ROWS: usize = 100;
+/// Characters of a cell that are shown.
+const MAX_CELL: usize = 10_000;
+
 /// A table in the making.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -21,21 +31,23 @@ pub(super) struct Table {
     right: Vec<bool>,
     /// Rows that wait for the widths.
     waiting: Vec<Vec<String>>,
+    /// The widths of the rows that wait, and of the names.
+    widest: Vec<usize>,
     widths: Option<Vec<usize>>,
     rows: u64,
-    wait_rows: usize,
 }
 
 impl Table {
-    /// A table whose widths are found from the first `wait_rows` rows.
-    pub(super) fn new(schema: &Schema, wait_rows: usize) -> Self {
+    /// A table whose widths are found from the first rows.
+    pub(super) fn new(schema: &Schema) -> Self {
+        let names: Vec<_> = schema.fields().iter().map(|field| printable(field.name())).collect();
         Table {
-            names: schema.fields().iter().map(|field| printable(field.name())).collect(),
+            widest: names.iter().map(|name| name.chars().count()).collect(),
+            names,
             right: schema.fields().iter().map(|field| field.data_type().is_numeric()).collect(),
             waiting: Vec::new(),
             widths: None,
             rows: 0,
-            wait_rows,
         }
     }
 
@@ -47,13 +59,31 @@ impl Table {
         match &self.widths {
             Some(widths) => rows.iter().for_each(|row| self.line(&mut out, widths, row)),
             None => {
+                for row in &rows {
+                    let widths = self.widest.iter_mut().zip(row);
+                    widths.for_each(|(widest, cell)| *widest = cell.chars().count().max(*widest));
+                }
                 self.waiting.extend(rows);
-                if self.waiting.len() >= self.wait_rows {
+                if self.waiting.len() >= WAITING_ROWS || self.held_bytes() >= WAITING_BYTES {
                     self.begin(&mut out);
                 }
             }
         }
         Ok(Bytes::from(out))
+    }
+
+    /// Rows to write at a time, for about `bytes` bytes of lines.
+    pub(super) fn slice_rows(&self, bytes: usize) -> usize {
+        if self.widths.is_none() { FIRST_ROWS } else { (bytes / self.line_width()).max(1) }
+    }
+
+    /// Bytes that the rows held back will take.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.waiting.len() * self.line_width()
+    }
+
+    fn line_width(&self) -> usize {
+        self.widest.iter().map(|width| width + 3).sum::<usize>() + 2
     }
 
     /// What is left, and the number of rows.
@@ -72,11 +102,7 @@ impl Table {
 
     fn begin(&mut self, out: &mut String) {
         let waiting = std::mem::take(&mut self.waiting);
-        let width = |column: usize| {
-            let cells = waiting.iter().map(|row| row[column].chars().count());
-            cells.fold(self.names[column].chars().count(), usize::max)
-        };
-        let widths: Vec<_> = (0..self.names.len()).map(width).collect();
+        let widths = self.widest.clone();
         rule(out, &widths);
         self.line(out, &widths, &self.names);
         rule(out, &widths);
@@ -117,8 +143,16 @@ fn cells(batch: &RecordBatch) -> Result<Vec<Vec<String>>, ArrowError> {
     (0..batch.num_rows()).map(row).collect()
 }
 
-/// Nothing in a cell may break the frame, or the terminal.
+/// Nothing in a cell may break the frame, or the terminal; and what is too long is cut.
 fn printable(text: &str) -> String {
+    let end = text.char_indices().nth(MAX_CELL).map(|(at, _)| at);
+    match end {
+        Some(end) => escaped(&text[..end]) + "…",
+        None => escaped(text),
+    }
+}
+
+fn escaped(text: &str) -> String {
     if !text.contains(char::is_control) {
         return text.to_owned();
     }

@@ -3,40 +3,58 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::SqlError;
 use super::objects::Objects;
+use super::output::{self, Format};
 use super::session;
 use super::source::Source;
+
+/// How long a query waits for its reader to take the mark of the end.
+const END_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a query sends to its answer.
 #[derive(Debug)]
 pub(super) enum Item {
     /// Rows.
     Batch(RecordBatch),
+    /// Rows as bytes of a format.
+    Piece(Bytes),
     /// The end, with an error.
     Error(SqlError),
     /// The end: the rows are complete.
     End,
 }
 
+/// What a query's rows are sent as.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    /// [`Item::Batch`].
+    Batches,
+    /// [`Item::Piece`].
+    Written(Format),
+}
+
 /// A query and what it runs on.
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) sql: String,
+    pub(super) form: Form,
     pub(super) source: Arc<dyn Source>,
     pub(super) objects: Objects,
     pub(super) memory: Arc<RuntimeEnv>,
     pub(super) threads: usize,
     pub(super) memory_bytes: usize,
     pub(super) limit: Duration,
+    pub(super) deadline: tokio::time::Instant,
 }
 
 type Planned = (Arc<dyn ExecutionPlan>, Arc<TaskContext>);
@@ -45,7 +63,7 @@ impl Query {
     /// Plans and runs. Sends the columns or an error to `head`, then the rows and an end to `rows`.
     pub(super) async fn run(self, head: oneshot::Sender<Result<SchemaRef, SqlError>>, rows: mpsc::Sender<Item>) {
         let mut meter = Meter { start: Instant::now(), outcome: None, limit: self.limit, plan: None };
-        let deadline = tokio::time::Instant::now() + self.limit;
+        let deadline = self.deadline;
         let timed_out = SqlError::TimedOut { limit: self.limit };
         let planning = tokio::time::timeout_at(deadline, self.plan()).await;
         let (plan, context) = match planning.unwrap_or_else(|_| Err(timed_out.clone())) {
@@ -60,7 +78,7 @@ impl Query {
         if head.send(Ok(plan.schema())).is_err() {
             return;
         }
-        let sending = tokio::time::timeout_at(deadline, send_rows(plan, context, &rows)).await;
+        let sending = tokio::time::timeout_at(deadline, self.send_rows(plan, context, &rows)).await;
         let end = match sending.unwrap_or(Err(timed_out)) {
             // Nobody has taken all of it: that is no success.
             Ok(()) if rows.is_closed() => return,
@@ -73,22 +91,31 @@ impl Query {
                 Item::Error(self.objects.name_suspects(error))
             }
         };
-        // Whoever has stopped listening needs no end.
-        let _ = rows.send(end).await;
+        // A reader that does not read must not keep the query's place; it learns from the closed channel and its deadline.
+        let _ = tokio::time::timeout(END_WITHIN, rows.send(end)).await;
     }
 
     async fn plan(&self) -> Result<Planned, SqlError> {
         let session = session::Session::new(self).await?;
         session.plan(&self.sql).await
     }
+
+    async fn send_rows(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+        rows: &mpsc::Sender<Item>,
+    ) -> Result<(), SqlError> {
+        let memory = Arc::clone(context.memory_pool());
+        let stream = execute_stream(plan, context)?;
+        match self.form {
+            Form::Batches => send_batches(stream, rows).await,
+            Form::Written(format) => output::send(stream, format, &memory, rows).await,
+        }
+    }
 }
 
-async fn send_rows(
-    plan: Arc<dyn ExecutionPlan>,
-    context: Arc<TaskContext>,
-    rows: &mpsc::Sender<Item>,
-) -> Result<(), SqlError> {
-    let mut stream = execute_stream(plan, context)?;
+async fn send_batches(mut stream: SendableRecordBatchStream, rows: &mpsc::Sender<Item>) -> Result<(), SqlError> {
     while let Some(batch) = stream.next().await {
         let batch = batch?;
         if batch.num_rows() > 0 && rows.send(Item::Batch(batch)).await.is_err() {

@@ -14,19 +14,15 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::Statement as Ast;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 
 use super::edges::ReadEdges;
 use super::error::SqlError;
 use super::functions;
 use super::query::Query;
+use super::statement::parse;
 use super::tables::{CATALOG, Catalog, SCHEMA, Topics};
 use super::yielding::yielding;
 
-/// How deep expressions may nest.
-const MAX_DEPTH: usize = 50;
 /// Bytes of objects below which a scan is not spread over threads.
 const MIN_SPREAD_BYTES: usize = 1 << 20;
 
@@ -77,7 +73,6 @@ impl Session {
     /// When it is not one statement that reads, or has no meaning here.
     pub(super) async fn plan(&self, sql: &str) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), SqlError> {
         let statement = parse(sql)?;
-        check_reads(&statement)?;
         self.topics.check_names(&statement, &self.state)?;
         let logical = self.state.statement_to_plan(statement).await?;
         // What the check of the statement may have missed inside it.
@@ -126,46 +121,4 @@ fn with_filter_rows(plan: Arc<dyn ExecutionPlan>, rows: usize) -> Result<Arc<dyn
         None => Ok(Transformed::no(node)),
     });
     Ok(smaller?.data)
-}
-
-fn parse(sql: &str) -> Result<Statement, SqlError> {
-    let parser = DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {}).with_recursion_limit(MAX_DEPTH).build();
-    let mut statements = parser.and_then(|mut parser| parser.parse_statements())?;
-    match (statements.pop_front(), statements.is_empty()) {
-        (Some(statement), true) => Ok(statement),
-        (None, _) => Err(SqlError::Syntax { message: "there is no statement".into(), at: None }),
-        (Some(_), false) => {
-            Err(SqlError::Syntax { message: "there are several statements; one is taken at a time".into(), at: None })
-        }
-    }
-}
-
-/// Lets through what only reads.
-fn check_reads(statement: &Statement) -> Result<(), SqlError> {
-    let refuse = |what: String| Err(SqlError::ReadOnly { what });
-    match statement {
-        Statement::Explain(explain) => check_reads(&explain.statement),
-        Statement::Statement(ast) => check_ast(ast),
-        Statement::CreateExternalTable(_) => refuse("CREATE EXTERNAL TABLE".into()),
-        Statement::CopyTo(_) => refuse("COPY".into()),
-        Statement::Reset(_) => refuse("RESET".into()),
-    }
-}
-
-fn check_ast(ast: &Ast) -> Result<(), SqlError> {
-    match ast {
-        Ast::Query(_)
-        | Ast::ExplainTable { .. }
-        | Ast::ShowTables { .. }
-        | Ast::ShowColumns { .. }
-        | Ast::ShowFunctions { .. }
-        | Ast::ShowVariable { .. } => Ok(()),
-        Ast::Explain { statement, .. } => check_ast(statement),
-        other => {
-            let text = other.to_string();
-            let words = text.split_whitespace().take_while(|word| word.chars().all(|c| c.is_ascii_uppercase()));
-            let what = words.take(2).collect::<Vec<_>>().join(" ");
-            Err(SqlError::ReadOnly { what: if what.is_empty() { "the statement".into() } else { what } })
-        }
-    }
 }

@@ -337,7 +337,7 @@ async fn list(objects: Objects, partition: PinnedPartition) -> Result<Vec<Candid
     let Some(pointer) = partition.pointer.filter(|pointer| pointer.archived_end > from) else {
         return Ok(Vec::new());
     };
-    let entries = objects.cold()?.entries_from(&pointer, from).await.map_err(SqlError::unreadable)?;
+    let entries = objects.entries_from(pointer, from).await?;
     let partition = partition.partition;
     let candidate = |segment| Candidate { partition, from, segment: Arc::new(segment), access: None };
     Ok(entries.into_iter().map(candidate).collect())

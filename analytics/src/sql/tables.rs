@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use super::error::{Position, SqlError, nearest, quoted};
 use super::objects::Objects;
 use super::source::Source;
+use super::statement::ast_of;
 use super::table::{Scale, TopicTable};
 
 /// The catalog that names without one are looked up in.
@@ -119,14 +120,6 @@ impl SchemaProvider for Topics {
 
     fn table_exist(&self, name: &str) -> bool {
         self.has(name)
-    }
-}
-
-fn ast_of(statement: &Statement) -> Option<&Ast> {
-    match statement {
-        Statement::Statement(ast) => Some(ast),
-        Statement::Explain(explain) => ast_of(&explain.statement),
-        _ => None,
     }
 }
 

@@ -310,9 +310,8 @@ pub(crate) async fn ask(engine: &Engine, sql: &str) -> Result<Vec<RecordBatch>, 
 
 /// The rows of a query as CSV without a header.
 pub(crate) async fn csv(engine: &Engine, sql: &str) -> Result<Vec<String>, SqlError> {
-    let answer = engine.query(sql, None).await?;
-    let pieces: Vec<Bytes> =
-        analytics::sql::output::stream(answer, analytics::sql::output::Format::Csv).try_collect().await?;
+    let answer = engine.query_as(sql, None, analytics::sql::output::Format::Csv).await?;
+    let pieces: Vec<Bytes> = answer.pieces.try_collect().await?;
     let text = String::from_utf8(pieces.concat()).unwrap();
     Ok(text.lines().skip(1).map(ToOwned::to_owned).collect())
 }

@@ -145,19 +145,19 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "firn.sql.memory.bytes",
         Kind::long(16 << 20),
         "268435456",
-        "Memory for all SQL queries together. What does not fit is spilled to files in the data folder, or fails that query alone.",
+        "Memory for all SQL queries together. What does not fit is spilled to files in the data folder, or fails that query alone. The SQL process as a whole may have 1 GiB and twice this.",
     ),
     setting(
         "firn.sql.threads",
         Kind::int(1),
         "2",
-        "Threads that SQL queries run on, at a lower priority than the rest of the broker.",
+        "Threads of each SQL query, in a process of their own and at a lower priority than the broker.",
     ),
     setting(
         "firn.sql.timeout.ms",
         Kind::long(1),
         "300000",
-        "Longest time in milliseconds that a SQL query may take, the reading of its answer included.",
+        "Longest time in milliseconds that a SQL query may take, the reading of its answer included. A query that computes on for five seconds more ends the SQL process.",
     ),
     setting(
         "firn.sweep.grace.ms",

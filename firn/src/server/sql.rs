@@ -1,58 +1,97 @@
-//! SQL over the topics of the cluster: the engine over this node's view of it, and the route that asks it.
+//! SQL over the topics of the cluster, in a process of its own: the broker starts it for the first query, passes queries on
+//! and their answers back, and starts another one when it has ended.
+//!
+//! ```text
+//!   client ─▶ admin port: proxy ── Unix socket ──▶ firn sql-process ─▶ object store, Kafka listeners
+//!                supervisor ── starts, ends, restarts ──▶   │
+//!                catalogue  ◀── topics, ledger, metrics ────┘
+//! ```
+//!
+//! Nothing of a query runs here: bytes are copied, in bounded buffers. [`process`] is one such process, [`supervisor`] keeps one
+//! running, [`proxy`] is the route, [`catalogue`] what the process may ask.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use analytics::sql::{Engine, Limits, SqlError};
 use broker::{Extras, View};
-use tokio::sync::OnceCell;
 
-mod route;
-mod source;
+use super::logs::LogFormat;
+use crate::sql_process::setup::{Setup, Socket, Store};
 
-use source::ClusterSource;
+mod catalogue;
+mod process;
+mod proxy;
+mod supervisor;
 
-/// What does not fit into memory is spilled into this folder of the data folder.
+use supervisor::Supervisor;
+
+/// Folder, in the data folder, of what does not fit into memory.
 const SPILL_FOLDER: &str = "sql-spill";
+/// Folder, in the data folder, of the socket of the process.
+const SOCKET_FOLDER: &str = "sql-process";
+/// Memory that the process may have beside twice that of its queries: code, threads and their stacks, buffers of connections.
+const BASE_BYTES: u64 = 1 << 30;
+/// Memory of the process for manifests and chunks of the archive, in bytes.
+const CACHE_BYTES: u64 = 64 << 20;
 
-/// Adds the route.
-pub(super) fn add(extras: &mut Extras) {
-    let queries = Queries { view: extras.view.clone(), engine: Arc::default() };
-    extras.routes = std::mem::take(&mut extras.routes).merge(route::router(queries));
+/// Adds the route, the process's supervision, and a line on `/health`.
+pub(super) fn add(extras: &mut Extras, log_format: LogFormat) {
+    let (supervisor, supervise) = Supervisor::new(extras.view.clone(), log_format);
+    let proxy = proxy::router(supervisor.clone());
+    extras.routes = std::mem::take(&mut extras.routes).merge(proxy);
+    extras.notes.push(std::sync::Arc::new(move || supervisor.note()));
+    extras.tasks.push(Box::new(move |stop| Box::pin(supervise.run(stop))));
 }
 
-/// The engine, which is made for the first query: a node that is asked nothing has no threads for it.
+/// What queries may use on this node.
 #[derive(Debug, Clone)]
-struct Queries {
-    view: View,
-    engine: Arc<OnceCell<Running>>,
-}
-
-/// The engine, and how long it lets a query take.
-#[derive(Debug)]
-struct Running {
-    engine: Engine,
+struct Bounds {
+    data_dir: PathBuf,
+    memory_bytes: usize,
+    threads: usize,
+    concurrency: usize,
     timeout: Duration,
 }
 
-impl Queries {
-    async fn running(&self) -> Result<&Running, SqlError> {
-        self.engine.get_or_try_init(|| async { self.start() }).await
-    }
-
-    fn start(&self) -> Result<Running, SqlError> {
-        let (Some(settings), Some(data_dir)) = (self.view.settings(), self.view.data_dir()) else {
-            return Err(SqlError::Ended { message: "the broker is not open yet".into() });
-        };
-        let limits = Limits {
+impl Bounds {
+    /// Those of the node's settings; none until the node is open.
+    fn of(view: &View) -> Option<Self> {
+        let (settings, data_dir) = (view.settings()?, view.data_dir()?);
+        Some(Bounds {
+            data_dir,
             memory_bytes: settings.sql_memory_bytes,
             threads: settings.sql_threads,
             concurrency: settings.sql_concurrency,
             timeout: settings.sql_timeout,
-            ..Limits::new(data_dir.join(SPILL_FOLDER))
-        };
-        let timeout = limits.timeout;
-        let source = Arc::new(ClusterSource::new(self.view.clone()));
-        Ok(Running { engine: Engine::new(source, limits)?, timeout })
+        })
     }
+
+    /// Memory that the process may have, in bytes.
+    fn process_bytes(&self) -> u64 {
+        BASE_BYTES.saturating_add(2 * self.memory_bytes as u64)
+    }
+
+    fn setup(&self, view: &View, log_format: LogFormat) -> std::io::Result<Setup> {
+        let store = view.store().ok_or_else(|| std::io::Error::other("the broker is not open yet"))?;
+        Ok(Setup {
+            socket: Socket::in_folder(self.data_dir.join(SOCKET_FOLDER))?,
+            spill_dir: self.data_dir.join(SPILL_FOLDER),
+            memory_bytes: self.memory_bytes,
+            process_bytes: self.process_bytes(),
+            threads: self.threads,
+            concurrency: self.concurrency,
+            timeout_ms: millis(self.timeout),
+            store: Store {
+                url: store.url,
+                cluster_id: store.cluster_id,
+                timeout_ms: millis(store.call_timeout),
+                cache_bytes: CACHE_BYTES,
+            },
+            log_format,
+        })
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use analytics::sql::offline::Offline;
-use analytics::sql::output::{self, Format};
-use analytics::sql::{Engine, Limits, SqlError};
+use analytics::sql::output::Format;
+use analytics::sql::{Engine, Limits, SqlError, Written};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
@@ -116,9 +116,8 @@ impl Bucket {
     }
 
     async fn query(&self, query: &str, format: Format) -> anyhow::Result<Rows> {
-        let answer = self.engine.query(query, self.timeout).await?;
-        let notice = answer.notice.clone();
-        let pieces = output::stream(answer, format).map(|piece| piece.map_err(|error: SqlError| error.into()));
+        let Written { notice, pieces } = self.engine.query_as(query, self.timeout, format).await?;
+        let pieces = pieces.map(|piece| piece.map_err(|error: SqlError| error.into()));
         Ok(Rows { notice, pieces: pieces.boxed() })
     }
 }

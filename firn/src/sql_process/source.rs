@@ -1,25 +1,24 @@
-//! The cluster as a source of tables: the ledger by this node's view, everything else by the Kafka protocol, so that one
-//! path serves partitions that this node leads and those of others.
+//! The cluster as a source of tables: the ledger by the broker's view, everything else by the Kafka protocol, so that one
+//! path serves partitions that the broker leads and those of others.
 //!
 //! A pin takes the archive's ledger first and asks the leaders afterwards: what is archived in between is in both halves,
 //! and the seam keeps it from being read twice.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use analytics::sql::{PinnedPartition, PinnedTopic, Source, SourceError};
 use async_trait::async_trait;
-use broker::View;
 use bytes::Bytes;
 use cold_tier::ColdTier;
 use futures::stream::{BoxStream, StreamExt, try_unfold};
-use model::archive::{PartitionArchive, TopicArchive};
 use model::{Offset, PartitionIndex, TopicId, TopicName};
 use protocol::ErrorCode;
 use tokio::time::Instant;
 
+use super::catalogue::{Ask, Catalogue, Partition, Topic};
 use crate::client::cluster::{EARLIEST, LATEST};
 use crate::client::records::{Isolation, whole_batches};
 use crate::client::{Backoff, Client, ClientError, ClusterView, Endpoint};
@@ -29,32 +28,45 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Clients that wait, with their connections, for the next query.
 const IDLE_CLIENTS: usize = 16;
 
-/// The cluster that a node belongs to.
+/// The cluster that the broker belongs to.
 #[derive(Debug)]
 pub(super) struct ClusterSource {
-    view: View,
+    catalogue: Catalogue,
+    cold: ColdTier,
     clients: Arc<Clients>,
+    /// The broker's own address, once it was asked for.
+    broker: OnceLock<Endpoint>,
 }
 
 impl ClusterSource {
-    pub(super) fn new(view: View) -> Self {
-        ClusterSource { view, clients: Arc::default() }
+    pub(super) fn new(catalogue: Catalogue, cold: ColdTier) -> Self {
+        ClusterSource { catalogue, cold, clients: Arc::default(), broker: OnceLock::new() }
     }
 
+    /// A client. The broker's address is known from the first pin on.
     fn client(&self) -> Result<Client, SourceError> {
         if let Some(client) = self.clients.take() {
             return Ok(client);
         }
-        let address = self.view.advertised().ok_or_else(not_registered)?;
-        let endpoint = Endpoint { host: address.host, port: address.port };
-        Ok(Client::new(vec![endpoint], PATIENCE))
+        let broker = self.broker.get().ok_or_else(not_registered)?;
+        Ok(Client::new(vec![broker.clone()], PATIENCE))
     }
 
-    fn topic(&self, name: &str) -> Result<Option<TopicArchive>, SourceError> {
-        self.view.topic(name).ok_or_else(not_registered)
+    async fn find_broker(&self) -> Result<(), SourceError> {
+        if self.broker.get().is_none() {
+            let address: Option<(String, u16)> = self.catalogue.ask(Ask::Address).await?;
+            let (host, port) = address.ok_or_else(not_registered)?;
+            let _ = self.broker.set(Endpoint { host, port });
+        }
+        Ok(())
     }
 
-    async fn ends(&self, topic: &TopicArchive) -> Result<[BTreeMap<i32, i64>; 2], ClientError> {
+    async fn topic(&self, name: &str) -> Result<Option<Topic>, SourceError> {
+        let topic: Option<Option<Topic>> = self.catalogue.ask(Ask::Topic(name.to_owned())).await?;
+        topic.ok_or_else(not_registered)
+    }
+
+    async fn ends(&self, topic: &Topic) -> Result<[BTreeMap<i32, i64>; 2], ClientError> {
         let partitions: Vec<i32> = (0..).take(topic.partitions.len()).collect();
         let mut client = self.client().map_err(|error| ClientError::NoBroker { reasons: error.to_string() })?;
         let name = topic.name.as_str();
@@ -89,17 +101,19 @@ impl Clients {
 #[async_trait]
 impl Source for ClusterSource {
     async fn topics(&self) -> Result<Vec<TopicName>, SourceError> {
-        let topics = self.view.topics().ok_or_else(not_registered)?;
-        Ok(topics.into_iter().map(|topic| topic.name).collect())
+        let topics: Option<Vec<String>> = self.catalogue.ask(Ask::Topics).await?;
+        let names = topics.ok_or_else(not_registered)?.into_iter().map(topic_name);
+        names.collect()
     }
 
     async fn pin(&self, name: &str) -> Result<Option<PinnedTopic>, SourceError> {
-        let Some(topic) = self.topic(name)? else { return Ok(None) };
+        self.find_broker().await?;
+        let Some(topic) = self.topic(name).await? else { return Ok(None) };
         let [earliest, latest] = match self.ends(&topic).await {
             Ok(ends) => ends,
             Err(error) => {
                 // A topic that is deleted meanwhile is none.
-                let is_there = self.topic(name)?.is_some_and(|now| now.id == topic.id);
+                let is_there = self.topic(name).await?.is_some_and(|now| now.id == topic.id);
                 return if is_there { Err(SourceError::new(error)) } else { Ok(None) };
             }
         };
@@ -110,7 +124,7 @@ impl Source for ClusterSource {
             };
             partitions.push(pinned(index, archive, earliest, latest));
         }
-        Ok(Some(PinnedTopic { name: topic.name, id: topic.id, partitions }))
+        Ok(Some(PinnedTopic { name: topic_name(topic.name)?, id: topic.id, partitions }))
     }
 
     fn hot(
@@ -145,7 +159,7 @@ impl Source for ClusterSource {
     }
 
     fn cold(&self) -> Option<ColdTier> {
-        self.view.cold()
+        Some(self.cold.clone())
     }
 
     fn notice(&self) -> Option<String> {
@@ -153,7 +167,11 @@ impl Source for ClusterSource {
     }
 }
 
-fn pinned(index: PartitionIndex, archive: PartitionArchive, earliest: Offset, latest: Offset) -> PinnedPartition {
+fn topic_name(name: String) -> Result<TopicName, SourceError> {
+    TopicName::new(&name).map_err(|error| SourceError(format!("the broker names a topic {name:?}: {error}")))
+}
+
+fn pinned(index: PartitionIndex, archive: Partition, earliest: Offset, latest: Offset) -> PinnedPartition {
     let archived = archive.pointer.as_ref().map(|pointer| (pointer.log_start, pointer.archived_end));
     let (start, archived_end) = archived.unwrap_or_default();
     let log_start = archive.log_start.max(earliest).max(start);
@@ -264,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_pin_takes_the_latest_start_and_never_ends_before_its_seam() {
-        let archive = |log_start, pointer| PartitionArchive { leader: Some(1), log_start, pointer };
+        let archive = |log_start, pointer| Partition { log_start, pointer };
         let pin = |archive, earliest, latest| {
             let pin = pinned(0, archive, earliest, latest);
             (pin.log_start, pin.seam(), pin.end)

@@ -1,15 +1,16 @@
 //! `POST /v1/sql`: a query in, its rows out as they come.
 //!
-//! What is wrong before the first rows is told by the status, with a JSON object like every error of the admin port. Later
+//! An error before the first rows is a status with a JSON object, like every error of the admin port. Later
 //! the status is gone: the body breaks off without its end, which no client takes for a whole answer, and where the format
-//! allows it the reason stands in a last line. Whoever closes the connection cancels the query.
+//! allows it the last line is the reason. Closing the connection cancels the query.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use analytics::sql::output::{self, Format};
-use analytics::sql::{Position, SqlError};
+use analytics::sql::output::Format;
+use analytics::sql::{Engine, Position, SqlError, Written};
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -21,35 +22,65 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::warn;
 
-use super::Queries;
+use super::meters::Meters;
 
 /// Tells what an answer does not show.
-const NOTICE: HeaderName = HeaderName::from_static("firn-notice");
+pub(crate) const NOTICE: HeaderName = HeaderName::from_static("firn-notice");
 
 type Pieces = BoxStream<'static, Result<Bytes, SqlError>>;
 
-pub(super) fn router(queries: Queries) -> Router {
-    Router::new().route("/v1/sql", post(query)).with_state(queries)
+/// The engine, and what else a query needs.
+#[derive(Debug, Clone)]
+pub(super) struct Queries {
+    pub(super) engine: Arc<Engine>,
+    /// The most that a query may take.
+    pub(super) timeout: Duration,
+    pub(super) meters: Meters,
 }
 
+pub(super) fn router(queries: Queries) -> Router {
+    Router::new().route("/v1/sql", post(query)).layer(DefaultBodyLimit::disable()).with_state(queries)
+}
+
+/// A request, as clients send it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+pub(crate) struct Asked {
     query: String,
     format: Option<String>,
     timeout_ms: Option<u64>,
 }
 
+impl Asked {
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Refusal> {
+        serde_json::from_slice(body).map_err(|error| {
+            Refusal::bad_request(format!("the body is not a JSON object with query, format and timeout_ms: {error}"))
+        })
+    }
+
+    pub(crate) fn format(&self) -> Result<Format, Refusal> {
+        self.format.as_deref().map_or(Ok(Format::Json), str::parse).map_err(Refusal::bad_request)
+    }
+
+    pub(crate) fn timeout(&self, most: Duration) -> Duration {
+        self.timeout_ms.map_or(most, Duration::from_millis).min(most)
+    }
+}
+
 async fn query(State(queries): State<Queries>, body: Bytes) -> Result<Response, Refusal> {
-    let asked: Asked = serde_json::from_slice(&body).map_err(|error| {
-        Refusal::bad_request(format!("the body is not a JSON object with query, format and timeout_ms: {error}"))
-    })?;
-    let format = asked.format.as_deref().map_or(Ok(Format::Json), str::parse).map_err(Refusal::bad_request)?;
-    let running = queries.running().await?;
-    let timeout = asked.timeout_ms.map_or(running.timeout, Duration::from_millis).min(running.timeout);
-    let answer = running.engine.query(&asked.query, Some(timeout)).await?;
-    let notice = answer.notice.as_deref().and_then(|notice| HeaderValue::from_str(notice).ok());
-    let mut pieces = output::stream(answer, format).fuse().boxed();
+    let answer = answer(&queries, &body).await;
+    // A client that has its answer finds in the metrics whatever ended before.
+    queries.meters.report().await;
+    answer
+}
+
+async fn answer(queries: &Queries, body: &[u8]) -> Result<Response, Refusal> {
+    let asked = Asked::read(body)?;
+    let format = asked.format()?;
+    let timeout = asked.timeout(queries.timeout);
+    let Written { notice, pieces } = queries.engine.query_as(&asked.query, Some(timeout), format).await?;
+    let notice = notice.as_deref().and_then(|notice| HeaderValue::from_str(notice).ok());
+    let mut pieces = pieces.fuse().boxed();
     // The status waits for the first rows, so that it is the right one.
     let first = pieces.next().await.transpose()?;
     let body = Body::from_stream(rows(first, pieces, format));
@@ -70,30 +101,40 @@ fn rows(first: Option<Bytes>, pieces: Pieces, format: Format) -> BoxStream<'stat
 
 /// The end of an answer that is not whole.
 fn broken_off(error: SqlError, format: Format) -> Pieces {
-    warn!(%error, "a query has failed after its first rows");
-    let last = match format {
-        Format::Json => Some(format!("{}\n", json!({ "error": error.to_string() }))),
-        Format::Table => Some(format!("error: {error}\n")),
-        Format::Csv | Format::Parquet | Format::Arrow => None,
-    };
+    warn!(%error, "query failed after its first rows");
+    let last = last_line(&error.to_string(), format);
     let cut = async {
         // Lets the line go out before the connection is cut.
         tokio::task::yield_now().await;
         Err(error)
     };
-    stream::iter(last.map(|line| Ok(Bytes::from(line)))).chain(stream::once(cut)).boxed()
+    stream::iter(last.map(Ok)).chain(stream::once(cut)).boxed()
+}
+
+/// The last line of an answer that is not whole, where the format has lines.
+pub(crate) fn last_line(reason: &str, format: Format) -> Option<Bytes> {
+    match format {
+        Format::Json => Some(format!("{}\n", json!({ "error": reason })).into()),
+        Format::Table => Some(format!("error: {reason}\n").into()),
+        Format::Csv | Format::Parquet | Format::Arrow => None,
+    }
 }
 
 /// A query that is not answered.
-struct Refusal {
+#[derive(Debug)]
+pub(crate) struct Refusal {
     status: StatusCode,
     reason: String,
     at: Option<Position>,
 }
 
 impl Refusal {
+    pub(crate) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+        Refusal { status, reason: reason.into(), at: None }
+    }
+
     fn bad_request(reason: String) -> Self {
-        Refusal { status: StatusCode::BAD_REQUEST, reason, at: None }
+        Refusal::new(StatusCode::BAD_REQUEST, reason)
     }
 }
 
