@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use model::{Offset, TimestampMs, TopicPartition};
-use parking_lot::{Condvar, Mutex};
 
 use crate::config::Config;
 use crate::disk::Disk;
@@ -16,6 +15,7 @@ use crate::flush_queue::{FlushQueue, Pending};
 use crate::journal::Journal;
 use crate::journal::entry::Event;
 use crate::open_files::OpenFiles;
+use crate::sync::{Condvar, Mutex};
 
 /// Pause before something is tried again for which too many files were open.
 pub(crate) const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
@@ -48,6 +48,8 @@ pub(crate) struct Core {
     pub(crate) on_flush: FlushListener,
     pub(crate) drive: Drive,
     pub(crate) disk_state: DiskState,
+    /// Held by a round of group commit from taking what is pending until that is durable.
+    flushing: Mutex<()>,
     failure: OnceLock<TierFailure>,
     /// The thread of the tier that ended by a panic.
     panicked: OnceLock<&'static str>,
@@ -89,6 +91,7 @@ impl Core {
             on_flush: parts.on_flush,
             drive: parts.drive,
             disk_state: DiskState::default(),
+            flushing: Mutex::new(()),
             failure: OnceLock::new(),
             panicked: OnceLock::new(),
             bypassed: AtomicU64::new(0),
@@ -190,10 +193,21 @@ impl Core {
         self.housekeeping.stop();
     }
 
-    /// Waits until the journal takes entries. Called without any lock.
-    pub(crate) fn wait_for_room(&self) -> Result<(), StorageError> {
+    /// True while the journal takes batches; asks for a checkpoint when it does not.
+    pub(crate) fn has_journal_space(&self) -> bool {
+        let has_space = self.journal.has_space();
+        if !has_space {
+            self.housekeeping.raise();
+        }
+        has_space
+    }
+
+    /// Waits until the journal takes batches. Called without any lock.
+    pub(crate) fn wait_for_journal_space(&self) -> Result<(), StorageError> {
         self.check()?;
-        self.journal.wait_for_room(self.config.journal_wait, &|| self.housekeeping.raise())?;
+        if !self.has_journal_space() {
+            self.journal.wait_for_space(self.config.journal_wait)?;
+        }
         self.check()
     }
 
@@ -226,7 +240,7 @@ impl Core {
         self.checkpoint_wanted.store(false, Ordering::Release);
     }
 
-    /// A checkpoint that covers everything below `lsn` is durable.
+    /// A checkpoint that covers everything below `lsn` is durable. `lsn` never goes back.
     pub(crate) fn end_checkpoint(&self, lsn: u64) {
         self.covered_lsn.store(lsn, Ordering::Release);
         self.journal.release(lsn);
@@ -269,29 +283,13 @@ impl Core {
         }
     }
 
-    /// One round of group commit: what is pending becomes durable, then everyone is told. False when nothing was.
+    /// One round of group commit: what is pending becomes durable, then the listener is called. False when nothing was.
     ///
     /// # Errors
     /// A failed sync, which fails the tier: nothing of the round is reported flushed. When too many files are open, the
     /// round may be tried again.
     pub(crate) fn flush_round(&self) -> Result<bool, StorageError> {
-        self.check()?;
-        // Taken before the pending list: every entry below has its pending end in the list by then, because both are
-        // written under the partition's lock.
-        let settled = self.journal.end_lsn();
-        let Some(pending) = self.flush.take() else { return Ok(false) };
-        let flushing = self.disk_state.time_flush();
-        let synced = self.sync_bypassed(&pending).and_then(|()| self.journal.sync());
-        drop(flushing);
-        if let Err(e) = synced {
-            self.judge_sync(&e);
-            self.flush.give_back(pending);
-            return Err(e);
-        }
-        for one in &pending {
-            one.partition.note_flushed(one.end);
-        }
-        self.flush.settle(settled);
+        let Some(pending) = self.flush_pending()? else { return Ok(false) };
         let mut told: Vec<TopicPartition> = Vec::with_capacity(pending.len().min(64));
         for one in pending.iter().rev() {
             let id = one.partition.id();
@@ -303,6 +301,30 @@ impl Core {
             (self.on_flush)(id, one.partition.flushed_end());
         }
         Ok(true)
+    }
+
+    /// The part of a round that makes what is pending durable.
+    fn flush_pending(&self) -> Result<Option<Vec<Pending>>, StorageError> {
+        // A round that finds nothing pending must not overtake the one that is making it durable.
+        let _one_at_a_time = self.flushing.lock();
+        self.check()?;
+        // Taken before the pending list: of each partition, the appends before its last entry below are in the list by then,
+        // because a partition's appends follow each other under its lock.
+        let settled = self.journal.end_lsn();
+        let Some(pending) = self.flush.take() else { return Ok(None) };
+        let timed = self.disk_state.time_flush();
+        let synced = self.sync_bypassed(&pending).and_then(|()| self.journal.sync());
+        drop(timed);
+        if let Err(e) = synced {
+            self.judge_sync(&e);
+            self.flush.give_back(pending);
+            return Err(e);
+        }
+        for one in &pending {
+            one.partition.note_flushed(one.end);
+        }
+        self.flush.settle(settled);
+        Ok(Some(pending))
     }
 
     fn sync_bypassed(&self, pending: &[Pending]) -> Result<(), StorageError> {

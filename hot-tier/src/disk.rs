@@ -11,9 +11,11 @@
 
 use std::fmt::Debug;
 use std::fs::File;
-use std::io::{self, IoSlice};
-use std::path::Path;
+use std::io::{self, ErrorKind, IoSlice};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use crate::layout;
 
 mod local;
 
@@ -21,6 +23,8 @@ mod local;
 mod conformance;
 #[cfg(test)]
 pub(crate) mod faulty;
+#[cfg(test)]
+pub(crate) mod hooked;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod memory;
 
@@ -73,6 +77,11 @@ pub(crate) trait DiskFile: Send + Sync + Debug {
     fn read_into(&self, buffer: &mut Vec<u8>, len: usize, position: u64) -> io::Result<usize>;
     /// Writes all slices back to back from `position` on.
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Reserves blocks for `len` bytes and extends the file to them, with zeros, without writing them.
+    ///
+    /// # Errors
+    /// `Unsupported` where the file system cannot; nothing has changed then.
+    fn allocate(&self, len: u64) -> io::Result<()>;
     /// Cuts or extends (with zeros) the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// The file's length in bytes.
@@ -91,15 +100,28 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result<
     let file = disk.open(path, Open::Existing)?;
     let len = file.len()?;
     if len > limit {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("it has {len} bytes, at most {limit} are sane"),
-        ));
+        return Err(io::Error::new(ErrorKind::InvalidData, format!("it has {len} bytes, at most {limit} are sane")));
     }
     let len = usize::try_from(len).map_err(io::Error::other)?;
     let mut bytes = Vec::with_capacity(len);
     file.read_into(&mut bytes, len, 0)?;
     Ok(bytes)
+}
+
+/// Renames a folder to `<name>.<number><suffix>`, with the first number that is free: a folder cannot take the name of one
+/// that holds files. Answers the new path.
+///
+/// # Errors
+/// Those of renaming.
+pub(crate) fn rename_aside(disk: &dyn Disk, path: &Path, suffix: &str) -> io::Result<PathBuf> {
+    let mut number = 0;
+    loop {
+        let aside = layout::aside(path, number, suffix);
+        match disk.rename(path, &aside) {
+            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => number += 1,
+            renamed => return renamed.map(|()| aside),
+        }
+    }
 }
 
 /// Replaces a file as a whole: after a power cut the old or the new bytes are there. Durable once the caller has synced

@@ -8,10 +8,10 @@ use model::batch::BatchError;
 use model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicPartition};
 use rustix::io::Errno;
 
-/// Why the tier acknowledges nothing any more: a write or sync failed, so nobody knows what is on the disk.
+/// Why the tier acknowledges nothing any more: a write or sync failed, so it is not known what is on the disk.
 ///
-/// A failed `fdatasync` is never repeated: the kernel may have dropped the bytes and would report success. Restarting
-/// the process recovers from what the disk really holds.
+/// A failed `fdatasync` is never repeated: the kernel may have dropped the bytes and would report success. After a restart of
+/// the process, recovery writes what it replays again, because the page cache may still hold bytes that the disk never took.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the local log has failed and acknowledges nothing until a restart: {0}")]
 pub struct TierFailure(pub(crate) Arc<str>);
@@ -56,12 +56,9 @@ pub enum StorageError {
         /// What is wrong.
         what: String,
     },
-    /// The journal stayed full: segments cannot be flushed as fast as records come.
-    #[error("the journal has been full for {waited_ms} ms: the disk does not keep up")]
-    JournalFull {
-        /// How long the call waited, in ms.
-        waited_ms: u64,
-    },
+    /// The journal is full: segments cannot be flushed as fast as records come. The same operation may work later.
+    #[error("the journal is full: the disk does not keep up")]
+    JournalFull,
     /// A thread of the tier has panicked.
     #[error("the {0} thread has panicked")]
     ThreadLost(&'static str),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use model::Offset;
-use parking_lot::{Condvar, Mutex};
 
 use crate::partition::PartitionLog;
 use crate::segment::Segment;
+use crate::sync::{Condvar, Mutex};
 
 /// An append that becomes durable with the next round.
 #[derive(Debug)]

@@ -12,10 +12,12 @@
 //!   have used. So what a power cut voided can never be taken for what was written later.
 //! - Entries are written under one lock, in order; a write goes to the page cache. [`Journal::sync`] makes all of them
 //!   durable. If the tail is torn in a power cut, everything behind the tear is void: none of it was acknowledged.
-//! - A checkpoint that covers everything below a position frees the files below it. When all files are in use, appends
-//!   wait in [`Journal::wait_for_room`], before they take any lock. What is past that gate may open one file more than
-//!   allowed, so that nobody waits while holding a lock.
-//! - A write or sync that failed makes the journal useless until a restart: nobody knows what is on the disk.
+//! - Several threads call [`Journal::sync`]. It returns only when a sync that began after the caller's writes has ended, no
+//!   matter which thread issued it; when that sync failed, it fails for all of them.
+//! - A checkpoint that covers everything below a position frees the files below it. When all files are in use, the journal
+//!   is full ([`Journal::has_space`]): appends are refused, and are to be tried again. Callers ask before they take a lock, so
+//!   what is past the question may open [`OVERSHOOT_SLOTS`] files more than allowed; entries without records are always taken.
+//! - A write or sync that failed makes the journal useless until a restart: it is not known what is on the disk.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -24,11 +26,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::TopicPartition;
-use parking_lot::{Condvar, Mutex};
 
 use crate::config::Config;
 use crate::disk::{Disk, DiskFile};
 use crate::error::StorageError;
+use crate::sync::{Condvar, Mutex};
 
 pub(crate) mod entry;
 mod mend;
@@ -41,6 +43,8 @@ use slot::{SLOT_HEADER_LEN, Slot};
 /// Files of the journal, when its size allows: more make freeing finer, fewer make changing files rarer.
 const SLOTS: u64 = 8;
 const SLOTS_MIN: usize = 3;
+/// Files beyond the journal's size that appends may open which found it not full a moment before.
+const OVERSHOOT_SLOTS: usize = 1;
 
 /// The journal of all partitions.
 #[derive(Debug)]
@@ -49,8 +53,10 @@ pub(crate) struct Journal {
     dir: PathBuf,
     slot_bytes: u64,
     slots_max: usize,
+    /// Held while files are synced: taking the list of unsynced files and syncing them is one step.
+    syncing: Mutex<()>,
     state: Mutex<State>,
-    room: Condvar,
+    space: Condvar,
 }
 
 #[derive(Debug)]
@@ -101,7 +107,15 @@ impl Journal {
             spare_wanted: false,
             broken: false,
         };
-        Journal { disk, dir, slot_bytes, slots_max, state: Mutex::new(state), room: Condvar::new() }
+        Journal {
+            disk,
+            dir,
+            slot_bytes,
+            slots_max,
+            syncing: Mutex::new(()),
+            state: Mutex::new(state),
+            space: Condvar::new(),
+        }
     }
 
     /// Position behind the last entry.
@@ -111,8 +125,8 @@ impl Journal {
 
     /// Bytes of the largest body that an entry may have.
     pub(crate) fn body_len_max(&self) -> usize {
-        let room = usize::try_from(self.slot_bytes - SLOT_HEADER_LEN).unwrap_or(usize::MAX);
-        (room - entry::padded_len(0)).min(entry::BODY_LEN_MAX)
+        let capacity = usize::try_from(self.slot_bytes - SLOT_HEADER_LEN).unwrap_or(usize::MAX);
+        (capacity - entry::padded_len(0)).min(entry::BODY_LEN_MAX)
     }
 
     /// True when so much of the journal is in use that a checkpoint should free some.
@@ -120,29 +134,38 @@ impl Journal {
         self.state.lock().used.len() > self.slots_max / 2
     }
 
-    /// Waits until an entry may be written. Called without any lock.
+    /// True while batches may be appended. Ask before taking a lock; does not wait.
+    pub(crate) fn has_space(&self) -> bool {
+        self.is_below(&self.state.lock(), self.slots_max)
+    }
+
+    /// Waits until [`Journal::has_space`]. Called without any lock.
     ///
     /// # Errors
     /// [`StorageError::JournalFull`] after `patience`.
-    pub(crate) fn wait_for_room(&self, patience: Duration, hurry: &dyn Fn()) -> Result<(), StorageError> {
+    pub(crate) fn wait_for_space(&self, patience: Duration) -> Result<(), StorageError> {
         let mut state = self.state.lock();
-        if self.has_room(&state) {
-            return Ok(());
-        }
-        hurry();
-        let start = Instant::now();
-        while !self.has_room(&state) {
-            if self.room.wait_until(&mut state, start + patience).timed_out() {
-                let waited_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-                return Err(StorageError::JournalFull { waited_ms });
+        let deadline = Instant::now() + patience;
+        while !self.is_below(&state, self.slots_max) {
+            if self.space.wait_until(&mut state, deadline).timed_out() {
+                return Err(StorageError::JournalFull);
             }
         }
         Ok(())
     }
 
-    fn has_room(&self, state: &State) -> bool {
-        // The last file counts as room as long as it is not the one that overshot.
-        state.used.len() <= self.slots_max || state.broken
+    /// Refuses batches when the journal is full even for those who found it not full a moment ago.
+    ///
+    /// # Errors
+    /// [`StorageError::JournalFull`].
+    pub(crate) fn check_space(&self) -> Result<(), StorageError> {
+        let has_space = self.is_below(&self.state.lock(), self.slots_max + OVERSHOOT_SLOTS);
+        if has_space { Ok(()) } else { Err(StorageError::JournalFull) }
+    }
+
+    fn is_below(&self, state: &State, slots: usize) -> bool {
+        // The last file has space as long as it is not one beyond the limit. A broken journal refuses by another error.
+        state.used.len() <= slots || state.broken
     }
 
     /// Writes an entry to the page cache; answers the position behind it. Never waits.
@@ -172,9 +195,9 @@ impl Journal {
             .chain(std::iter::once(pad).filter(|pad| !pad.is_empty()))
             .map(IoSlice::new)
             .collect();
-        let Some(slot) = state.used.back() else { return Err(self.no_slot()) };
+        let Some(slot) = state.used.back() else { return Err(self.error("write to the journal", "it has no file")) };
         if let Err(e) = slot.file.write_at(&slices, SLOT_HEADER_LEN + state.filled) {
-            // The next entry would overwrite what is there, but nobody knows why an existing block cannot be written.
+            // The next entry would overwrite what is there, but it is not known why an existing block cannot be written.
             state.broken = true;
             return Err(StorageError::io("write to the journal", &slot.path, e));
         }
@@ -196,7 +219,8 @@ impl Journal {
         let mut slot = match state.free.pop() {
             Some(slot) => slot,
             None => {
-                let slot = Slot::create(&*self.disk, &self.dir, (state.next_index, self.slot_bytes), &|| true)?;
+                // The housekeeper has not prepared one in time. Writing zeros would keep every append waiting.
+                let slot = Slot::allocated(&*self.disk, &self.dir, (state.next_index, self.slot_bytes))?;
                 state.next_index += 1;
                 slot
             }
@@ -231,7 +255,7 @@ impl Journal {
             state.next_index - 1
         };
         let is_urgent = || self.state.lock().needs_next_soon();
-        let slot = Slot::create(&*self.disk, &self.dir, (index, self.slot_bytes), &is_urgent)?;
+        let slot = Slot::prepared(&*self.disk, &self.dir, (index, self.slot_bytes), &is_urgent)?;
         self.state.lock().free.push(slot);
         Ok(())
     }
@@ -239,10 +263,15 @@ impl Journal {
     /// Makes everything durable that was written before the call; answers the position up to which.
     ///
     /// # Errors
-    /// An error breaks the journal.
+    /// An error breaks the journal, for every caller whose entries the sync covered.
     pub(crate) fn sync(&self) -> Result<u64, StorageError> {
+        // A second caller may find its entries' files taken by the first: it waits here until that sync has ended.
+        let _one_at_a_time = self.syncing.lock();
         let (files, end_lsn) = {
             let mut state = self.state.lock();
+            if state.broken {
+                return Err(self.error("flush the journal in", "it has failed before"));
+            }
             (std::mem::take(&mut state.unsynced), state.end_lsn)
         };
         for file in files {
@@ -268,17 +297,17 @@ impl Journal {
             }
         }
         drop(state);
-        self.room.notify_all();
+        self.space.notify_all();
     }
 
-    /// Wakes who waits for room: the tier has failed.
+    /// Wakes callers that wait for space: the tier has failed.
     pub(crate) fn give_up(&self) {
         self.state.lock().broken = true;
-        self.room.notify_all();
+        self.space.notify_all();
     }
 
-    fn no_slot(&self) -> StorageError {
-        StorageError::io("write to the journal", &self.dir, std::io::Error::other("it has no file"))
+    fn error(&self, action: &'static str, what: &'static str) -> StorageError {
+        StorageError::io(action, &self.dir, std::io::Error::other(what))
     }
 }
 

@@ -13,7 +13,8 @@
 //!     <offset, 20 digits>.snapshot           producer state at that offset
 //! ```
 //!
-//! What is to go is renamed to `<name>.deleted` first, then removed in the background; such names are never read.
+//! What is to go is renamed to `<name>.deleted` first, a folder to `<name>.<number>.deleted`, then removed in the background;
+//! such names are never read.
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,8 @@ use model::{Offset, TopicId, TopicName, TopicPartition};
 
 /// Suffix of what is about to be removed.
 pub(crate) const DELETED: &str = ".deleted";
+/// Suffix of a folder that neither checkpoint nor journal know.
+pub(crate) const STRAY: &str = ".stray";
 /// Name of a partition's identity file.
 pub(crate) const IDENTITY: &str = "partition";
 /// Name of a partition's history file.
@@ -74,6 +77,13 @@ pub(crate) fn parse_file_name(name: &str) -> Option<(Offset, FileKind)> {
 pub(crate) fn deleted(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(DELETED);
+    PathBuf::from(name)
+}
+
+/// A folder's path with a number and a suffix behind it, for [`crate::disk::rename_aside`].
+pub(crate) fn aside(path: &Path, number: u32, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}{suffix}"));
     PathBuf::from(name)
 }
 
@@ -134,6 +144,7 @@ mod tests {
     fn the_longest_topic_name_fits_a_file_name() {
         let topic = TopicName::new(&"x".repeat(249)).unwrap();
         let partition = TopicPartition { topic_id: TopicId::ZERO, partition: i32::MAX };
-        assert!(partition_dir(&topic, partition).len() + DELETED.len() <= 255);
+        let folder = partition_dir(&topic, partition);
+        assert!(aside(Path::new(&folder), u32::MAX, DELETED).as_os_str().len() <= 255);
     }
 }

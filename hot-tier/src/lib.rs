@@ -40,6 +40,7 @@ mod error;
 mod fields;
 mod layout;
 mod open_files;
+mod sync;
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::lacks_descriptor;
 use crate::layout;
+use crate::sync::Mutex;
 
 /// Idle files that are closed when there is no descriptor left.
 const CLOSED_AT_ONCE: usize = 64;

@@ -12,17 +12,17 @@
 //! - Readers hold no lock. `generation` changes around everything that takes bytes or files away, so that a reader
 //!   notices and looks again.
 //! - Nothing that destroys bytes (truncation, log start, removal) touches a file before its journal entry is durable.
+//! - A log that is marked removed never changes again. Its folder goes later, when no flush or checkpoint needs it.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use model::segment::EpochStart;
 use model::settings::{FlushMode, TopicSettings};
 use model::{LeaderEpoch, Offset, TimestampMs, TopicName, TopicPartition};
-use parking_lot::{Mutex, RwLock};
 
 use crate::core::Core;
 use crate::error::{ReadError, StorageError};
@@ -30,6 +30,7 @@ use crate::journal::entry::{Event, LogPoint};
 use crate::leader_epochs::LeaderEpochs;
 use crate::producer_state::{ActiveProducer, ProducerStates};
 use crate::segment::Segment;
+use crate::sync::{Mutex, MutexGuard, RwLock};
 
 mod append;
 mod bootstrap;
@@ -72,7 +73,7 @@ pub struct PartitionLog {
     eviction_waits_for: AtomicU64,
     /// Something changed since the last checkpoint.
     dirty: AtomicBool,
-    removed: AtomicBool,
+    removal: OnceLock<Removal>,
     /// Names of files went since the last checkpoint. They must not come back: a snapshot would tell of another past.
     names_changed: AtomicBool,
     /// The folder's name is known to be durable.
@@ -88,6 +89,15 @@ struct Writer {
     mode: FlushMode,
     /// The history file does not show the log start and epochs of now.
     history_stale: bool,
+}
+
+/// Where the journal says that a partition is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Removal {
+    /// An entry's position, at or before the entry.
+    pub(crate) replay_from: u64,
+    /// Position behind the entry.
+    pub(crate) lsn: u64,
 }
 
 /// What a partition's log is made from.
@@ -140,7 +150,7 @@ impl PartitionLog {
             generation: AtomicU64::new(0),
             eviction_waits_for: AtomicU64::new(u64::MAX),
             dirty: AtomicBool::new(origin.checkpointed.is_none()),
-            removed: AtomicBool::new(false),
+            removal: OnceLock::new(),
             names_changed: AtomicBool::new(true),
             named: AtomicBool::new(false),
             checkpointed: Mutex::new(origin.checkpointed.unwrap_or_default()),
@@ -314,25 +324,37 @@ impl PartitionLog {
         LogPoint { segment_base: active.base(), position: active.size(), offset: self.log_end() }
     }
 
-    fn lock_writer(&self) -> Result<parking_lot::MutexGuard<'_, Writer>, StorageError> {
+    fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>, StorageError> {
         self.core.check()?;
         let writer = self.writer.lock();
-        if self.removed.load(Ordering::Acquire) {
+        if self.is_removed() {
             return Err(StorageError::Removed(self.id));
         }
         Ok(writer)
     }
 
-    /// Waits until no change is under way; from then on every change fails.
-    pub(crate) fn mark_removed(&self) -> Result<u64, StorageError> {
+    /// Waits until no change is under way; from then on every change fails. Asks for a flush of the journal's entry.
+    pub(crate) fn mark_removed(&self) -> Result<(), StorageError> {
         let _writer = self.lock_writer()?;
+        let replay_from = self.core.journal.end_lsn();
         let lsn = self.core.journal(self.id, &Event::Remove, &[])?;
-        self.removed.store(true, Ordering::Release);
-        Ok(lsn)
+        // Never set before: the lock is held, and it is refused once this is set.
+        let _ = self.removal.set(Removal { replay_from, lsn });
+        self.core.flush.request(lsn);
+        Ok(())
+    }
+
+    pub(crate) fn removal(&self) -> Option<Removal> {
+        self.removal.get().copied()
     }
 
     pub(crate) fn is_removed(&self) -> bool {
-        self.removed.load(Ordering::Acquire)
+        self.removal.get().is_some()
+    }
+
+    /// A file that is missing because the partition was removed meanwhile is no failure of the disk.
+    fn unless_removed(&self, error: StorageError) -> StorageError {
+        if error.is_not_found() && self.is_removed() { StorageError::Removed(self.id) } else { error }
     }
 
     pub(crate) fn close_files(&self) {
@@ -350,26 +372,45 @@ impl PartitionLog {
         self.flushed_end.fetch_max(end, Ordering::AcqRel);
     }
 
-    /// Syncs one segment, and its name when that is new.
+    /// Makes durable what was written to a segment before the call, and its name when that is new. Several threads call it;
+    /// each returns only when a sync that began after its own call has ended.
+    ///
+    /// # Errors
+    /// A failed sync has failed the tier: threads that wait for their own sync of the file fail too.
     pub(crate) fn sync_segment(&self, segment: &Segment) -> Result<(), StorageError> {
         let size = segment.size();
         if size == 0 {
             // Its file may not even exist yet.
             return Ok(());
         }
-        let file = match segment.open_log(&self.core.files) {
-            // Evicted or deleted meanwhile: nobody needs its bytes.
-            Err(e) if e.is_not_found() => return Ok(()),
-            file => file?,
-        };
+        let _one_at_a_time = segment.lock_sync();
+        // The operating system reports a failed write once: the thread that got the error has failed the tier by now.
+        self.core.check()?;
+        if segment.is_synced_to(size) {
+            return Ok(());
+        }
+        let synced = self.sync_file(segment);
+        match synced {
+            Ok(()) => segment.note_synced(size),
+            // Evicted, truncated or removed meanwhile: its bytes are not needed any more.
+            Err(e) if e.is_not_found() && (segment.is_retired() || self.is_removed()) => {}
+            Err(e) => {
+                self.core.judge_sync(&e);
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_file(&self, segment: &Segment) -> Result<(), StorageError> {
+        let file = segment.open_log(&self.core.files)?;
         let was_named = segment.is_named();
         file.sync_data().map_err(|e| segment.io("flush", e))?;
-        if !was_named {
-            self.core.disk().sync_dir(&self.dir).map_err(|e| StorageError::io("flush", &self.dir, e))?;
-            self.sync_name()?;
+        if was_named {
+            return Ok(());
         }
-        segment.note_synced(size);
-        Ok(())
+        self.core.disk().sync_dir(&self.dir).map_err(|e| StorageError::io("flush", &self.dir, e))?;
+        self.sync_name()
     }
 
     /// Makes the name of the partition's folder durable, once: a synced file in a folder that is lost is lost too.
@@ -385,7 +426,7 @@ impl PartitionLog {
 
     fn sync_dirty_segments(&self) -> Result<(), StorageError> {
         for segment in self.segments.load().iter().filter(|segment| segment.is_dirty()) {
-            self.sync_segment(segment).inspect_err(|e| self.core.judge_sync(e))?;
+            self.sync_segment(segment)?;
         }
         Ok(())
     }

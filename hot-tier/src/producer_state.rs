@@ -14,6 +14,13 @@ mod snapshot;
 /// Batches that are remembered of each producer: as many as a client may have in flight.
 pub(crate) const BATCHES_MAX: usize = 5;
 
+/// Producers that a partition remembers. Kafka bounds them by time alone (`producer.id.expiration.ms`); here a client that uses
+/// a new id for every batch cannot fill memory and checkpoints in that time.
+pub(crate) const PRODUCERS_MAX: usize = 1 << 16;
+
+/// Producers that are forgotten together once there are more than [`PRODUCERS_MAX`]: finding the oldest looks at all.
+const FORGOTTEN_AT_ONCE: usize = PRODUCERS_MAX / 8;
+
 /// Most that a producer's age may grow between two looks, in ms. Partitions are looked at every few seconds.
 const LONGEST_STEP_MS: i64 = 60_000;
 
@@ -152,11 +159,17 @@ impl ProducerStates {
         }
     }
 
-    /// Takes a batch that is in the log. Batches without a producer id change nothing.
-    pub(crate) fn apply(&mut self, batch: &BatchHeader, now_ms: TimestampMs) {
+    /// Takes a batch that is in the log. Batches without a producer id change nothing. Answers how many producers were
+    /// forgotten because there are more than [`PRODUCERS_MAX`].
+    pub(crate) fn apply(&mut self, batch: &BatchHeader, now_ms: TimestampMs) -> usize {
         if !batch.has_producer_id() {
-            return;
+            return 0;
         }
+        self.note(batch, now_ms);
+        if self.producers.len() > PRODUCERS_MAX { self.forget_oldest(FORGOTTEN_AT_ONCE) } else { 0 }
+    }
+
+    fn note(&mut self, batch: &BatchHeader, now_ms: TimestampMs) {
         let producer = self.producers.entry(batch.producer_id).or_insert_with(|| Producer::new(batch.producer_epoch));
         if producer.epoch != batch.producer_epoch {
             producer.epoch = batch.producer_epoch;
@@ -175,6 +188,20 @@ impl ProducerStates {
             producer.batches.pop_front();
         }
         producer.batches.push_back(BatchMark::of(batch));
+    }
+
+    /// Forgets up to `count` producers that were silent for longest, other than those with an open transaction.
+    fn forget_oldest(&mut self, count: usize) -> usize {
+        let idle = self.producers.iter().filter(|(_, producer)| producer.txn_start.is_none());
+        let last_offset = |producer: &Producer| producer.batches.back().map_or(-1, |batch| batch.last_offset);
+        let mut by_age: Vec<_> =
+            idle.map(|(id, producer)| (producer.last_seen_ms, last_offset(producer), *id)).collect();
+        let count = count.min(by_age.len());
+        if count < by_age.len() {
+            by_age.select_nth_unstable(count);
+        }
+        by_age[..count].iter().for_each(|(_, _, id)| drop(self.producers.remove(id)));
+        count
     }
 
     /// Forgets those that were silent for longest until the stored form has at most `max_len` bytes. Answers how many.

@@ -4,7 +4,8 @@
 //! 2. The journal is read from the checkpoint on, and each partition's [`plan`] made: what still counts.
 //! 3. Each partition is [`rebuild`]t: batches that the page cache lost are written again from the journal, large appends
 //!    are looked up in their segments, everything behind the last acknowledged batch is cut.
-//! 4. What was replayed is synced, since it is about to be served.
+//! 4. What was replayed is synced, since it is about to be served. All of it was written again before: what is read back may
+//!    have survived in the page cache alone, which a sync does not bring to the disk when an earlier one failed.
 //!
 //! A partition with `firn.flush=replicated` has no batches in the journal: its files are read from the checkpoint's end
 //! on, up to the first batch that is not intact.
@@ -23,7 +24,7 @@ use model::{Offset, TimestampMs, TopicPartition};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::Config;
 use crate::core::{Core, Drive, FlushListener, Parts};
-use crate::disk::{Disk, read_file};
+use crate::disk::{Disk, read_file, rename_aside};
 use crate::error::StorageError;
 use crate::journal::entry::Event;
 use crate::journal::replay::Tail;
@@ -205,9 +206,8 @@ impl Finder<'_> {
     }
 
     fn retire_dir(&self, dir: &Path) -> Result<(), StorageError> {
-        let deleted = layout::deleted(dir);
-        self.core.disk().rename(dir, &deleted).map_err(|e| StorageError::io("retire", dir, e))?;
-        self.core.trash.add(deleted);
+        let retired = rename_aside(self.core.disk(), dir, layout::DELETED);
+        self.core.trash.add(retired.map_err(|e| StorageError::io("retire", dir, e))?);
         Ok(())
     }
 
@@ -221,10 +221,12 @@ impl Finder<'_> {
         if !has_log {
             return self.retire_dir(dir);
         }
-        let mut stray = dir.as_os_str().to_owned();
-        stray.push(".stray");
-        tracing::warn!(dir = %dir.display(), "nobody knows this partition: its folder is set aside as .stray");
-        self.core.disk().rename(dir, Path::new(&stray)).map_err(|e| StorageError::io("set aside", dir, e))
+        tracing::warn!(
+            dir = %dir.display(),
+            "neither checkpoint nor journal know this partition: its folder is set aside as .stray"
+        );
+        let renamed = rename_aside(self.core.disk(), dir, layout::STRAY);
+        renamed.map(drop).map_err(|e| StorageError::io("set aside", dir, e))
     }
 
     fn names(&self, dir: &Path) -> Result<Vec<String>, StorageError> {
@@ -320,6 +322,7 @@ impl Finder<'_> {
         };
         let checkpointed = plan.base.as_ref().filter(|base| is_untouched && unchanged(base)).map(|base| base.encode());
         let unsynced = std::mem::take(&mut rebuild.unsynced);
+        let bases: BTreeSet<Offset> = rebuild.segments.iter().map(|segment| segment.base()).collect();
         let origin = Origin {
             id,
             topic,
@@ -333,8 +336,9 @@ impl Finder<'_> {
             checkpointed,
         };
         let log = Arc::new(PartitionLog::new(Arc::clone(self.core), origin));
-        for segment in unsynced {
-            log.sync_segment(&segment)?;
+        // What the log start has passed, or belonged to no log, has been retired since.
+        for segment in unsynced.iter().filter(|segment| bases.contains(&segment.base())) {
+            log.sync_segment(segment)?;
         }
         if rebuild.was_cut {
             self.report.cut += 1;

@@ -16,6 +16,7 @@ use crate::disk::{DiskFile, Open};
 use crate::error::StorageError;
 use crate::layout::{FileKind, file_name};
 use crate::open_files::{FileSlot, OpenFiles};
+use crate::sync::{Mutex, MutexGuard};
 
 pub(crate) mod scan;
 pub(crate) mod side_index;
@@ -92,6 +93,10 @@ pub(crate) struct Segment {
     /// Journal position behind the entry that closed the segment.
     closed_lsn: AtomicU64,
     rebuilt: AtomicBool,
+    /// The file's name was taken away.
+    retired: AtomicBool,
+    /// Held while the file is synced. All segments that stand for the same file share it.
+    syncing: Arc<Mutex<()>>,
 }
 
 /// A batch that a lookup found.
@@ -144,7 +149,14 @@ impl Segment {
             named: AtomicBool::new(false),
             closed_lsn: AtomicU64::new(u64::MAX),
             rebuilt: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            syncing: Arc::default(),
         }
+    }
+
+    /// The segment that takes the place of `old`, with the same file.
+    pub(crate) fn in_place_of(dir: &Arc<Path>, facts: SegmentFacts, old: &Segment) -> Self {
+        Segment { syncing: Arc::clone(&old.syncing), ..Segment::existing(dir, facts) }
     }
 
     pub(crate) fn base(&self) -> Offset {
@@ -213,6 +225,25 @@ impl Segment {
         self.named.load(Ordering::Acquire)
     }
 
+    /// Held while the file is synced: the operating system reports a failed write to one of two syncs only.
+    pub(crate) fn lock_sync(&self) -> MutexGuard<'_, ()> {
+        self.syncing.lock()
+    }
+
+    /// True when a sync that began after the first `size` bytes were written has ended, and the name is durable.
+    pub(crate) fn is_synced_to(&self, size: u64) -> bool {
+        self.synced.load(Ordering::Acquire) >= size && self.is_named()
+    }
+
+    /// The file's name is about to go: its bytes are needed no more.
+    pub(crate) fn note_retired(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
     /// A sync has covered the first `size` bytes and the name.
     pub(crate) fn note_synced(&self, size: u64) {
         self.synced.fetch_max(size, Ordering::AcqRel);
@@ -234,6 +265,26 @@ impl Segment {
     pub(crate) fn write(&self, files: &OpenFiles, batches: &[IoSlice<'_>]) -> Result<(), StorageError> {
         let file = self.create_log(files)?;
         file.write_at(batches, self.size()).map_err(|e| self.io("append to", e))
+    }
+
+    /// Writes the file's own bytes of `range` again, so that the next sync has to bring them to the disk: after a failed flush
+    /// the page cache may hold bytes that the disk does not have, and call them clean.
+    pub(crate) fn write_again(&self, files: &OpenFiles, range: std::ops::Range<u64>) -> Result<(), StorageError> {
+        const STEP: u64 = 1 << 20;
+        let file = self.open_log(files)?;
+        let mut position = range.start;
+        let mut bytes = Vec::new();
+        while position < range.end {
+            bytes.clear();
+            let step = usize::try_from((range.end - position).min(STEP)).unwrap_or(0);
+            let read = file.read_into(&mut bytes, step, position).map_err(|e| self.io("read", e))?;
+            if read == 0 {
+                break;
+            }
+            file.write_at(&[IoSlice::new(&bytes)], position).map_err(|e| self.io("write again", e))?;
+            position += read as u64;
+        }
+        Ok(())
     }
 
     /// Gives back the room of bytes that were written and not published.
@@ -373,7 +424,7 @@ impl Segment {
             facts.first_append_ms = old.first_append_ms;
         }
         facts = SegmentFacts { size: position, next, last_append_ms: old.last_append_ms, ..facts };
-        Ok(Segment::existing(dir, facts))
+        Ok(Segment::in_place_of(dir, facts, self))
     }
 
     /// All of the segment.

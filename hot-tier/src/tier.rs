@@ -1,7 +1,11 @@
 //! The local log of a broker: all partitions, one journal, two threads.
 //!
 //! The *flusher* turns what was appended since its last round into one `fdatasync` and tells the broker. The *housekeeper*
-//! writes checkpoints, prepares journal files and unlinks what was deleted.
+//! writes checkpoints, prepares journal files, takes away the folders of removed partitions and unlinks what was deleted.
+//!
+//! Removing a partition has two steps. [`HotTier::remove`] marks its log and writes the journal's entry. The housekeeper waits
+//! for that entry's flush, one for all partitions that are marked, and takes their folders away while no checkpoint is being
+//! written. Until a folder's name is durably gone, checkpoints leave the entry to be replayed.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -13,7 +17,6 @@ use std::time::Duration;
 
 use model::settings::{FlushMode, TopicSettings};
 use model::{TimestampMs, TopicName, TopicPartition};
-use parking_lot::{Mutex, RwLock};
 
 use crate::config::Config;
 use crate::core::{Core, Drive, FlushListener};
@@ -26,8 +29,10 @@ use crate::partition::{Origin, PartitionLog};
 use crate::producer_state::ProducerStates;
 use crate::recovery::{self, Recovered, RecoveryReport, Setting, topics_dir};
 use crate::segment::Segment;
+use crate::sync::{Mutex, RwLock};
 
 mod checkpointing;
+mod removal;
 #[cfg(feature = "simulation")]
 mod stepped;
 mod threads;
@@ -56,7 +61,7 @@ struct Shared {
     partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionLog>>>,
     /// Folders came or went since the last checkpoint.
     folders_changed: AtomicBool,
-    /// One checkpoint at a time.
+    /// One checkpoint at a time, and none while folders are taken away.
     checkpointing: Mutex<()>,
 }
 
@@ -112,16 +117,17 @@ impl HotTier {
     /// All partitions, by id.
     #[must_use]
     pub fn partitions(&self) -> Vec<Arc<PartitionLog>> {
-        self.handle.shared.partitions.read().values().cloned().collect()
+        self.handle.shared.partitions.read().values().filter(|log| !log.is_removed()).cloned().collect()
     }
 
     /// One partition.
     #[must_use]
     pub fn partition(&self, partition: TopicPartition) -> Option<Arc<PartitionLog>> {
-        self.handle.shared.partitions.read().get(&partition).cloned()
+        self.handle.shared.partitions.read().get(&partition).filter(|log| !log.is_removed()).cloned()
     }
 
-    /// Makes a partition's log, empty at offset 0; when there is one of this id, gives it the settings and returns it.
+    /// Makes a partition's log, empty at offset 0; when there is one of this id, gives it the settings and returns it. When one of
+    /// this id is being removed, blocks until its folder is gone.
     ///
     /// # Errors
     /// Those of the disk; no partition was made then.
@@ -137,39 +143,47 @@ impl HotTier {
             log.update_settings(settings)?;
             return Ok(log);
         }
-        shared.core.wait_for_room()?;
+        shared.finish_removal_of(partition)?;
         let mut partitions = shared.partitions.write();
         if let Some(log) = partitions.get(&partition) {
-            return Ok(Arc::clone(log));
+            return if log.is_removed() { Err(StorageError::Removed(partition)) } else { Ok(Arc::clone(log)) };
         }
         let log = Arc::new(shared.make_log(topic, partition, settings)?);
         partitions.insert(partition, Arc::clone(&log));
         Ok(log)
     }
 
-    /// Removes a partition's log: durable when this returns, the files go in the background. Readers that hold them go
-    /// on. A partition that is not there is fine. Blocks for one flush.
+    /// Removes a partition's log: from now on it cannot be found, read or changed. The rest happens in the background: the
+    /// removal becomes durable, then the files go; until then a crash may bring the partition back. Waits for no flush. A
+    /// partition that is not there is fine.
     ///
     /// # Errors
-    /// Those of the journal, when the partition is still there, and of the disk.
+    /// Those of the journal, when the partition is still there.
     pub fn remove(&self, partition: TopicPartition) -> Result<(), StorageError> {
-        let shared = &self.handle.shared;
         let Some(log) = self.partition(partition) else { return Ok(()) };
-        let lsn = match log.mark_removed() {
-            // Someone else is removing it.
-            Err(StorageError::Removed(_)) => return Ok(()),
-            marked => marked?,
-        };
-        shared.core.wait_durable(lsn)?;
-        let deleted = layout::deleted(log.dir());
-        let renamed = shared.core.disk().rename(log.dir(), &deleted);
-        renamed.map_err(|e| shared.core.judge(StorageError::io("retire", log.dir(), e)))?;
-        shared.folders_changed.store(true, Ordering::Release);
-        log.close_files();
-        shared.partitions.write().remove(&partition);
-        shared.core.trash.add(deleted);
-        shared.core.housekeeping.raise();
-        Ok(())
+        match log.mark_removed() {
+            // Another call was faster.
+            Err(StorageError::Removed(_)) => Ok(()),
+            Err(e) => Err(e),
+            Ok(()) => {
+                self.handle.shared.core.housekeeping.raise();
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`PartitionLog::has_journal_space`].
+    #[must_use]
+    pub fn has_journal_space(&self) -> bool {
+        self.handle.shared.core.has_journal_space()
+    }
+
+    /// Waits until the journal takes batches: call it before [`PartitionLog::append_follower`], without holding a lock.
+    ///
+    /// # Errors
+    /// [`StorageError::JournalFull`] after [`Config::journal_wait`]; the tier's failure.
+    pub fn wait_for_journal_space(&self) -> Result<(), StorageError> {
+        self.handle.shared.core.wait_for_journal_space()
     }
 
     /// Waits until everything that was appended before the call, to any partition, is durable: one wait after appends to
@@ -214,6 +228,9 @@ impl HotTier {
     pub fn close(&self) -> Result<(), StorageError> {
         let shared = &self.handle.shared;
         while shared.core.flush_round()? {}
+        if let Err(e) = shared.finish_removals() {
+            tracing::warn!(error = %e, "the next start takes away the folders of removed partitions");
+        }
         let closed = shared.close_checkpoint();
         shared.core.trash.empty(shared.core.disk());
         shared.core.shut();
@@ -233,6 +250,11 @@ impl HotTier {
     #[cfg(test)]
     pub(crate) fn keep_house(&self) {
         self.handle.shared.keep_house_once(Duration::ZERO);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn finish_removals(&self) -> Result<(), StorageError> {
+        self.handle.shared.finish_removals()
     }
 
     #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::faulty::FaultyDisk;
+use super::hooked::HookedDisk;
 use super::memory::MemoryDisk;
 use super::{Disk, Durability, LocalDisk, Open, read_file, replace_file};
 
@@ -13,6 +14,7 @@ fn on_every_disk(check: impl Fn(&dyn Disk, &Path)) {
     check(&LocalDisk, folder.path());
     check(&MemoryDisk::default(), Path::new("/data"));
     check(&FaultyDisk::new(Arc::new(MemoryDisk::default())).0, Path::new("/data"));
+    check(&HookedDisk::new(Arc::new(MemoryDisk::default()), Arc::new(|_, _| {})), Path::new("/data"));
 }
 
 #[test]
@@ -75,6 +77,32 @@ fn folders_are_listed_and_removed_when_empty() {
         assert!(disk.remove_dir(&root.join("a")).is_err());
         disk.remove_dir(&root.join("a/b")).unwrap();
         assert_eq!(disk.list(&root.join("nowhere")).unwrap_err().kind(), ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn a_folder_does_not_take_the_name_of_one_that_holds_files() {
+    on_every_disk(|disk, root| {
+        disk.create_dir_all(&root.join("a")).unwrap();
+        disk.create_dir_all(&root.join("b")).unwrap();
+        disk.open(&root.join("b/f"), Open::Create).unwrap();
+        assert_eq!(disk.rename(&root.join("a"), &root.join("b")).unwrap_err().kind(), ErrorKind::DirectoryNotEmpty);
+        disk.remove_file(&root.join("b/f")).unwrap();
+        disk.rename(&root.join("a"), &root.join("b")).unwrap();
+        assert_eq!(disk.list(root).unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_file_is_extended_with_zeros_without_writing_them() {
+    on_every_disk(|disk, root| {
+        disk.create_dir_all(root).unwrap();
+        let file = disk.open(&root.join("f"), Open::Create).unwrap();
+        file.write_at(&[IoSlice::new(b"abc")], 0).unwrap();
+        match file.allocate(6) {
+            Err(e) => assert_eq!(e.kind(), ErrorKind::Unsupported),
+            Ok(()) => assert_eq!(read_file(disk, &root.join("f"), 100).unwrap(), b"abc\0\0\0"),
+        }
     });
 }
 

@@ -193,6 +193,14 @@ impl DiskFile for FaultyFile {
         self.inner.write_at(slices, position)
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.faults.count()?;
+        if self.faults.full.load(Ordering::SeqCst) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        self.inner.allocate(len)
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.faults.count()?;
         self.inner.set_len(len)

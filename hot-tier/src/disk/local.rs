@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate};
 
 use super::{DirEntry, Disk, DiskFile, DiskLock, Open};
 
@@ -114,6 +114,10 @@ impl DiskFile for LocalFile {
             }
         }
         Ok(())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        Ok(fallocate(&self.0, FallocateFlags::empty(), 0, len)?)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

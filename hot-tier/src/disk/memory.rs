@@ -35,6 +35,8 @@ struct State {
     synced_names: Names,
     name_changes: Vec<NameChange>,
     locked: bool,
+    /// Syncs of files fail as they do on Linux, see [`MemoryDisk::fail_syncs`].
+    syncs_fail: bool,
 }
 
 type Names = BTreeMap<(u64, String), Node>;
@@ -132,7 +134,27 @@ impl MemoryDisk {
     fn unlocked(&self) -> State {
         let mut state = self.state.lock().clone();
         state.locked = false;
+        state.syncs_fail = false;
         state
+    }
+
+    /// From now on, or no longer, the device takes no writes: a sync fails, and what it should have written stays in the page
+    /// cache and counts as written. Later syncs have nothing to do and succeed; only a power cut shows what is missing.
+    #[cfg(test)]
+    pub(crate) fn fail_syncs(&self, fail: bool) {
+        self.state.lock().syncs_fail = fail;
+    }
+
+    /// The disk as it is after a power cut that lost all that was not synced.
+    #[cfg(test)]
+    pub(crate) fn unsynced_lost(&self) -> MemoryDisk {
+        let mut state = self.unlocked();
+        state.names = state.synced_names.clone();
+        state.name_changes.clear();
+        for file in state.files.values_mut() {
+            *file = FileState { bytes: file.synced.clone(), synced: file.synced.clone(), changes: Vec::new() };
+        }
+        MemoryDisk { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Flips bits of a file, for tests of damage.
@@ -259,6 +281,11 @@ impl Disk for MemoryDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         let node = state.resolve(from)?;
+        if let (Node::Dir(_), Ok(Node::Dir(there))) = (node, state.resolve(to))
+            && state.names.range((there, String::new())..(there + 1, String::new())).next().is_some()
+        {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
         let ((dir, old), (to_dir, new)) = (state.parent(from)?, state.parent(to)?);
         assert_eq!(dir, to_dir, "only renames within a folder are used");
         state.change(NameChange { dir, removed: Some(old), added: Some((new, node)) });
@@ -349,6 +376,10 @@ impl DiskFile for MemoryFile {
         Ok(())
     }
 
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.change(FileChange::Len(usize::try_from(len).unwrap()));
         Ok(())
@@ -359,6 +390,10 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if self.state.lock().syncs_fail {
+            let had_changes = self.with(|file| !std::mem::take(&mut file.changes).is_empty());
+            return if had_changes { Err(io::Error::other("the device does not write")) } else { Ok(()) };
+        }
         self.with(|file| {
             for change in std::mem::take(&mut file.changes) {
                 change.apply(&mut file.synced);

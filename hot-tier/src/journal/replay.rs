@@ -6,6 +6,9 @@
 //! 3. A later entry says that this position was durable when it was written: the entry is *damaged* (a disk that lies, a
 //!    flipped bit). It is skipped and reported; the entries behind it still count.
 //! 4. Otherwise this is the torn tail of a power cut, and everything from here on is void.
+//!
+//! What counts is written again where it lies. The page cache may hold bytes that the disk never took: after a failed flush
+//! Linux keeps them and calls them clean, so that a later flush would succeed without writing them.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -34,8 +37,8 @@ pub(crate) struct Place {
 pub(crate) struct Tail {
     /// Files with an intact header, by their first position.
     slots: Vec<Slot>,
-    /// Which of them were replayed.
-    used: Vec<bool>,
+    /// Position behind the last entry of each that was replayed; 0 when none was.
+    replayed_to: Vec<u64>,
     free: Vec<Slot>,
     /// What was wrong, for the recovery report.
     pub(crate) damage: Vec<String>,
@@ -81,13 +84,14 @@ impl Tail {
             if is_used && slot.bytes <= SLOT_BYTES_MAX { slots.push(slot) } else { free.push(slot) }
         }
         slots.sort_by_key(|slot| slot.start_lsn);
-        Ok(Tail { used: vec![false; slots.len()], slots, free, damage: Vec::new(), mended, end_lsn: 0 })
+        Ok(Tail { replayed_to: vec![0; slots.len()], slots, free, damage: Vec::new(), mended, end_lsn: 0 })
     }
 
-    /// Shows `visit` every entry from `from` on, in order; without `from`, those of the newest unbroken chain.
+    /// Shows `visit` every entry from `from` on, in order; without `from`, those of the newest unbroken chain. Writes the
+    /// files with these entries again.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Those of reading and writing.
     pub(crate) fn replay(
         &mut self,
         from: Option<u64>,
@@ -103,26 +107,45 @@ impl Tail {
             let file = current.as_ref();
             if let Some((file, (entry, position))) = file.and_then(|file| Some((file, file.entry(lsn)?))) {
                 lsn += entry.len as u64;
+                self.replayed_to[file.slot] = position + entry.len as u64;
                 let position = position + entry.batches_at as u64;
                 let place = Place { slot: file.slot, position, len: entry.batches_len };
-                self.used[file.slot] = true;
                 visit(entry, place);
-            } else if let Some(next) = self.following(lsn)? {
-                lsn = next.start_lsn;
-                current = Some(next);
-            } else if let Some((file, at)) = self.mend(lsn)? {
-                self.mended.push(format!("one bit of the journal at position {at} had changed and was put right"));
-                (lsn, current) = (at, Some(file));
-            } else if let Some((resume, slot)) = self.end_of_damage(file, lsn)? {
-                self.damage.push(format!("the journal is damaged from position {lsn} to {resume}"));
-                lsn = resume;
-                current = Some(self.load(slot)?);
-            } else {
-                break;
+                continue;
             }
+            let next = self.behind(file, lsn)?;
+            self.write_again(file)?;
+            let Some((at, file)) = next else { break };
+            (lsn, current) = (at, Some(file));
         }
         self.end_lsn = lsn;
         Ok(())
+    }
+
+    /// Where the entries go on when `file` has none at `lsn`, and in which file. `None` at the journal's end.
+    fn behind(&mut self, file: Option<&Loaded>, lsn: u64) -> Result<Option<(u64, Loaded)>, StorageError> {
+        if let Some(next) = self.following(lsn)? {
+            return Ok(Some((next.start_lsn, next)));
+        }
+        if let Some((file, at)) = self.mend(lsn)? {
+            self.mended.push(format!("one bit of the journal at position {at} had changed and was put right"));
+            return Ok(Some((at, file)));
+        }
+        let Some((resume, slot)) = self.end_of_damage(file, lsn)? else { return Ok(None) };
+        self.damage.push(format!("the journal is damaged from position {lsn} to {resume}"));
+        Ok(Some((resume, self.load(slot)?)))
+    }
+
+    /// Writes the part of a file that was replayed again: [`Tail::sync`] must find it unwritten.
+    fn write_again(&self, file: Option<&Loaded>) -> Result<(), StorageError> {
+        let Some(file) = file else { return Ok(()) };
+        let slot = &self.slots[file.slot];
+        let end = usize::try_from(self.replayed_to[file.slot]).unwrap_or(usize::MAX).min(file.bytes.len());
+        if end == 0 {
+            return Ok(());
+        }
+        let written = slot.file.write_at(&[IoSlice::new(&file.bytes[..end])], 0);
+        written.map_err(|e| StorageError::io("write again", &slot.path, e))
     }
 
     /// The bytes of an append's batches.
@@ -142,7 +165,7 @@ impl Tail {
     /// # Errors
     /// Those of the sync.
     pub(crate) fn sync(&self) -> Result<(), StorageError> {
-        for (slot, _) in self.slots.iter().zip(&self.used).filter(|(_, used)| **used) {
+        for (slot, _) in self.slots.iter().zip(&self.replayed_to).filter(|(_, to)| **to > 0) {
             slot.file.sync_data().map_err(|e| StorageError::io("flush", &slot.path, e))?;
         }
         Ok(())
@@ -156,9 +179,9 @@ impl Tail {
             chain_end_lsn: self.end_lsn,
             past_lsn: self.end_lsn.max(past),
         };
-        for (slot, is_used) in self.slots.iter().zip(&self.used) {
+        for (slot, replayed_to) in self.slots.iter().zip(&self.replayed_to) {
             found.past_lsn = found.past_lsn.max(slot.start_lsn.saturating_add(slot.bytes));
-            if *is_used {
+            if *replayed_to > 0 {
                 found.used.push_back(slot.clone());
             } else {
                 found.free.push(slot.clone());

@@ -61,18 +61,39 @@ impl Slot {
     ///
     /// # Errors
     /// [`StorageError::Full`] among others; the half-made file is removed.
-    pub(crate) fn create(
+    pub(crate) fn prepared(
         disk: &dyn Disk,
         dir: &Path,
         (index, bytes): (u32, u64),
         is_urgent: &dyn Fn() -> bool,
     ) -> Result<Self, StorageError> {
+        let fill = |file: &dyn DiskFile| fill_with_zeros(file, bytes, is_urgent).and_then(|()| file.sync_data());
+        Self::make(disk, dir, (index, bytes), fill)
+    }
+
+    /// Makes a file at once: its blocks are reserved and read as zeros, so its first flushes also write the file's metadata.
+    /// [`Slot::begin`] makes its length durable.
+    ///
+    /// # Errors
+    /// As [`Slot::prepared`].
+    pub(crate) fn allocated(disk: &dyn Disk, dir: &Path, (index, bytes): (u32, u64)) -> Result<Self, StorageError> {
+        let reserve = |file: &dyn DiskFile| match file.allocate(bytes) {
+            Err(e) if e.kind() == io::ErrorKind::Unsupported => fill_with_zeros(file, bytes, &|| true),
+            done => done,
+        };
+        Self::make(disk, dir, (index, bytes), reserve)
+    }
+
+    fn make(
+        disk: &dyn Disk,
+        dir: &Path,
+        (index, bytes): (u32, u64),
+        fill: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
+    ) -> Result<Self, StorageError> {
         let path = dir.join(slot_name(index));
         let wrap = |e| StorageError::io("prepare the journal file", &path, e);
         let file = disk.open(&path, Open::Create).map_err(wrap)?;
-        let filled =
-            fill_with_zeros(&*file, bytes, is_urgent).and_then(|()| file.sync_data()).and_then(|()| disk.sync_dir(dir));
-        if let Err(e) = filled {
+        if let Err(e) = fill(&*file).and_then(|()| disk.sync_dir(dir)) {
             let _ = disk.remove_file(&path);
             return Err(wrap(e));
         }

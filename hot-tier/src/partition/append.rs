@@ -20,7 +20,7 @@ use crate::error::{AppendError, StorageError};
 use crate::fields::crc32c;
 use crate::flush_queue::Pending;
 use crate::journal::entry::{Digest, Event, Extent};
-use crate::producer_state::Verdict;
+use crate::producer_state::{PRODUCERS_MAX, Verdict};
 use crate::segment::Segment;
 
 /// Where an append went.
@@ -98,16 +98,23 @@ impl From<TimestampMs> for AppendTime {
 }
 
 impl PartitionLog {
+    /// True while the journal that all partitions share takes batches. When it does not, the disk is behind: wait, without
+    /// holding a lock or a thread that others need.
+    #[must_use]
+    pub fn has_journal_space(&self) -> bool {
+        self.core.has_journal_space()
+    }
+
     /// Appends batches from producers: gives them offsets from the log end on, stamps `leader_epoch`, and the time
     /// when the topic uses log append time. Idempotent producers are checked (KIP-98): a batch that is in
     /// the log already is not stored again.
     ///
-    /// Returns when the records can be read, not when they are durable: see [`PartitionLog::flushed_end`]. Waits while
-    /// the journal is full.
+    /// Returns when the records can be read, not when they are durable: see [`PartitionLog::flushed_end`]. Never waits for the
+    /// disk: ask [`PartitionLog::has_journal_space`] before.
     ///
     /// # Errors
-    /// [`AppendError`]; nothing was appended then. [`StorageError::Full`] and [`StorageError::NoDescriptor`]
-    /// may be tried again.
+    /// [`AppendError`]; nothing was appended then. [`StorageError::JournalFull`], [`StorageError::Full`] and
+    /// [`StorageError::NoDescriptor`] may be tried again.
     pub fn append_leader(
         self: &Arc<Self>,
         batches: Vec<ValidatedBatch>,
@@ -116,7 +123,7 @@ impl PartitionLog {
     ) -> Result<Appended, AppendError> {
         let AppendTime { stamp_ms, age_ms } = now.into();
         self.core.note_now(age_ms);
-        self.core.wait_for_room()?;
+        self.core.journal.check_space()?;
         let mut writer = self.lock_writer()?;
         let latest = self.latest_epoch();
         if leader_epoch < latest {
@@ -155,12 +162,13 @@ impl PartitionLog {
     }
 
     /// Appends whole batches as a leader gave them out: offsets and epochs stay. Offsets may leave gaps (the leader's log
-    /// may be compacted) but must ascend from the log end on. The time is the newest that the tier was told.
+    /// may be compacted) but must ascend from the log end on. The time is the newest that the tier was told. Never waits for
+    /// the disk.
     ///
     /// # Errors
     /// [`AppendError`]; nothing was appended then.
     pub fn append_follower(self: &Arc<Self>, records: &Bytes) -> Result<Appended, AppendError> {
-        self.core.wait_for_room()?;
+        self.core.journal.check_space()?;
         let mut writer = self.lock_writer()?;
         let mut headers: Vec<BatchHeader> = Vec::new();
         let mut next = self.log_end();
@@ -306,7 +314,13 @@ impl PartitionLog {
 
     fn note_batches(&self, writer: &mut Writer, headers: &[BatchHeader], now_ms: TimestampMs) {
         for header in headers {
-            writer.producers.apply(header, now_ms);
+            let forgotten = writer.producers.apply(header, now_ms);
+            if forgotten > 0 {
+                tracing::warn!(
+                    partition = %self.id, topic = %self.topic, forgotten, max = PRODUCERS_MAX,
+                    "too many idempotent producers: forgot those that were silent for longest"
+                );
+            }
             if self.epochs.read().is_new(header.leader_epoch) {
                 self.epochs.write().begin(header.leader_epoch, header.base_offset);
                 writer.history_stale = true;

@@ -62,7 +62,6 @@ impl PartitionLog {
             state.producers = producers.encode().into();
             tracing::warn!(partition = %self.id, forgotten, "too many producers for one journal entry: the oldest are forgotten");
         }
-        self.core.wait_for_room()?;
         let mut writer = self.lock_writer()?;
         self.begin_anew(&mut writer, Beginning::Inherited { state, epochs, producers })?;
         Ok(())

@@ -56,9 +56,12 @@ impl PartitionLog {
         Some(Captured { state: state.encode(), dirty, history, names_changed })
     }
 
-    /// Makes everything durable that the captured state speaks of.
+    /// Makes everything durable that the captured state speaks of. Not while folders of removed partitions are taken away.
     pub(crate) fn sync_captured(&self, captured: &Captured) -> Result<(), StorageError> {
         captured.dirty.iter().try_for_each(|segment| self.sync_segment(segment))?;
+        if self.is_removed() {
+            return Ok(());
+        }
         if captured.names_changed {
             self.core.disk().sync_dir(&self.dir).map_err(|e| StorageError::io("flush", &self.dir, e))?;
         }

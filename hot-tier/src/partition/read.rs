@@ -60,7 +60,10 @@ impl PartitionLog {
             let before = self.generation.load(Ordering::Acquire);
             let result = look();
             if before.is_multiple_of(2) && self.generation.load(Ordering::Acquire) == before {
-                return result;
+                return result.map_err(|e| match e {
+                    ReadError::Storage(e) => self.unless_removed(e).into(),
+                    e => e,
+                });
             }
             std::thread::sleep(PAUSE);
         }

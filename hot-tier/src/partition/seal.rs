@@ -73,13 +73,14 @@ impl PartitionLog {
         }
         let closed = segments[..segments.len() - 1].iter().skip(first);
         let ready = closed.take_while(|segment| segment.next() <= below && segment.closed_lsn() <= settled);
-        ready.take(SEALED_MAX).map(|segment| self.seal(segment, mode).map_err(SealError::from)).collect()
+        let sealed = ready.take(SEALED_MAX).map(|segment| self.seal(segment, mode));
+        sealed.map(|one| one.map_err(|e| SealError::from(self.unless_removed(e)))).collect()
     }
 
     fn seal(&self, segment: &Arc<Segment>, mode: FlushMode) -> Result<SealedSegment, StorageError> {
         if mode == FlushMode::Replicated && segment.is_dirty() {
             // What the archive takes must never be missing here after a power cut.
-            self.sync_segment(segment).inspect_err(|e| self.core.judge_sync(e))?;
+            self.sync_segment(segment)?;
         }
         let file = segment.open_log(&self.core.files)?;
         let next = segment.next();

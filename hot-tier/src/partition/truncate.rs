@@ -180,6 +180,7 @@ impl PartitionLog {
     /// Takes the names of a segment's files and of its snapshot away; they are unlinked in the background.
     pub(super) fn retire(&self, segment: &Segment) -> Result<(), StorageError> {
         self.names_changed.store(true, Ordering::Release);
+        segment.note_retired();
         let name = crate::layout::file_name(segment.base(), crate::layout::FileKind::Snapshot);
         let snapshot = crate::open_files::FileSlot::new(&self.dir, name);
         for slot in segment.slots().into_iter().chain([&snapshot]) {

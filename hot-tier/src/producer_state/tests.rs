@@ -147,3 +147,24 @@ fn a_leap_of_the_clock_forgets_nobody() {
     }
     assert_eq!(states.active().len(), 0);
 }
+
+#[test]
+fn a_client_with_a_new_producer_for_each_batch_is_remembered_within_a_bound() {
+    let mut states = ProducerStates::default();
+    let mut open = batch(0, 0, 0, 1, 0);
+    open.attributes = Attributes(1 << 4);
+    states.apply(&open, 1000);
+    let mut forgotten = 0;
+    let count = i64::try_from(PRODUCERS_MAX).unwrap() * 2;
+    for id in 1..count {
+        forgotten += states.apply(&batch(id, 0, 0, 1, id), 1000);
+        assert!(states.producers.len() <= PRODUCERS_MAX);
+    }
+    assert_eq!(states.producers.len() + forgotten, usize::try_from(count).unwrap());
+    let newest = count - i64::try_from(PRODUCERS_MAX - FORGOTTEN_AT_ONCE).unwrap() + 1;
+    for id in (newest..count).step_by(100) {
+        assert!(matches!(states.judge(&batch(id, 0, 0, 1, id), &[]), Verdict::Duplicate(_)), "{id} wrote lately");
+    }
+    assert!(states.producers.contains_key(&0), "its transaction is open");
+    assert_eq!(states.judge(&batch(1, 0, 0, 1, 0), &[]), Verdict::Next, "as after its expiration");
+}

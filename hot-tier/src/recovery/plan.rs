@@ -121,9 +121,9 @@ impl Plan {
             Event::LocalStart(offset) => self.local_start = self.local_start.max(Some(offset)),
             Event::Roll(base) => self.steps.push(Step::Roll(base)),
             Event::Mode(mode, point) => self.steps.push(Step::Mode(mode, point)),
+            // Nothing of a partition of this id that was removed before belongs to the new one.
             Event::Create(topic) => {
-                self.topic = Some(topic);
-                self.reset = Some(Reset::Empty(0));
+                *self = Plan { topic: Some(topic), reset: Some(Reset::Empty(0)), touched: true, ..Plan::default() };
             }
             Event::Remove => self.removed = true,
             Event::Reset(offset) => self.begin_anew(Reset::Empty(offset)),

@@ -128,8 +128,6 @@ impl Rebuild<'_> {
             self.cut_back(before)?;
             return Ok(false);
         }
-        let active = Arc::clone(self.active());
-        self.unsynced.push(active);
         Ok(true)
     }
 
@@ -242,7 +240,8 @@ impl Rebuild<'_> {
         self.files.range(self.active().base() + 1..).next().copied()
     }
 
-    /// Takes intact batches behind the active segment's end, up to `limit` bytes of the file.
+    /// Takes intact batches behind the active segment's end, up to `limit` bytes of the file. No checkpoint covers them: they
+    /// are written again, and synced before they are served when the topic promises that.
     fn scan_active(&mut self, limit: Option<u64>) -> Result<(), StorageError> {
         let active = Arc::clone(self.active());
         if !self.files.contains(&active.base()) {
@@ -257,6 +256,7 @@ impl Rebuild<'_> {
         if end <= active.size() {
             return Ok(());
         }
+        active.write_again(&self.core.files, active.size()..end)?;
         let mut headers: Vec<BatchHeader> = Vec::new();
         let span = Span { bytes: active.size()..end, offsets: active.next()..Offset::MAX };
         let walked = active.walk(&self.core.files, span, Depth::Checksums, |step| {
@@ -266,6 +266,9 @@ impl Rebuild<'_> {
         match walked {
             // The log may end with a torn batch: the caller knows how far it must get.
             WalkEnd::Reached | WalkEnd::Damaged(_) => self.take(&headers),
+        }
+        if self.mode == FlushMode::Durable && !headers.is_empty() {
+            self.unsynced.push(active);
         }
         Ok(())
     }

@@ -11,10 +11,9 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
 use crate::disk::{DiskFile, Open};
 use crate::open_files::{FileSlot, OpenFiles};
+use crate::sync::Mutex;
 
 /// Entries that collect in memory before they are written.
 const TAIL_ENTRIES_MAX: usize = 1024;

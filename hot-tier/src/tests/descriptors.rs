@@ -188,7 +188,8 @@ fn what_was_deleted_is_unlinked_once_its_folder_can_be_listed() {
     append(&log, 3);
     fixture.tier.remove(id(1)).unwrap();
     let core = fixture.tier.core();
-    let folder = crate::layout::deleted(log.dir());
+    let folder = crate::layout::aside(log.dir(), 0, crate::layout::DELETED);
+    fixture.tier.finish_removals().unwrap();
     fixture.faults.set_descriptors(0);
     core.trash.empty(core.disk());
     fixture.faults.set_descriptors(u64::MAX);

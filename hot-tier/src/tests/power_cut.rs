@@ -299,7 +299,7 @@ fn live(seed: u64, off_at: u64, lives: usize) -> bool {
     let mut was_cut = true;
     for life in 0..lives {
         let context = format!("HOT_TIER_SEED={seed} change {off_at} life {life}");
-        let Ok(fixture) = Fixture::on(disk.clone()) else { panic!("{context}: cannot open") };
+        let fixture = Fixture::on(disk.clone()).unwrap_or_else(|e| panic!("{context}: cannot open: {e}"));
         work.check(&fixture.tier, &context);
         work.settle(&fixture.tier);
         fixture.faults.turn_off_at(fixture.faults.changes() + off_at);

@@ -217,7 +217,7 @@ fn readers_never_block_or_see_half_an_append() {
 }
 
 #[test]
-fn appends_wait_while_the_journal_is_full_and_go_on_when_it_is_freed() {
+fn a_full_journal_makes_callers_wait_until_a_checkpoint_frees_it() {
     let folder = tempfile::tempdir().unwrap();
     let config = crate::Config {
         data_dir: folder.path().to_owned(),
@@ -228,6 +228,7 @@ fn appends_wait_while_the_journal_is_full_and_go_on_when_it_is_freed() {
     let tier = crate::HotTier::open(config, NOW, std::sync::Arc::new(|_, _| {})).unwrap();
     let log = tier.create(&super::fixture::topic(), super::fixture::id(1), std::sync::Arc::new(settings())).unwrap();
     for _ in 0..1000 {
+        tier.wait_for_journal_space().unwrap();
         log.append_leader(vec![Make { value_len: 1000, ..Make::default() }.batch()], 0, NOW).unwrap();
     }
     let slots = std::fs::read_dir(folder.path().join("journal")).unwrap().count();

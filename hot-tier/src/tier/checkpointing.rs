@@ -33,6 +33,9 @@ impl Shared {
         let lsn = core.journal.end_lsn();
         let partitions: Vec<Arc<PartitionLog>> = self.partitions.read().values().cloned().collect();
         let captured: Vec<Option<Captured>> = partitions.iter().map(|log| log.capture()).collect();
+        // The folder of a removed partition is still there: only the journal's entry tells that it must go.
+        let removals = partitions.iter().filter_map(|log| log.removal());
+        let lsn = removals.map(|removal| removal.replay_from).fold(lsn, u64::min);
         let changed = || partitions.iter().zip(&captured).filter_map(|(log, one)| Some((log, one.as_ref()?)));
         let synced = changed().try_for_each(|(log, captured)| log.sync_captured(captured));
         let written = synced

@@ -69,6 +69,11 @@ impl Shared {
             Err(e) if core.lacks_descriptor(&e) => {}
             Err(e) => tracing::warn!(error = %e, "cannot prepare a journal file"),
         }
+        if let Err(e) = self.finish_removals()
+            && !core.lacks_descriptor(&e)
+        {
+            tracing::error!(error = %e, "cannot take away the folder of a removed partition");
+        }
         let is_wanted = core.is_checkpoint_wanted() && since_checkpoint >= CHECKPOINT_PAUSE;
         let is_due = core.wants_checkpoint() || is_wanted || since_checkpoint >= core.config.checkpoint_interval;
         if is_due
