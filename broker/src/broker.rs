@@ -17,6 +17,7 @@ use crate::groups::log::OffsetsLog;
 use crate::handlers::fetch::session::FetchSessions;
 use crate::memory::Memory;
 use crate::metadata::{ClusterImage, Metadata};
+use crate::machine::blocking;
 use crate::partitions::{Partitions, Rooms};
 use crate::producer_ids::ProducerIds;
 use crate::store_identity::StoreIdentity;
@@ -49,8 +50,14 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Brings partitions and group coordination in step with the cluster's metadata. Cheap when nothing changed.
-    pub(crate) fn follow_metadata(&self) {
+    /// Brings partitions and group coordination in step with the cluster's metadata, on a thread that may block: opening,
+    /// truncating and moving logs waits for the disk. Cheap when nothing changed.
+    pub(crate) async fn follow_metadata(self: &Arc<Self>) {
+        let broker = Arc::clone(self);
+        blocking::run(move || broker.follow_metadata_blocking()).await;
+    }
+
+    fn follow_metadata_blocking(&self) {
         // The leaderships that the image gives to this node id are another process's.
         if self.metadata.is_replaced() {
             return;

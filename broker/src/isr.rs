@@ -84,7 +84,7 @@ async fn ask(broker: &Arc<Broker>, changes: &[Change]) -> bool {
     };
     let outcome = broker.metadata.submit(command).await;
     // The image may tell more than the answer.
-    broker.follow_metadata();
+    broker.follow_metadata().await;
     let now = Instant::now();
     match outcome {
         Ok(Reply::PartitionsAltered(altered)) if altered.len() == changes.len() => {

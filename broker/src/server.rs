@@ -363,7 +363,7 @@ async fn open(
         partitions,
         config,
     });
-    broker.follow_metadata();
+    broker.follow_metadata().await;
     internal.set_partitions(Arc::clone(&broker.partitions));
     Ok(broker)
 }
@@ -432,7 +432,7 @@ async fn follow_metadata(broker: Arc<Broker>, stop: CancellationToken) {
             () = tokio::time::sleep(UPKEEP_INTERVAL), if broker.hot.failure().is_none() => {}
         }
         images.borrow_and_update();
-        broker.follow_metadata();
+        broker.follow_metadata().await;
     }
 }
 

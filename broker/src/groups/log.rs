@@ -63,10 +63,18 @@ impl OffsetsLog {
     /// Whether the partition takes records now. To be asked before a decision takes effect.
     ///
     /// # Errors
-    /// [`LogFailure::Refused`] while too few replicas are in sync: what cannot be committed would hold up all after it.
+    /// [`LogFailure::Refused`] while too few replicas are in sync, since what cannot be committed would hold up all after it,
+    /// and while the journal is full.
     pub(super) fn admit(&self) -> Result<(), LogFailure> {
         match self {
-            OffsetsLog::Partition(partition, _) => partition.check_in_sync().map_err(not_accepted),
+            OffsetsLog::Partition(partition, _) => {
+                partition.check_in_sync().map_err(not_accepted)?;
+                if partition.log.has_journal_space() {
+                    Ok(())
+                } else {
+                    Err(LogFailure::Refused("the journal is full".to_owned()))
+                }
+            }
             #[cfg(test)]
             OffsetsLog::Memory(log) => log.admit(),
         }

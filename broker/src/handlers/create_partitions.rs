@@ -43,7 +43,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: CreatePartitio
     };
     let how = InParts { command: |topics| Command::CreatePartitions { topics, validate_only }, outcomes };
     let outcomes = context.broker.metadata.submit_in_parts(topics, bytes, how).await;
-    context.broker.follow_metadata();
+    context.broker.follow_metadata().await;
     results.extend(names.into_iter().zip(outcomes).map(|(name, outcome)| result(name, outcome.map_err(Refusal::from))));
     CreatePartitionsResponse { results, ..CreatePartitionsResponse::default() }
 }

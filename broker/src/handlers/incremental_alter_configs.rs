@@ -100,7 +100,7 @@ pub(super) async fn alter(
     let image = context.broker.metadata.image();
     let how = InParts { command: |changes| Command::AlterConfigs { changes, validate_only }, outcomes: altered };
     let altered = context.broker.metadata.submit_in_parts(submitted, |change| bytes_of(&image, change), how).await;
-    context.broker.follow_metadata();
+    context.broker.follow_metadata().await;
     for (place, outcome) in places.into_iter().zip(altered) {
         outcomes[place] = outcome.map_err(Refusal::from);
     }

@@ -47,7 +47,7 @@ pub(super) async fn alter(
     let bytes = |change: &Reassignment| encoded_len(change) + RECORD_BYTES;
     let how = InParts { command, outcomes: altered };
     let altered = context.broker.metadata.submit_in_parts(changes, bytes, how).await;
-    context.broker.follow_metadata();
+    context.broker.follow_metadata().await;
     for ((topic, index), outcome) in asked.into_iter().zip(altered) {
         match outcome {
             Ok(()) => outcomes.note(topic, index, Ok(())),

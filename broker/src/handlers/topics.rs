@@ -45,7 +45,7 @@ pub(crate) async fn create(
     };
     let how = InParts { command: |topics| Command::CreateTopics { topics, validate_only }, outcomes };
     let outcomes = broker.metadata.submit_in_parts(topics, bytes, how).await;
-    broker.follow_metadata();
+    broker.follow_metadata().await;
     outcomes.into_iter().map(|outcome| outcome.map_err(Refusal::from)).collect()
 }
 
@@ -57,7 +57,7 @@ pub(crate) async fn delete(broker: &Arc<Broker>, topics: Vec<TopicRef>) -> Vec<R
     };
     let how = InParts { command: |topics| Command::DeleteTopics { topics }, outcomes };
     let outcomes = broker.metadata.submit_in_parts(topics, |topic| encoded_len(topic) + RECORD_BYTES, how).await;
-    broker.follow_metadata();
+    broker.follow_metadata().await;
     outcomes.into_iter().map(|outcome| outcome.map_err(Refusal::from)).collect()
 }
 
