@@ -20,3 +20,35 @@ pub(crate) async fn journal_space(has_space: impl Fn() -> bool) {
         tokio::time::sleep(ASK_INTERVAL).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_the_journal_without_a_thread() {
+        let is_free = Arc::new(AtomicBool::new(false));
+        let freeing = Arc::clone(&is_free);
+        // The runtime has one thread: this task runs only if the wait leaves it.
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            freeing.store(true, Ordering::SeqCst);
+        });
+        let begun = Instant::now();
+        journal_space(|| is_free.load(Ordering::SeqCst)).await;
+        let waited = begun.elapsed();
+        assert!(is_free.load(Ordering::SeqCst) && waited < Duration::from_secs(4), "{waited:?}");
+        task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_does_not_wait_for_ever_while_the_journal_stays_full() {
+        let begun = Instant::now();
+        journal_space(|| false).await;
+        let waited = begun.elapsed();
+        assert!((JOURNAL_WAIT..JOURNAL_WAIT * 2).contains(&waited), "{waited:?}");
+    }
+}

@@ -70,13 +70,17 @@ impl Trouble {
 /// Takes all answers, then waits until what they brought is durable. In the order of `answers`.
 pub(super) fn apply_all(hot: &HotTier, answers: Vec<Answer>) -> Vec<Applied> {
     let mut must_flush = false;
+    let mut refused = None;
     let mut all: Vec<Applied> = Vec::with_capacity(answers.len());
     for answer in answers {
         let is_durable = answer.partition.log.settings().flush == FlushMode::Durable;
         // Before the partition is kept in its epoch: a change of its role must not wait for the disk.
-        let applied = match hot.wait_for_journal_space() {
-            Ok(()) => apply(answer),
-            Err(error) => Applied::Trouble(Trouble::broken(error)),
+        if refused.is_none() {
+            refused = hot.wait_for_journal_space().err();
+        }
+        let applied = match &refused {
+            None => apply(answer),
+            Some(error) => Applied::Trouble(Trouble::broken(error)),
         };
         must_flush |= is_durable && matches!(applied, Applied::Followed { bytes: 1.., .. });
         all.push(applied);
