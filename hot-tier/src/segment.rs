@@ -277,10 +277,13 @@ impl Segment {
         while position < range.end {
             bytes.clear();
             let step = usize::try_from((range.end - position).min(STEP)).unwrap_or(0);
-            let read = file.read_into(&mut bytes, step, position).map_err(|e| self.io("read", e))?;
-            if read == 0 {
-                break;
-            }
+            let read = match file.read_into(&mut bytes, step, position) {
+                Ok(0) => break,
+                Ok(read) => read,
+                // Damage: walking over the batches will meet it, too.
+                Err(e) if scan::is_unreadable(&e) => break,
+                Err(e) => return Err(self.io("read", e)),
+            };
             file.write_at(&[IoSlice::new(&bytes)], position).map_err(|e| self.io("write again", e))?;
             position += read as u64;
         }

@@ -60,6 +60,9 @@ impl PartitionLog {
             let written = file.write_at(&[IoSlice::new(fitting)], damage.bytes.start);
             written.map_err(|e| segment.io("mend", e))?;
         }
+        // The operating system reports a failed write to one of two syncs only.
+        let _one_at_a_time = segment.lock_sync();
+        self.core.check()?;
         let synced = file.sync_data().map_err(|e| segment.io("flush", e));
         synced.inspect_err(|e| self.core.judge_sync(e))?;
         Ok(true)
