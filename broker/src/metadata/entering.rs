@@ -1,5 +1,6 @@
 //! What a node does at its start until the cluster knows it: forms or finds the cluster, catches up with its log, registers.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coordinator::cluster::{ClusterError, Command, Listener, RegisterBroker, Reply};

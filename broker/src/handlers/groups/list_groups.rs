@@ -6,7 +6,6 @@ use protocol::messages::{ListGroupsRequest, ListGroupsResponse};
 use protocol::{ApiKey, Str};
 
 use super::{error_code, wire};
-use crate::handlers::once_each::once_each;
 use crate::handlers::{BadRequest, RequestContext};
 
 /// What a group takes in a response beyond its texts, in memory and encoded.
@@ -16,9 +15,7 @@ pub(crate) async fn handle(
     context: &RequestContext<'_>,
     request: ListGroupsRequest,
 ) -> Result<ListGroupsResponse, BadRequest> {
-    // A filter is compared with every group; more names than there are do not add to it.
-    let names = |list: Vec<Str>| once_each(list, Str::clone).iter().map(ToString::to_string).collect();
-    let filter = ListFilter::new(&names(request.states_filter), &names(request.types_filter));
+    let filter = ListFilter::new(&request.states_filter, &request.types_filter);
     context.claim_reply(ApiKey::ListGroups, context.broker.groups.weigh_list(weight).await).await?;
     Ok(match context.broker.groups.list(filter).await {
         Err(error) => ListGroupsResponse { error_code: error_code(error).code(), ..ListGroupsResponse::default() },

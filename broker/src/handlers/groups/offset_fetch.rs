@@ -50,8 +50,8 @@ pub(crate) async fn handle(
 async fn claim(context: &RequestContext<'_>, groups: impl Iterator<Item = &Str> + Send) -> Result<(), BadRequest> {
     let mut bytes = 0;
     for group in groups {
-        let weight = context.broker.groups.query(group, |groups, group| groups.offsets(group).map(weight));
-        bytes += weight.await.ok().flatten().unwrap_or(0);
+        let weight = context.broker.groups.query(group, |groups, group| weight(&groups.offsets(group)));
+        bytes += weight.await.unwrap_or(0);
     }
     context.claim_reply(ApiKey::OffsetFetch, bytes).await
 }
