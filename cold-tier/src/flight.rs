@@ -150,7 +150,9 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
             Ok(7)
         };
-        let first = busy.block_on(async move { asked.join(1, load) });
+        let (told, first) = mpsc::channel();
+        busy.block_on(async move { told.send(asked.join(1, load)).unwrap() });
+        let first = first.recv().unwrap();
         // The only thread of the runtime that asked first computes for as long as the test lasts.
         let (stop, wait) = computing;
         busy.spawn(async move { wait.recv() });

@@ -157,28 +157,33 @@ mod tests {
         vec![chunk([0..20, 40..60]), chunk([20..40, 60..80])]
     }
 
-    fn pages(check: &Check<'_>) -> Vec<Range<u64>> {
-        check.pages().collect()
+    /// First and last byte of each page that is read.
+    fn pages(check: &Check<'_>) -> Vec<(u64, u64)> {
+        check.pages().map(|page| (page.start, page.end)).collect()
+    }
+
+    fn touched<'a>(chunks: &'a [Chunk], start: u64, end: u64) -> Vec<Check<'a>> {
+        checks(chunks, std::slice::from_ref(&(start..end)))
     }
 
     #[test]
     fn a_page_that_is_touched_is_read_whole_and_compared() {
         let pages_of = [crc32c(b"bbbbbbbbbbbbbbbbbbbb"), crc32c(b"dddddddddddddddddddd")];
         let chunks = chunks(&pages_of);
-        let [check] = &checks(&chunks, &[65..66])[..] else { panic!("one chunk is touched") };
-        assert_eq!(pages(check), [60..80]);
+        let [check] = &touched(&chunks, 65, 66)[..] else { panic!("one chunk is touched") };
+        assert_eq!(pages(check), [(60, 80)]);
         assert_eq!(check.compare(&[Bytes::from_static(b"dddddddddddddddddddd")]), Ok(()));
         assert!(check.compare(&[Bytes::from_static(b"ddddddddddddddddddde")]).is_err());
-        let both = checks(&chunks, &[10..30]);
-        assert_eq!(both.iter().map(pages).collect::<Vec<_>>(), [vec![0..20], vec![20..40]]);
-        assert!(checks(&chunks, &[80..90]).is_empty());
+        let both = touched(&chunks, 10, 30);
+        assert_eq!(both.iter().flat_map(pages).collect::<Vec<_>>(), [(0, 20), (20, 40)]);
+        assert!(touched(&chunks, 80, 90).is_empty());
     }
 
     #[test]
     fn without_page_checksums_a_touched_chunk_is_read_whole_and_compared() {
         let chunks = chunks(&[]);
-        let [check] = &checks(&chunks, &[65..66])[..] else { panic!("one chunk is touched") };
-        assert_eq!(pages(check), [20..40, 60..80]);
+        let [check] = &touched(&chunks, 65, 66)[..] else { panic!("one chunk is touched") };
+        assert_eq!(pages(check), [(20, 40), (60, 80)]);
         let (b, d) = (Bytes::from_static(b"bbbbbbbbbbbbbbbbbbbb"), Bytes::from_static(b"dddddddddddddddddddd"));
         assert_eq!(check.compare(&[b.clone(), d]), Ok(()));
         assert!(check.compare(&[b, Bytes::from_static(b"ddddddddddddddddddde")]).is_err());

@@ -111,6 +111,8 @@ fn config(threads: usize, memory_bytes: usize) -> SessionConfig {
     options.sql_parser.collect_spans = true;
     // The archive has none; looking for them costs a pass over the row groups.
     options.execution.parquet.bloom_filter_on_read = false;
+    // It would keep a queue of unpacked batches for each thread, in no budget; objects are read in parallel without it.
+    options.optimizer.enable_round_robin_repartition = false;
     config
 }
 

@@ -377,7 +377,8 @@ async fn leader_epochs_end_where_the_next_begins() {
 
 /// What another history of the partition has left: an object in `leader_epoch`, named by a manifest that follows `after`.
 async fn other_history(tier: &ColdTier, after: &ManifestPointer, built: &Built, leader_epoch: i32) -> ManifestPointer {
-    let archived = tier.archive(&[built.segment.clone()], ArchiveOptions { leader_epoch, ..options() }).await.unwrap();
+    let archived =
+        tier.archive(std::slice::from_ref(&built.segment), ArchiveOptions { leader_epoch, ..options() }).await.unwrap();
     commit(tier, Some(after), ManifestChange { leader_epoch, ..append(vec![archived]) }).await
 }
 

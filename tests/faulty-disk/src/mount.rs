@@ -242,7 +242,6 @@ impl Filesystem for Device {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the trait of the library")]
     fn setattr(
         &self,
         _: &Request,
@@ -364,7 +363,6 @@ impl Filesystem for Device {
         );
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the trait of the library")]
     fn read(
         &self,
         _: &Request,
@@ -386,7 +384,6 @@ impl Filesystem for Device {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the trait of the library")]
     fn write(
         &self,
         _: &Request,
@@ -414,7 +411,6 @@ impl Filesystem for Device {
         reply.ok();
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the trait of the library")]
     fn release(
         &self,
         _: &Request,

@@ -14,8 +14,10 @@ use rand::Rng;
 
 /// Bytes of a page.
 pub(crate) const PAGE: u64 = 4096;
+/// The same as a length.
+const PAGE_LEN: usize = 4096;
 
-type Page = Arc<[u8; PAGE as usize]>;
+type Page = Arc<[u8; PAGE_LEN]>;
 
 /// One version of a file's bytes. Pages that are not there are zeros.
 #[derive(Debug, Clone, Default)]
@@ -99,7 +101,7 @@ impl Pages {
             let (page, from) = (at / PAGE, index(at % PAGE));
             let len = rest.len().min(index(PAGE) - from);
             let (now, later) = rest.split_at(len);
-            let bytes = self.live.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
+            let bytes = self.live.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE_LEN]));
             Arc::make_mut(bytes)[from..from + len].copy_from_slice(now);
             self.dirty.insert(page);
             at += len as u64;
@@ -119,7 +121,7 @@ impl Pages {
     /// Allocates pages without changing what reads answer.
     pub(crate) fn allocate(&mut self, offset: u64, len: u64) {
         for page in pages_of(offset, len) {
-            self.live.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
+            self.live.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE_LEN]));
             self.dirty.insert(page);
         }
     }

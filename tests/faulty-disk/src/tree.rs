@@ -343,7 +343,7 @@ mod tests {
     fn a_full_device_takes_what_needs_no_room() {
         let mut tree = Tree::new(3 * PAGE);
         let ino = tree.create(ROOT, OsStr::new("a"), false).unwrap();
-        tree.write(ino, 0, &[1; 2 * PAGE as usize]).unwrap();
+        tree.write(ino, 0, &[1; 2 * 4096]).unwrap();
         assert_eq!(tree.write(ino, 2 * PAGE, b"x"), Err(Errno::ENOSPC));
         tree.write(ino, PAGE, b"again").unwrap();
         tree.set_capacity(4 * PAGE);
