@@ -77,6 +77,7 @@ test-sim: ## only simulated clusters: a fixed set of seeds, each twice, and disk
 	$(TARGET)/debug/firn-sim --seeds 10 --disks-lie
 
 test-clients: ## only the tests with outside clients and chaos for a minute each, against the built server
+	@[ -n "$${FIRN_BIN:-}" ] || cargo build --workspace
 	FIRN_BIN=$${FIRN_BIN:-$(abspath $(TARGET))/debug/firn} timeout --kill-after=10 1500 \
 		$(PYTHON) -m pytest tests/chaos tests/clients -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=8 $(PYTEST_ARGS)
 

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn member(id: i32, peers: &str) -> Member {
+fn member(id: i32, peers: &str, store: &Path) -> Member {
     let folder = tempfile::tempdir().unwrap();
     let mut overrides = Overrides {
         node_id: Some(id),
@@ -44,7 +45,7 @@ fn member(id: i32, peers: &str) -> Member {
         listen: Some("127.0.0.1:0".parse().unwrap()),
         admin: Some("127.0.0.1:0".parse().unwrap()),
         peers: Some(peers.parse().unwrap()),
-        object_store: Some(format!("file://{}", folder.path().join("store").display())),
+        object_store: Some(format!("file://{}", store.display())),
         ..Overrides::default()
     };
     overrides.internal = peers.split(',').find_map(|peer| peer.strip_prefix(&format!("{id}@"))?.parse().ok());
@@ -55,13 +56,13 @@ fn member(id: i32, peers: &str) -> Member {
     Member { runtime, server: Some(server), _folder: folder }
 }
 
-fn cluster() -> Vec<Member> {
+fn cluster(store: &Path) -> Vec<Member> {
     let peers: Vec<String> = (1..=3).map(|id| format!("{id}@127.0.0.1:{}", free_port())).collect();
     let peers = peers.join(",");
     std::thread::scope(|scope| {
         let start = |id| {
             let peers = &peers;
-            scope.spawn(move || member(id, peers))
+            scope.spawn(move || member(id, peers, store))
         };
         let starting: Vec<_> = (1..=3).map(start).collect();
         starting.into_iter().map(|one| one.join().unwrap()).collect()
@@ -90,7 +91,8 @@ fn fenced(node: &Server) -> Vec<i32> {
 
 #[test]
 fn a_node_whose_workers_are_all_busy_keeps_its_session_and_answers_for_its_health() {
-    let members = cluster();
+    let store = tempfile::tempdir().unwrap();
+    let members = cluster(store.path());
     let server = |index: usize| members[index].server.as_ref().unwrap();
     let (busy, watching) = (2, 0);
     let admin = server(busy).admin_address();
