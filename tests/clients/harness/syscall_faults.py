@@ -37,8 +37,8 @@ class SyscallFault:
     """While it is entered, calls named `call` of the process and all its threads fail with `error`.
 
     `when` is strace's: `3` is the third call of each thread, `3+` the third and all later ones. Calls with a path can be
-    narrowed to `paths`, and all to the threads named `thread`; "" is every call. An `error` such as `delay_enter=2s` is another effect of
-    strace's.
+    narrowed to `paths`, and all to the threads named `thread`; "" is every call. An `error` such as `delay_enter=2s` is
+    another effect of strace's.
     """
 
     def __init__(
