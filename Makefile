@@ -78,7 +78,7 @@ test-sim: ## only simulated clusters: a fixed set of seeds, each twice, and disk
 
 test-clients: ## only the tests with outside clients and chaos for a minute each, against the built server
 	@[ -n "$${FIRN_BIN:-}" ] || cargo build --workspace
-	FIRN_BIN=$${FIRN_BIN:-$(abspath $(TARGET))/debug/firn} timeout --kill-after=10 1500 \
+	FIRN_BIN=$${FIRN_BIN:-$(abspath $(TARGET))/debug/firn} timeout --kill-after=10 2400 \
 		$(PYTHON) -m pytest tests/chaos tests/clients -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=8 $(PYTEST_ARGS)
 
 chaos: ## clients under faults, and a checker of what they saw (DURATION=600 seconds, CLUSTER=3 nodes, SEED=… repeats)
