@@ -72,7 +72,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "URL")]
     object_store: Option<String>,
     /// Take the object store for the cluster's, whatever its identity and its contents are: once, on each node, after the
-    /// archive was moved [FIRN_ACCEPT_OBJECT_STORE].
+    /// archive was moved (FIRN_ACCEPT_OBJECT_STORE).
     #[arg(long)]
     accept_object_store: bool,
     /// A broker setting or topic default, see `firn settings` [FIRN_SETTING_SEGMENT_BYTES and so on].
