@@ -46,7 +46,7 @@ pub(crate) use archive::{DeleteError, SettleError};
 pub(crate) use follower::{Aligned, LeaderState};
 pub(crate) use health::ArchiveHealth;
 pub use health::{Activity, Trouble};
-pub(crate) use journal_space::journal_space;
+pub(crate) use journal_space::{journal_deadline, journal_space};
 pub(crate) use leader::{Asked, FollowerFetch, WantedIsr};
 pub(crate) use lookup::{LookupError, Point};
 pub(crate) use read::{PartitionRead, ReadFailure, ReadRequest};

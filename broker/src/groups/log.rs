@@ -64,16 +64,15 @@ impl OffsetsLog {
     ///
     /// # Errors
     /// [`LogFailure::Refused`] while too few replicas are in sync, since what cannot be committed would hold up all after it,
-    /// and while the journal is full.
+    /// and while the journal or the disk is full.
     pub(super) fn admit(&self) -> Result<(), LogFailure> {
         match self {
             OffsetsLog::Partition(partition, _) => {
                 partition.check_in_sync().map_err(not_accepted)?;
-                if partition.log.has_journal_space() {
-                    Ok(())
-                } else {
-                    Err(LogFailure::Refused("the journal is full".to_owned()))
+                if partition.log.is_disk_full() || !partition.log.has_journal_space() {
+                    return Err(LogFailure::Refused("the local disk or the journal is full".to_owned()));
                 }
+                Ok(())
             }
             #[cfg(test)]
             OffsetsLog::Memory(log) => log.admit(),

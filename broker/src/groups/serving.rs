@@ -217,14 +217,16 @@ impl Serving {
         Ok(())
     }
 
-    /// Refuses all who wait for the group to move. Who waits for the log learns it by the end of the channel.
-    pub(super) fn unload(self) {
+    /// Refuses all that wait for the group to move; those that wait for the log learn it by the end of the channel. Returns the
+    /// deleted topics that are not cleaned up after yet.
+    pub(super) fn unload(self) -> DeletedTopics {
         let mut waiting = self.waiting;
         for (token, reply) in self.groups.unload() {
             if let Some(waiter) = waiting.remove(&token) {
                 drop(waiter.send(reply));
             }
         }
+        self.forgetting
     }
 
     fn resume_deferred(&mut self) -> Result<(), LogFailure> {

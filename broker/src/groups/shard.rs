@@ -201,7 +201,8 @@ impl ShardTask {
                 break End::Failed(failure);
             }
         };
-        serving.unload();
+        // What is not cleaned up yet is for the next load.
+        self.deletions.add(&serving.unload());
         end
     }
 

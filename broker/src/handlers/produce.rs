@@ -28,7 +28,7 @@ use super::errors::{batch_error, cut, not_accepted, not_committed};
 use super::leader_hints::{Endpoint, LeaderHints};
 use super::{BadRequest, Reply, RequestContext, encode};
 use crate::broker::Broker;
-use crate::partition::{Accepted, NotAccepted, NotCommitted, Partition, journal_space};
+use crate::partition::{Accepted, NotAccepted, NotCommitted, Partition, journal_deadline, journal_space};
 
 /// From this version on a client can be told who leads.
 const LEADERS_SINCE: i16 = 10;
@@ -54,8 +54,9 @@ pub(super) async fn start(
     };
     let now = context.broker.clock.append_time();
     let mut pending = Vec::with_capacity(topic_data.len());
+    let deadline = journal_deadline();
     for topic in topic_data {
-        journal_space(|| context.broker.hot.has_journal_space()).await;
+        journal_space(deadline, || context.broker.hot.has_journal_space()).await;
         pending.push(append_topic(context, topic, acks, now, refused));
     }
     if acks == 0 {

@@ -109,12 +109,13 @@ impl Partition {
         self.damaged_end.load(Ordering::Acquire)
     }
 
-    /// Lets go of the damaged front; what has to wait for a checkpoint goes with the next pass of retention.
+    /// Lets go of the damaged front as far as this node has seen the archive of it; the rest goes with the next eviction.
     fn drop_damaged(self: &Arc<Self>) {
         let partition = Arc::clone(self);
         blocking::spawn(move || {
             let (topic, index) = (&partition.topic, partition.id.partition);
-            match partition.log.evict_below(partition.damaged_end()) {
+            let seen = partition.seen_end().max(partition.log_start());
+            match partition.log.evict_below(partition.damaged_end().min(seen)) {
                 Ok(evicted) if evicted.segments > 0 => {
                     info!(%topic, partition = index, local_start = evicted.local_start, "dropped damaged local segments");
                 }

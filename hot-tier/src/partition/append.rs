@@ -105,6 +105,12 @@ impl PartitionLog {
         self.core.has_journal_space()
     }
 
+    /// True while the disk is full: appends are refused until there is space again.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.core.disk_state.full().is_some()
+    }
+
     /// Appends batches from producers: gives them offsets from the log end on, stamps `leader_epoch`, and the time
     /// when the topic uses log append time. Idempotent producers are checked (KIP-98): a batch that is in
     /// the log already is not stored again.

@@ -26,6 +26,9 @@ use super::process::{End, Exchange, Process};
 use super::supervisor::Supervisor;
 use crate::sql_process::route::{Asked, NOTICE, Refusal, last_line};
 
+/// Time for a client that reads to get the last line of an answer that breaks off.
+const LAST_LINE_PAUSE: Duration = Duration::from_millis(500);
+
 /// How long after its limit a query may still be open: the process ends it before.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -120,20 +123,25 @@ impl Passing {
         let step = |state: Option<Passing>| async move {
             let mut passing = state?;
             match passing.incoming.next().await? {
-                Ok(piece) => Some((stream::iter(vec![Ok(piece)]), Some(passing))),
-                Err(_) => Some((stream::iter(passing.broken_off().await), None)),
+                Ok(piece) => Some((stream::iter([Ok(piece)]).boxed(), Some(passing))),
+                Err(_) => Some((passing.broken_off().await, None)),
             }
         };
         stream::unfold(Some(self), step).flatten().boxed()
     }
 
     /// The end of an answer that is not whole. Where the process lives, it has said why.
-    async fn broken_off(self) -> Vec<Result<Bytes, BrokenOff>> {
+    async fn broken_off(self) -> Pieces {
         let end = self.process.end_if_any().await;
         let last = end.and_then(|end| {
             metrics::counter!("firn_sql_queries_total", "outcome" => "process_ended").increment(1);
             last_line(&end.reason, self.format)
         });
-        last.map(Ok).into_iter().chain([Err(BrokenOff)]).collect()
+        let broken = async {
+            // The server drops what it has not sent when a body fails.
+            tokio::time::sleep(LAST_LINE_PAUSE).await;
+            Err(BrokenOff)
+        };
+        stream::iter(last.map(Ok)).chain(stream::once(broken)).boxed()
     }
 }
