@@ -117,6 +117,15 @@ def test_a_member_id_that_is_never_used_does_not_disturb_a_stable_group(cluster:
                 assert member.heartbeat() == NONE, "a rebalance without a cause"
 
 
+def is_refused(node: Any, topic: str) -> bool:
+    """Whether a commit of a group that nothing else uses is refused for want of replicas."""
+    with Wire(node.host, node.port, timeout_s=2) as wire:
+        try:
+            return commit(wire, unique("probe"), topic, 1) == COORDINATOR_NOT_AVAILABLE
+        except TimeoutError:
+            return False
+
+
 @pytest.mark.timeout(120)
 def test_a_commit_that_lacks_replicas_is_refused_alone(cluster: Cluster[Any]) -> None:
     topic, writer, reader = cluster.create_topic("lacking"), unique("writer"), unique("reader")
@@ -129,6 +138,8 @@ def test_a_commit_that_lacks_replicas_is_refused_alone(cluster: Cluster[Any]) ->
         follower.kill()
         try:
             cluster.await_isr(OFFSETS, 2, via=[node])
+            # A commit that comes before the leader itself knows of the loss is taken, and waits for the follower to return.
+            wait_until("the leader to refuse commits", lambda: is_refused(node, topic))
             for offset in range(2, 22):
                 # Kafka refuses the commit, keeps the groups and answers all the others.
                 assert commit(wire, writer, topic, offset) == COORDINATOR_NOT_AVAILABLE
