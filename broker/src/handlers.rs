@@ -17,6 +17,7 @@ use protocol::{ApiKey, DecodeError, DecodeProblem, EncodeError, ErrorCode, Frame
 
 use crate::broker::Broker;
 use crate::memory::{Claim, Claims, Held, Holds, NoMemory, bytes_per_element};
+use crate::metadata::OutOfDate;
 
 pub(crate) mod errors;
 pub(crate) mod topics;
@@ -153,6 +154,9 @@ pub(crate) enum BadRequest {
         /// How much, and how much there may be.
         source: NoMemory,
     },
+    /// This broker does not know who leads. A client asks another one when the connection ends.
+    #[error(transparent)]
+    OutOfDate(#[from] OutOfDate),
     /// The reply does not fit into the version: a bug of its handler, or more than two gigabytes.
     #[error("cannot encode the reply to {api} version {version}: {source}")]
     Unencodable {
@@ -327,7 +331,7 @@ async fn dispatch(api: ApiKey, call: Call<'_>) -> Result<Reply, BadRequest> {
         ApiKey::DescribeLogDirs => call.answer_within(describe_log_dirs::handle).await,
         ApiKey::DescribeProducers => call.answer_within(describe_producers::handle).await,
         ApiKey::InitProducerId => call.answer(init_producer_id::handle).await,
-        ApiKey::FindCoordinator => call.answer(groups::find_coordinator::handle).await,
+        ApiKey::FindCoordinator => call.answer_within(groups::find_coordinator::handle).await,
         ApiKey::JoinGroup => call.answer_within(groups::join_group::handle).await,
         ApiKey::SyncGroup => call.answer(groups::sync_group::handle).await,
         ApiKey::Heartbeat => call.answer(groups::heartbeat::handle).await,

@@ -73,6 +73,7 @@ pub use recovery::{Recovery, examine, recover};
 pub use voters::{VoterChange, VoterError};
 
 use confirming::Looks;
+pub(crate) use confirming::OutOfDate;
 use disk::{Contents, RaftFile};
 use entry::Raft;
 pub(crate) use impaired::{DiskFault, Impairment};

@@ -138,7 +138,8 @@ def test_a_node_whose_disk_is_full_hands_over_and_takes_part_again_by_itself(
 ) -> None:
     cluster, own = disks
     topic = cluster.create_topic("full")
-    with Load(cluster.bootstrap, topic, 1, per_second=2000) as load:
+    # A client that is connected to nobody else must be told by the full broker that another one leads.
+    with Load(cluster.leader(topic).bootstrap, topic, 1, per_second=2000) as load:
         load.await_progress()
         for kind in ("leader", "follower"):
             load.longest_pause_s = 0

@@ -165,7 +165,7 @@ def test_links_that_lose_packets_lose_no_records(cluster: Cluster[Any], net: Net
 
 @pytest.mark.timeout(120)
 def test_nodes_that_hear_nobody_wait_and_go_on(cluster: Cluster[Any], net: Network) -> None:
-    topic = cluster.create_topic("scattered")
+    topic, doomed = cluster.create_topic("scattered"), cluster.create_topic("doomed")
     for node in net.nodes:
         net.isolate(node)
     leader = cluster.leader(topic)
@@ -175,14 +175,14 @@ def test_nodes_that_hear_nobody_wait_and_go_on(cluster: Cluster[Any], net: Netwo
     assert producer.flush(3) == 1 and not acknowledged, "one node of three acknowledged alone"
     with pytest.raises((KafkaException, TimeoutError)):
         admin = leader.admin()
-        admin.delete_topics([topic], operation_timeout=2, request_timeout=3)[topic].result(10)
+        admin.delete_topics([doomed], operation_timeout=2, request_timeout=3)[doomed].result(10)
     net.heal()
     assert producer.flush(60) == 0
     assert acknowledged == [(None, 0)]
 
     def settled() -> bool:
         # A deletion whose answer was lost may still happen: then it happens everywhere.
-        told = [bool(cluster.parts(topic, node)) for node in cluster.living]
+        told = [bool(cluster.parts(doomed, node)) for node in cluster.living]
         return len(set(told)) == 1
 
     wait_until("the nodes to agree on the topic", settled)

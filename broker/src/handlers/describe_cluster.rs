@@ -19,7 +19,8 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeCluste
             ..DescribeClusterResponse::default()
         };
     }
-    context.broker.metadata.confirm().await;
+    // The brokers and what they are called is worth having from a broker that is behind, too.
+    let _ = context.broker.metadata.confirm().await;
     let (metadata, image) = (&context.broker.metadata, context.broker.metadata.image());
     // Without a majority nobody is fenced any more: those who want to see lost brokers are told whom this node hears.
     let is_lost = |id| request.include_fenced_brokers && !metadata.has_quorum() && !metadata.is_heard(id);

@@ -32,7 +32,7 @@ pub(super) async fn handle(
     context: &RequestContext<'_>,
     request: MetadataRequest,
 ) -> Result<MetadataResponse, BadRequest> {
-    context.broker.metadata.confirm().await;
+    context.broker.metadata.confirm().await?;
     let may_create = request.allow_auto_topic_creation && context.broker.config.settings.broker.auto_create_topics;
     let wants_all = match &request.topics {
         None => true,

@@ -4,6 +4,10 @@
 //! that is full has refused the bytes and nothing else, so the same write is tried again until there is room or the node
 //! stops. Commands that wait for it run into their deadline meanwhile, as they would on a slow disk. A failed *sync* is
 //! never repeated, whatever its reason: the kernel may have dropped the bytes and would report success.
+//!
+//! [`RESERVED_BYTES`] beyond the end of the file are allocated to it in advance. A log that has filled the disk must not keep
+//! the node from learning that another one leads instead of it. The space belongs to the file, so nothing else can take it;
+//! a file system without `fallocate` gives none, and the writes wait.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -15,11 +19,14 @@ use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
+use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::machine;
 
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Space beyond the end of the file that is allocated in advance.
+const RESERVED_BYTES: u64 = 8 << 20;
 
 /// Whether a write waits for room, and whether one does. Copies share it.
 #[derive(Debug, Clone, Default)]
@@ -48,8 +55,12 @@ impl Patience {
 #[derive(Debug)]
 pub(super) struct PatientFile {
     file: Box<dyn StorageBackend>,
+    /// The same file, to reserve space for it.
+    blocks: File,
     path: PathBuf,
     patience: Patience,
+    /// The last attempt to reserve space found none.
+    lacks_reserve: AtomicBool,
 }
 
 impl PatientFile {
@@ -64,8 +75,18 @@ impl PatientFile {
     }
 
     fn on(file: File, path: &Path, patience: Patience) -> Result<Self, DatabaseError> {
+        let blocks = file.try_clone()?;
         let file = Box::new(machine::raft_file(FileBackend::new(file)?, path));
-        Ok(PatientFile { file, path: path.to_owned(), patience })
+        let file = PatientFile { file, blocks, path: path.to_owned(), patience, lacks_reserve: AtomicBool::new(false) };
+        file.reserve();
+        Ok(file)
+    }
+
+    /// Allocates what the file has and [`RESERVED_BYTES`] more, as far as there is space.
+    fn reserve(&self) {
+        let Ok(len) = self.file.len() else { return };
+        let reserved = fallocate(&self.blocks, FallocateFlags::KEEP_SIZE, 0, len + RESERVED_BYTES);
+        self.lacks_reserve.store(reserved.is_err_and(|error| is_full(&error.into())), Ordering::Relaxed);
     }
 
     fn with_room(&self, write: impl Fn() -> io::Result<()>) -> io::Result<()> {
@@ -107,10 +128,15 @@ impl StorageBackend for PatientFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.with_room(|| self.file.set_len(len))
+        self.with_room(|| self.file.set_len(len))?;
+        self.reserve();
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if self.lacks_reserve.load(Ordering::Relaxed) {
+            self.reserve();
+        }
         self.file.sync_data()
     }
 
@@ -149,6 +175,7 @@ impl StorageBackend for PatientFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
@@ -177,6 +204,21 @@ mod tests {
         let (_folder, file) = file(true);
         let error = file.with_room(refused(ErrorKind::Other, 1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Other);
+    }
+
+    #[test]
+    fn space_is_reserved_beyond_the_end_and_kept_when_the_file_grows() {
+        let (folder, file) = file(true);
+        let allocated = || std::fs::metadata(folder.path().join("file")).unwrap().blocks() * 512;
+        if allocated() == 0 {
+            // The file system of this test has no fallocate.
+            return;
+        }
+        for len in [0, 1 << 20, 12 << 20, 4 << 20] {
+            file.set_len(len).unwrap();
+            assert_eq!(file.len().unwrap(), len);
+            assert!(allocated() >= len + RESERVED_BYTES, "{} of {len}", allocated());
+        }
     }
 
     #[test]

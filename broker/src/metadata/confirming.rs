@@ -5,6 +5,7 @@
 //! is told the leaders of before looks again only a second later (librdkafka). So the others are asked whether they are there,
 //! which costs the time of one call, whatever was lost in the meantime; only a loss is waited for.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coordinator::cluster::Broker;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use super::impaired::DiskFault;
 use super::rpc::{self, Seen};
 use super::sessions::{BEAT, Session};
 use super::{ClusterImage, Metadata};
@@ -35,11 +37,20 @@ const NAMED_AFTER_LOSS: Duration = Duration::from_secs(3);
 pub(super) struct Looks {
     turn: Semaphore,
     began: Mutex<Option<Instant>>,
+    /// The newest version of the image that another broker has told of.
+    newest: AtomicU64,
+}
+
+/// Others know more than this node, whose disk keeps it from learning it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the disk of this broker is {disk}, and keeps it from learning who leads: ask another broker")]
+pub(crate) struct OutOfDate {
+    disk: DiskFault,
 }
 
 impl Looks {
     pub(super) fn new() -> Self {
-        Looks { turn: Semaphore::new(1), began: Mutex::new(None) }
+        Looks { turn: Semaphore::new(1), began: Mutex::new(None), newest: AtomicU64::new(0) }
     }
 
     /// Looks, unless a look that began after this call has been made for somebody else by then.
@@ -67,11 +78,19 @@ impl Metadata {
     /// next on its connection would wait with it. The same at a start, as long as no broker may lead: some clients never ask
     /// again for brokers that were not in the first answer. Takes as long as a call to another node when there is nothing to
     /// wait for, and two seconds at most.
-    pub(crate) async fn confirm(&self) {
+    ///
+    /// # Errors
+    /// [`OutOfDate`]: a client that gets the leaders of before from here may ask this broker, and no other, again and again.
+    pub(crate) async fn confirm(&self) -> Result<(), OutOfDate> {
         self.inner.looks.share(|| self.look()).await;
         let (asked, mut images) = (Instant::now(), self.watch());
         while asked.elapsed() < VERDICT_WITHIN && self.is_undecided() {
             let _ = timeout(VERDICT_PAUSE, images.changed()).await;
+        }
+        let is_behind = self.image().version() < self.inner.looks.newest.load(Ordering::Acquire);
+        match self.disk_fault().filter(|_| is_behind) {
+            Some(disk) => Err(OutOfDate { disk }),
+            None => Ok(()),
         }
     }
 
@@ -91,6 +110,7 @@ impl Metadata {
         let others = others.filter(|broker| self.inner.sessions.of(broker.id).as_ref().is_some_and(is_there));
         let known =
             join_all(others.map(|broker| self.version_of(broker.id))).await.into_iter().max().unwrap_or_default();
+        self.inner.looks.newest.fetch_max(known, Ordering::AcqRel);
         let mut images = self.watch();
         // It did not come in time: clients are told what there is.
         let _ = timeout(LOOK_WITHIN, images.wait_for(|image| image.version() >= known)).await;

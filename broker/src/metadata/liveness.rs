@@ -30,12 +30,49 @@ const STOOD_STILL: Duration = Duration::from_secs(1);
 const MAX_ELECTIONS: u32 = 12;
 /// Head start of a voter before the one with the next lower id.
 const HEAD_START: Duration = Duration::from_millis(70);
+/// How long a node leaves the election to a candidate that it has voted for.
+const VOTED_PATIENCE: Duration = Duration::from_millis(400);
+/// A leadership that lasts so long has succeeded the one that is over.
+const LASTS: Duration = Duration::from_secs(2);
 /// Most of a random delay on top of it.
 const MAX_JITTER_MS: u64 = 40;
 /// How long a command about a broker's liveness may take before it is handed in anew.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Beats that are older do not count as company. Raft's timers wait for longer before a follower stands for election.
 const HEARD_WITHIN: Duration = Duration::from_millis(1_800);
+
+/// A leadership of the log that is over, until another one has lasted. A candidate that won may be unseated at once by a
+/// vote that was under way: then the election goes on.
+#[derive(Debug, Default)]
+struct Vacancy {
+    /// The leadership that is over: node and term.
+    over: Option<(NodeId, u64)>,
+    /// Elections that this node has started for it.
+    elections: u32,
+    /// Since when there is another leader.
+    filled: Option<Instant>,
+}
+
+impl Vacancy {
+    /// Notes who leads now; `is_over` judges it.
+    fn note(&mut self, led: Option<(NodeId, u64)>, is_over: impl FnOnce((NodeId, u64)) -> bool) {
+        match led {
+            Some(led) if !is_over(led) => {
+                let since = *self.filled.get_or_insert_with(Instant::now);
+                if since.elapsed() > LASTS {
+                    (self.over, self.elections) = (None, 0);
+                }
+            }
+            Some(led) if self.over != Some(led) => *self = Vacancy { over: Some(led), elections: 0, filled: None },
+            _ => self.filled = None,
+        }
+    }
+
+    /// The leadership that needs a successor now.
+    fn to_fill(&self) -> Option<(NodeId, u64)> {
+        self.over.filter(|_| self.filled.is_none() && self.elections < MAX_ELECTIONS)
+    }
+}
 
 impl Metadata {
     /// Watches over the cluster, and over this broker's place in it, until `stop`. Fences a broker that was silent for
@@ -171,30 +208,23 @@ impl Metadata {
     /// Elects a new leader of the log when the old one's process has ended.
     async fn replace_lost_leader(&self) {
         let mut changes = self.inner.sessions.watch();
-        // The leadership that is over: node and term.
-        let (mut lost, mut elections) = (None, 0);
+        let mut vacancy = Vacancy::default();
         loop {
-            let led = self.leadership();
-            match led {
-                Some((leader, term)) if !self.is_over(leader, term) => (lost, elections) = (None, 0),
-                Some(led) if lost != Some(led) => (lost, elections) = (Some(led), 0),
-                _ => {}
-            }
+            vacancy.note(self.leadership(), |(leader, term)| self.is_over(leader, term));
             let may_stand = self.inner.may_stand.load(Ordering::Acquire);
-            let is_due =
-                |(leader, term): &(NodeId, u64)| may_stand && elections < MAX_ELECTIONS && self.is_over(*leader, *term);
-            let Some((old, _)) = lost.filter(is_due) else {
+            let is_due = |(leader, term): &(NodeId, u64)| may_stand && self.is_over(*leader, *term);
+            let Some((old, _)) = vacancy.to_fill().filter(is_due) else {
                 let _ = timeout(LOOK_AGAIN_AFTER, changes.changed()).await;
                 continue;
             };
             // All voters stand at once: that frees each of its word to the old leader, which would bind it for seconds.
-            tracing::info!(leader = old, election = elections, "the metadata log needs another leader");
+            tracing::info!(leader = old, election = vacancy.elections, "the metadata log needs another leader");
             if self.inner.raft.trigger().elect().await.is_err() {
                 // The log has stopped, and this node with it.
                 return;
             }
-            elections += 1;
-            self.wait_for_leader(self.head_start(old) * elections).await;
+            vacancy.elections += 1;
+            self.wait_for_leader(self.head_start(old) * vacancy.elections).await;
         }
     }
 
@@ -224,12 +254,19 @@ impl Metadata {
         HEAD_START * rank.saturating_add(1) + Duration::from_millis(rand::rng().random_range(0..MAX_JITTER_MS))
     }
 
-    /// Waits for a leader whose leadership is not over.
+    /// Waits for a leader whose leadership is not over; longer for one that this node has voted for. Standing against it
+    /// would raise the term, and end a leadership that has just begun.
     async fn wait_for_leader(&self, patience: Duration) {
         let mut metrics = self.inner.raft.metrics();
-        let is_led = |leader: Option<u64>, term| leader.is_some_and(|leader| !self.is_over(node_id(leader), term));
-        let led = metrics.wait_for(|metrics| is_led(metrics.current_leader, metrics.current_term));
-        let _ = timeout(patience, led).await;
+        let has_voted =
+            |vote: &openraft::Vote<u64>| !vote.is_committed() && vote.leader_id().node_id != self.inner.raft_id;
+        for patience in [patience, VOTED_PATIENCE] {
+            let is_led = |leader: Option<u64>, term| leader.is_some_and(|leader| !self.is_over(node_id(leader), term));
+            let led = metrics.wait_for(|metrics| is_led(metrics.current_leader, metrics.current_term));
+            if timeout(patience, led).await.is_ok() || !has_voted(&metrics.borrow().vote) {
+                return;
+            }
+        }
     }
 
     /// Lets this node stand for the leadership of the log only while it hears most of the voters. It could not win without
@@ -304,5 +341,34 @@ impl Metadata {
     /// From now on this broker does not ask to lead.
     pub(super) fn stop_serving(&self) {
         self.inner.is_serving.send_replace(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_election_goes_on_until_a_leader_has_lasted() {
+        let (old, new) = ((1, 5), (3, 6));
+        let mut vacancy = Vacancy::default();
+        let mut note = |vacancy: &mut Vacancy, led| vacancy.note(led, |led| led == old);
+        note(&mut vacancy, Some(new));
+        assert_eq!(vacancy.to_fill(), None, "nobody was lost");
+        note(&mut vacancy, Some(old));
+        assert_eq!(vacancy.to_fill(), Some(old));
+        vacancy.elections = 1;
+        note(&mut vacancy, Some(new));
+        assert_eq!(vacancy.to_fill(), None);
+        note(&mut vacancy, None);
+        assert_eq!((vacancy.to_fill(), vacancy.elections), (Some(old), 1), "the winner was unseated");
+        note(&mut vacancy, Some(new));
+        tokio::time::sleep(LASTS * 2).await;
+        note(&mut vacancy, Some(new));
+        note(&mut vacancy, None);
+        assert_eq!(vacancy.to_fill(), None, "a later loss is another one");
+        note(&mut vacancy, Some(old));
+        vacancy.elections = MAX_ELECTIONS;
+        assert_eq!(vacancy.to_fill(), None, "the rest is left to the timers of Raft");
     }
 }

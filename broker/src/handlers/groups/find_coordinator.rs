@@ -6,8 +6,8 @@ use protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use protocol::{ErrorCode, Str};
 
 use crate::groups::group_partition;
-use crate::handlers::RequestContext;
 use crate::handlers::topics::create_on_demand;
+use crate::handlers::{BadRequest, RequestContext};
 
 /// The key is the id of a group.
 const KEY_GROUP: i8 = 0;
@@ -16,8 +16,11 @@ const KEY_TRANSACTION: i8 = 1;
 /// First version that asks for several keys at once.
 const BATCHED: i16 = 4;
 
-pub(crate) async fn handle(context: &RequestContext<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    context.broker.metadata.confirm().await;
+pub(crate) async fn handle(
+    context: &RequestContext<'_>,
+    request: FindCoordinatorRequest,
+) -> Result<FindCoordinatorResponse, BadRequest> {
+    context.broker.metadata.confirm().await?;
     let keys = if context.version >= BATCHED { request.coordinator_keys } else { vec![request.key] };
     let ready = match request.key_type {
         KEY_GROUP => ensure_topic(context).await,
@@ -30,10 +33,10 @@ pub(crate) async fn handle(context: &RequestContext<'_>, request: FindCoordinato
         coordinators.push(coordinator(key, found));
     }
     if context.version >= BATCHED {
-        return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
+        return Ok(FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() });
     }
     let Coordinator { node_id, host, port, error_code, error_message, .. } = coordinators.swap_remove(0);
-    FindCoordinatorResponse { node_id, host, port, error_code, error_message, ..FindCoordinatorResponse::default() }
+    Ok(FindCoordinatorResponse { node_id, host, port, error_code, error_message, ..FindCoordinatorResponse::default() })
 }
 
 async fn ensure_topic(context: &RequestContext<'_>) -> Result<(), ErrorCode> {

@@ -110,3 +110,19 @@ async fn where_every_disk_is_full_each_partition_keeps_a_leader_and_one_broker_i
     assert!(image().partitions().all(|(_, partition)| partition.leader == last.id()));
     stop(nodes).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_its_disk_keeps_from_learning_who_leads_says_so_instead_of_telling_the_past() {
+    let (_scene, nodes) = started().await;
+    let leader = leader_of(&nodes).await;
+    let (sick, well) = (&nodes[(leader + 1) % 3], &nodes[leader]);
+    sick.metadata.set_impairment(impairment(DiskFault::Slow));
+    until("it has handed over", || is_out(&well.metadata.image(), sick.id())).await;
+    sick.metadata.confirm().await.unwrap();
+    sick.metadata.inner.writer.stop();
+    create(&well.metadata, "later").await;
+    let refused = sick.metadata.confirm().await.unwrap_err();
+    assert!(refused.to_string().contains("ask another broker"), "{refused}");
+    well.metadata.confirm().await.unwrap();
+    stop(nodes).await;
+}

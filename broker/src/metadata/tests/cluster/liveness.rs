@@ -71,7 +71,7 @@ async fn who_asks_while_a_leader_is_lost_waits_for_the_next_one_but_not_for_ever
     gone.stop().await;
     let is_noticed = || !asked.inner.sessions.broken_within(SESSION_TIMEOUT).is_empty();
     until("its connection is broken", is_noticed).await;
-    asked.confirm().await;
+    asked.confirm().await.unwrap();
     assert_eq!(led_by(&asked.image(), id), 0);
     let is_named = || asked.named_brokers(&asked.image()).any(|broker| broker.id == id);
     assert!(is_named(), "who just lost it may still have to move its partitions");
@@ -80,7 +80,7 @@ async fn who_asks_while_a_leader_is_lost_waits_for_the_next_one_but_not_for_ever
     // Nobody is left to fence the second one.
     let last = nodes.remove(0);
     nodes.remove(0).stop().await;
-    tokio::time::timeout(Duration::from_secs(30), last.metadata.confirm()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), last.metadata.confirm()).await.unwrap().unwrap();
     last.stop().await;
 }
 
