@@ -73,8 +73,8 @@ test-rust: ## only the Rust tests, with the comparison of our message tables wit
 test-sim: ## only simulated clusters: a fixed set of seeds, each twice, and disks that lie, which must be found out
 	cargo test $(SIM)
 	cargo build $(SIM)
-	$(TARGET)/debug/firn-sim --seeds 16 --twice
-	$(TARGET)/debug/firn-sim --seeds 10 --disks-lie
+	$(TARGET)/debug/firn-sim --seeds 8 --twice
+	$(TARGET)/debug/firn-sim --seeds 8 --disks-lie
 
 test-clients: ## only the tests with outside clients and chaos for a minute each, against the built server
 	@[ -n "$${FIRN_BIN:-}" ] || cargo build --workspace

@@ -1,20 +1,30 @@
 //! A Kafka client as small as can be: requests to nodes by name, one at a time on each connection.
+//!
+//! Topics are named by their ids: a request that was held up must not reach another topic of the same name.
+
+mod administration;
+mod groups;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use model::{TopicId, TopicPartition};
 use protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use protocol::messages::fetch_response::PartitionData;
+use protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use protocol::messages::metadata_request::MetadataRequestTopic;
+use protocol::messages::metadata_response::MetadataResponseTopic;
 use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use protocol::messages::produce_response::PartitionProduceResponse;
-use protocol::messages::{CreateTopicsRequest, FetchRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest};
+use protocol::messages::{FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest};
 use protocol::{Records, Request, Str};
 use tokio::time::Instant;
 
 use broker::wire::Connection;
+
+pub(crate) use administration::NewTopic;
+pub(crate) use groups::Membership;
 
 /// Where nodes listen for clients.
 pub(crate) const PORT: u16 = 9092;
@@ -22,6 +32,8 @@ pub(crate) const PORT: u16 = 9092;
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Longest that a connection may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// Asks for the first offset (ListOffsets).
+const EARLIEST: i64 = -2;
 const MAX_FRAME_BYTES: usize = 64 << 20;
 
 /// The name of a node's host.
@@ -53,42 +65,25 @@ impl Client {
         Ok(answer)
     }
 
-    /// Makes a topic, or finds it made.
-    pub(crate) async fn create_topic(
-        &mut self,
-        node: i32,
-        name: &str,
-        partitions: i32,
-        settings: &[(&str, &str)],
-    ) -> Result<(), String> {
-        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
-            name: Str::from(*name),
-            value: Some(Str::from(*value)),
-            ..CreatableTopicConfig::default()
-        };
-        let topic = CreatableTopic {
-            name: Str::from(name),
-            num_partitions: partitions,
-            replication_factor: 3,
-            configs: settings.iter().map(config).collect(),
-            ..CreatableTopic::default()
-        };
-        let request = CreateTopicsRequest { topics: vec![topic], timeout_ms: 5_000, ..CreateTopicsRequest::default() };
-        let answer = self.call(node, &request, 7).await?;
-        let topic = answer.topics.first().ok_or("no answer for the topic")?;
-        match topic.error_code {
-            0 | 36 => Ok(()),
-            code => Err(format!("{code} {:?}", topic.error_message.as_ref().map(Str::as_str))),
-        }
+    /// A topic as a node sees it.
+    async fn topic(&mut self, node: i32, wanted: MetadataRequestTopic) -> Result<MetadataResponseTopic, String> {
+        let request = MetadataRequest { topics: Some(vec![wanted]), ..MetadataRequest::default() };
+        let answer = self.call(node, &request, 12).await?;
+        let topic = answer.topics.into_iter().next().ok_or("no answer for the topic")?;
+        if topic.error_code == 0 { Ok(topic) } else { Err(format!("error {}", topic.error_code)) }
+    }
+
+    /// The id of the topic that has a name now.
+    pub(crate) async fn topic_id(&mut self, node: i32, name: &str) -> Result<TopicId, String> {
+        let wanted = MetadataRequestTopic { name: Some(Str::from(name)), ..MetadataRequestTopic::default() };
+        self.topic(node, wanted).await.map(|topic| TopicId(topic.topic_id))
     }
 
     /// Who leads a partition, as a node sees it.
-    pub(crate) async fn leader(&mut self, node: i32, topic: &str, partition: i32) -> Result<i32, String> {
-        let wanted = MetadataRequestTopic { name: Some(Str::from(topic)), ..MetadataRequestTopic::default() };
-        let request = MetadataRequest { topics: Some(vec![wanted]), ..MetadataRequest::default() };
-        let answer = self.call(node, &request, 12).await?;
-        let partitions = answer.topics.into_iter().flat_map(|topic| topic.partitions);
-        let found = partitions.into_iter().find(|one| one.partition_index == partition && one.leader_id >= 0);
+    pub(crate) async fn leader(&mut self, node: i32, at: TopicPartition) -> Result<i32, String> {
+        let wanted = MetadataRequestTopic { topic_id: at.topic_id.0, name: None, ..MetadataRequestTopic::default() };
+        let partitions = self.topic(node, wanted).await?.partitions;
+        let found = partitions.into_iter().find(|one| one.partition_index == at.partition && one.leader_id >= 0);
         found.map(|one| one.leader_id).ok_or_else(|| "nobody leads".to_owned())
     }
 
@@ -111,17 +106,16 @@ impl Client {
     pub(crate) async fn produce(
         &mut self,
         node: i32,
-        topic: &str,
-        partition: i32,
+        at: TopicPartition,
         batch: Bytes,
     ) -> Result<PartitionProduceResponse, String> {
         let part = PartitionProduceData {
-            index: partition,
+            index: at.partition,
             records: Some(Records::from(batch)),
             ..PartitionProduceData::default()
         };
         let data =
-            TopicProduceData { name: Str::from(topic), partition_data: vec![part], ..TopicProduceData::default() };
+            TopicProduceData { topic_id: at.topic_id.0, partition_data: vec![part], ..TopicProduceData::default() };
         let request = ProduceRequest {
             acks: -1,
             timeout_ms: 4_000,
@@ -129,26 +123,20 @@ impl Client {
             transactional_id: None,
             ..ProduceRequest::default()
         };
-        let answer = self.call(node, &request, 9).await?;
+        let answer = self.call(node, &request, 13).await?;
         let parts = answer.responses.into_iter().flat_map(|topic| topic.partition_responses);
         parts.into_iter().next().ok_or_else(|| "no answer for the partition".to_owned())
     }
 
     /// What a leader has from an offset on.
-    pub(crate) async fn fetch(
-        &mut self,
-        node: i32,
-        topic: &str,
-        partition: i32,
-        offset: i64,
-    ) -> Result<PartitionData, String> {
+    pub(crate) async fn fetch(&mut self, node: i32, at: TopicPartition, offset: i64) -> Result<PartitionData, String> {
         let part = FetchPartition {
-            partition,
+            partition: at.partition,
             fetch_offset: offset,
             partition_max_bytes: 16 << 10,
             ..FetchPartition::default()
         };
-        let topic = FetchTopic { topic: Str::from(topic), partitions: vec![part], ..FetchTopic::default() };
+        let topic = FetchTopic { topic_id: at.topic_id.0, partitions: vec![part], ..FetchTopic::default() };
         let request = FetchRequest {
             max_wait_ms: 200,
             min_bytes: 1,
@@ -156,11 +144,23 @@ impl Client {
             topics: vec![topic],
             ..FetchRequest::default()
         };
-        let answer = self.call(node, &request, 12).await?;
+        let answer = self.call(node, &request, 13).await?;
         if answer.error_code != 0 {
             return Err(format!("error {}", answer.error_code));
         }
         let parts = answer.responses.into_iter().flat_map(|topic| topic.partitions);
         parts.into_iter().next().ok_or_else(|| "no answer for the partition".to_owned())
+    }
+
+    /// The first offset that a leader of a topic of this name gives out.
+    pub(crate) async fn start(&mut self, node: i32, name: &str, partition: i32) -> Result<i64, String> {
+        let part =
+            ListOffsetsPartition { partition_index: partition, timestamp: EARLIEST, ..ListOffsetsPartition::default() };
+        let topic = ListOffsetsTopic { name: Str::from(name), partitions: vec![part], ..ListOffsetsTopic::default() };
+        let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..ListOffsetsRequest::default() };
+        let answer = self.call(node, &request, 8).await?;
+        let part = answer.topics.into_iter().flat_map(|topic| topic.partitions).next();
+        let part = part.ok_or("no answer for the partition")?;
+        if part.error_code == 0 { Ok(part.offset) } else { Err(format!("error {}", part.error_code)) }
     }
 }

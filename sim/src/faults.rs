@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     CutOneWay(i32, i32),
     /// What two nodes send to each other is held back, as by a link that is down for a while.
     Hold(i32, i32),
+    /// What two nodes send to each other takes long, and each message its own time.
+    Slow(i32, i32),
     /// A node hears nothing of anybody, and nobody of it.
     Isolate(i32),
     /// What a node sends and what is sent to it is held back.
@@ -72,7 +74,7 @@ impl Schedule {
         self.next = now + Duration::from_millis(self.chance.random_range(50..3_500));
         let node = self.chance.random_range(1..=3);
         let other = (node + self.chance.random_range(0..2)) % 3 + 1;
-        let fault = match self.chance.random_range(0..22) {
+        let fault = match self.chance.random_range(0..24) {
             0..=3 => Fault::Kill(node),
             4..=6 => Fault::PowerCut(node),
             7..=8 => Fault::Stop(node),
@@ -83,7 +85,8 @@ impl Schedule {
             15..=16 => Fault::Isolate(node),
             17 => Fault::Stall(node),
             18 => Fault::Leap(self.chance.random_range(-LONGEST_LEAP_S..LONGEST_LEAP_S)),
-            19 if std::mem::take(&mut self.may_lose_a_disk) => Fault::LostDisk(node),
+            19..=20 => Fault::Slow(node, other),
+            21 if std::mem::take(&mut self.may_lose_a_disk) => Fault::LostDisk(node),
             _ => Fault::StoreOut,
         };
         let lasts = match self.chance.random_range(0..3) {

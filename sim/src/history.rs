@@ -1,6 +1,7 @@
 //! What clients saw, and what they may have seen.
 //!
-//! Partitions are logs of values, none of which is written twice: a value tells who wrote it and as which.
+//! Partitions are logs of values, none of which is written twice: a value tells in which log, who wrote it and as which. Of a
+//! topic that is deleted and made again each incarnation is a log of its own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,12 +18,23 @@ pub(crate) struct History {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Acknowledged values by partition, with their offset where the answer told it.
-    acknowledged: BTreeMap<i32, Vec<(String, Option<i64>)>>,
-    /// What readers found, by partition and offset.
-    seen: BTreeMap<i32, BTreeMap<i64, String>>,
+    /// Acknowledged values by log, with their offset where the answer told it.
+    acknowledged: BTreeMap<String, Vec<(String, Option<i64>)>>,
+    /// What readers found, by log and offset.
+    seen: BTreeMap<String, BTreeMap<i64, String>>,
+    /// What was asked to be deleted, by log.
+    deleted: BTreeMap<String, Deleted>,
     violations: Vec<String>,
     reads: u64,
+}
+
+/// Below which offsets the records of a log were to be deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Deleted {
+    /// The highest offset that was asked for.
+    asked: i64,
+    /// The highest that was confirmed.
+    confirmed: i64,
 }
 
 impl History {
@@ -43,60 +55,111 @@ impl History {
         (state.acknowledged.values().map(|values| values.len() as u64).sum(), state.reads)
     }
 
-    /// The values are acknowledged, from `base` on where the answer told it.
-    pub(crate) fn acknowledge(&self, partition: i32, values: &[String], base: Option<i64>) {
-        let (first, last) = (values.first().map(|one| name(one)), values.last().map(|one| name(one)));
-        trace::note(&format!("acknowledged {partition} at {base:?}: {first:?} to {last:?}"));
+    /// A deletion of records below `offset` is asked for.
+    pub(crate) fn ask_deletion(&self, log: &str, offset: i64) {
         let mut state = self.state.lock();
-        let all = state.acknowledged.entry(partition).or_default();
+        let deleted = state.deleted.entry(log.to_owned()).or_default();
+        deleted.asked = deleted.asked.max(offset);
+    }
+
+    /// The records below `offset` are deleted.
+    pub(crate) fn confirm_deletion(&self, log: &str, offset: i64) {
+        trace::note(&format!("deleted {log} below {offset}"));
+        let mut state = self.state.lock();
+        let deleted = state.deleted.entry(log.to_owned()).or_default();
+        deleted.confirmed = deleted.confirmed.max(offset);
+        if deleted.confirmed > deleted.asked {
+            drop(state);
+            self.violation(format!("{log}: everything below {offset} was deleted, which nobody asked for"));
+        }
+    }
+
+    /// True when the log may begin at `start`, as far as deletions were asked for.
+    pub(crate) fn may_start_at(&self, log: &str, start: i64) -> bool {
+        start <= self.deleted(log).asked
+    }
+
+    fn deleted(&self, log: &str) -> Deleted {
+        self.state.lock().deleted.get(log).copied().unwrap_or_default()
+    }
+
+    /// One more than the last acknowledged offset that is known.
+    pub(crate) fn end(&self, log: &str) -> i64 {
+        let state = self.state.lock();
+        let offsets = state.acknowledged.get(log).into_iter().flatten().filter_map(|(_, offset)| *offset);
+        offsets.max().map_or(0, |last| last + 1)
+    }
+
+    /// The values are acknowledged, from `base` on where the answer told it.
+    pub(crate) fn acknowledge(&self, log: &str, values: &[String], base: Option<i64>) {
+        let (first, last) = (values.first().map(|one| name(one)), values.last().map(|one| name(one)));
+        trace::note(&format!("acknowledged {log} at {base:?}: {first:?} to {last:?}"));
+        let mut state = self.state.lock();
+        let all = state.acknowledged.entry(log.to_owned()).or_default();
         for (value, place) in values.iter().zip(0..) {
             all.push((value.clone(), base.map(|base| base + place)));
         }
     }
 
-    /// A reader found a value, `after` the offset before.
-    pub(crate) fn read(&self, partition: i32, expected: i64, offset: i64, value: &str) {
+    /// A reader found a value where it expected the offset `expected`.
+    pub(crate) fn read(&self, log: &str, expected: i64, offset: i64, value: &str) {
         if offset != expected {
-            self.violation(format!("partition {partition}: a reader at {expected} was given offset {offset} next"));
+            self.violation(format!("{log}: a reader at {expected} was given offset {offset} next"));
+        }
+        if log_of(value) != log {
+            self.violation(format!("{log} offset {offset}: {value:?} was written to another log"));
         }
         let mut state = self.state.lock();
         state.reads += 1;
-        let before = state.seen.entry(partition).or_default().entry(offset).or_insert_with(|| value.to_owned()).clone();
+        let seen = state.seen.entry(log.to_owned()).or_default();
+        let before = seen.entry(offset).or_insert_with(|| value.to_owned()).clone();
         drop(state);
         if before != value {
-            self.violation(format!("partition {partition} offset {offset}: was {before:?}, is {value:?}"));
+            self.violation(format!("{log} offset {offset}: was {before:?}, is {value:?}"));
         }
     }
 
-    /// Judges the whole, once everything was read to its end.
-    pub(crate) fn judge(&self, partition: i32, log: &[String]) {
-        let acknowledged = self.state.lock().acknowledged.get(&partition).cloned().unwrap_or_default();
-        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-        for (value, place) in log.iter().zip(0..) {
+    /// Judges the whole, once everything was read from `start` to its end.
+    pub(crate) fn judge(&self, log: &str, start: i64, found: &[String]) {
+        let Deleted { asked, confirmed } = self.deleted(log);
+        if !(confirmed..=asked).contains(&start) {
+            self.violation(format!("{log}: begins at {start}, deleted was below {confirmed}, asked for {asked}"));
+        }
+        let acknowledged = self.state.lock().acknowledged.get(log).cloned().unwrap_or_default();
+        let mut places: BTreeMap<&str, i64> = BTreeMap::new();
+        for (value, place) in found.iter().zip(start..) {
             if let Some(first) = places.insert(value, place) {
-                self.violation(format!("partition {partition}: {value} stands at {first} and at {place}"));
+                self.violation(format!("{log}: {value} stands at {first} and at {place}"));
             }
         }
-        let mut last_of: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut last_of: BTreeMap<&str, i64> = BTreeMap::new();
         for (value, offset) in &acknowledged {
             let Some(place) = places.get(value.as_str()).copied() else {
-                self.violation(format!("partition {partition}: {value}, acknowledged at {offset:?}, is lost"));
+                // Of a value whose offset is not known it cannot be said whether it was deleted.
+                if offset.map_or(start == 0, |offset| offset >= start) {
+                    self.violation(format!("{log}: {value}, acknowledged at {offset:?}, is lost"));
+                }
                 continue;
             };
-            if offset.is_some_and(|offset| usize::try_from(offset) != Ok(place)) {
-                self.violation(format!("partition {partition}: {value} was acknowledged at {offset:?}, is at {place}"));
+            if offset.is_some_and(|offset| offset != place) {
+                self.violation(format!("{log}: {value} was acknowledged at {offset:?}, is at {place}"));
             }
             let writer = value.rsplitn(3, '-').last().unwrap_or_default();
             if last_of.insert(writer, place).is_some_and(|last| last > place) {
-                self.violation(format!("partition {partition}: {value} stands before what was acknowledged earlier"));
+                self.violation(format!("{log}: {value} stands before what was acknowledged earlier"));
             }
         }
     }
 }
 
-/// A value without what makes it long: partition, writer, number.
+/// A value without what makes it long: log, writer, number.
 fn name(value: &str) -> &str {
     value.rsplit_once('-').map_or(value, |(name, _)| name)
+}
+
+/// The log that a value was written to.
+fn log_of(value: &str) -> &str {
+    value.rsplitn(4, '-').last().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -104,39 +167,60 @@ mod tests {
     use super::*;
 
     /// What the judge says of a log after these were acknowledged, from offset 0 on.
-    fn judged(acknowledged: &[&str], log: &[&str]) -> Vec<String> {
-        let owned = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+    fn judged(acknowledged: &[&str], found: &[&str]) -> Vec<String> {
         let history = History::default();
-        history.acknowledge(0, &owned(acknowledged), Some(0));
-        history.judge(0, &owned(log));
+        history.acknowledge("l", &owned(acknowledged), Some(0));
+        history.judge("l", 0, &owned(found));
         history.violations()
+    }
+
+    fn owned(values: &[&str]) -> Vec<String> {
+        values.iter().map(|value| (*value).to_owned()).collect()
     }
 
     #[test]
     fn a_log_with_all_that_was_acknowledged_breaks_nothing() {
-        assert!(judged(&["0-0-0-", "0-1-0-", "0-0-1-"], &["0-0-0-", "0-1-0-", "0-0-1-", "0-1-1-"]).is_empty());
+        assert!(judged(&["l-0-0-", "l-1-0-", "l-0-1-"], &["l-0-0-", "l-1-0-", "l-0-1-", "l-1-1-"]).is_empty());
     }
 
     #[test]
     fn each_broken_promise_is_told() {
-        let told = |acknowledged: &[&str], log: &[&str], what: &str| {
-            let violations = judged(acknowledged, log);
+        let told = |acknowledged: &[&str], found: &[&str], what: &str| {
+            let violations = judged(acknowledged, found);
             assert!(violations.iter().any(|one| one.contains(what)), "{what}: {violations:?}");
         };
-        told(&["0-0-0-", "0-0-1-"], &["0-0-0-"], "is lost");
-        told(&["0-0-0-"], &["0-0-0-", "0-0-0-"], "stands at 0 and at 1");
-        told(&["0-0-0-"], &["0-1-0-", "0-0-0-"], "was acknowledged at Some(0), is at 1");
-        told(&["0-0-0-", "0-0-1-"], &["0-0-1-", "0-0-0-"], "before what was acknowledged earlier");
+        told(&["l-0-0-", "l-0-1-"], &["l-0-0-"], "is lost");
+        told(&["l-0-0-"], &["l-0-0-", "l-0-0-"], "stands at 0 and at 1");
+        told(&["l-0-0-"], &["l-1-0-", "l-0-0-"], "was acknowledged at Some(0), is at 1");
+        told(&["l-0-0-", "l-0-1-"], &["l-0-1-", "l-0-0-"], "before what was acknowledged earlier");
+    }
+
+    #[test]
+    fn deleted_records_are_gone_and_only_those() {
+        let judged = |confirmed, start, found: &[&str]| {
+            let history = History::default();
+            history.acknowledge("l", &owned(&["l-0-0-", "l-0-1-", "l-0-2-"]), Some(0));
+            history.ask_deletion("l", 2);
+            history.confirm_deletion("l", confirmed);
+            history.judge("l", start, &owned(found));
+            history.violations().join("; ")
+        };
+        assert_eq!(judged(1, 1, &["l-0-1-", "l-0-2-"]), "");
+        assert_eq!(judged(0, 2, &["l-0-2-"]), "", "a deletion without an answer may have happened");
+        assert!(judged(2, 1, &["l-0-1-", "l-0-2-"]).contains("begins at 1"));
+        assert!(judged(1, 3, &[]).contains("begins at 3"));
+        assert!(judged(1, 1, &["l-0-1-"]).contains("is lost"));
     }
 
     #[test]
     fn readers_get_the_next_offset_and_always_the_same_record() {
         let history = History::default();
-        history.read(0, 5, 5, "a");
-        history.read(0, 5, 5, "a");
+        history.read("l", 5, 5, "l-0-1-");
+        history.read("l", 5, 5, "l-0-1-");
         assert!(history.violations().is_empty());
-        history.read(0, 6, 7, "b");
-        history.read(0, 5, 5, "b");
-        assert_eq!(history.violations().len(), 2);
+        history.read("l", 6, 7, "l-0-2-");
+        history.read("l", 5, 5, "l-0-3-");
+        history.read("l", 8, 8, "k-0-4-");
+        assert_eq!(history.violations().len(), 3);
     }
 }

@@ -23,13 +23,21 @@ use crate::faults::{Fault, Schedule};
 use crate::history::History;
 use crate::invariants::Invariants;
 use crate::store::Store;
-use crate::workload::{self, NODES, PARTITIONS};
+use crate::workload::groups::Group;
+use crate::workload::moves::MOVING;
+use crate::workload::trim::TRIMMED;
+use crate::workload::{self, EVENTS, Log, NODES, churn, groups, moves, settings, trim};
 use crate::{pinned, trace};
 
 /// The host of all clients.
 const CLIENTS: &str = "clients";
-/// Producers of each partition.
+/// Producers of each partition of the events.
 const WRITERS: i32 = 2;
+/// Members of the consumer group.
+const MEMBERS: usize = 2;
+/// Longest that a message takes, and on a slow link.
+const MESSAGE_WITHIN: Duration = Duration::from_millis(6);
+const SLOW_MESSAGE_WITHIN: Duration = Duration::from_millis(400);
 /// Where nodes listen for each other.
 const INTERNAL_PORT: u16 = 9093;
 /// One step of the simulated time.
@@ -41,7 +49,7 @@ const HEALED_WITHIN: Duration = Duration::from_secs(60);
 /// Pause before a process is started again that could not start.
 const START_AGAIN_AFTER: Duration = Duration::from_millis(300);
 /// Short times, so that much happens in a run.
-const SETTINGS: [(&str, &str); 10] = [
+const SETTINGS: [(&str, &str); 13] = [
     ("broker.session.timeout.ms", "2000"),
     ("replica.lag.time.max.ms", "1500"),
     ("replica.socket.timeout.ms", "2000"),
@@ -52,6 +60,9 @@ const SETTINGS: [(&str, &str); 10] = [
     ("log.retention.check.interval.ms", "300"),
     ("firn.sweep.interval.ms", "2000"),
     ("firn.sweep.grace.ms", "60000"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("group.min.session.timeout.ms", "1000"),
+    ("offsets.topic.num.partitions", "2"),
 ];
 
 /// What a run is made of.
@@ -147,7 +158,7 @@ impl World<'_> {
             .tick_duration(TICK)
             .simulation_duration(Duration::from_secs(3_600))
             .min_message_latency(Duration::from_micros(100))
-            .max_message_latency(Duration::from_millis(6))
+            .max_message_latency(MESSAGE_WITHIN)
             .tcp_capacity(4_096)
             .enable_random_order()
             .build();
@@ -211,8 +222,10 @@ impl World<'_> {
         images.is_some_and(|images| {
             let same = images.windows(2).all(|pair| pair[0].version() == pair[1].version());
             let alive = (1..=NODES).all(|node| images.iter().all(|image| image.is_alive(node)));
-            let full = images.iter().flat_map(|image| image.partitions());
-            same && alive && full.into_iter().all(|(_, partition)| partition.isr.len() == partition.replicas.len())
+            let mut partitions = images.iter().flat_map(|image| image.partitions());
+            let is_full = partitions
+                .all(|(_, partition)| partition.isr.len() == partition.replicas.len() && partition.adding.is_empty());
+            same && alive && is_full
         })
     }
 
@@ -320,6 +333,7 @@ impl World<'_> {
             for b in &names[place + 1..] {
                 self.sim.repair(a.as_str(), b.as_str());
                 self.sim.release(a.as_str(), b.as_str());
+                self.sim.set_link_max_message_latency(a.as_str(), b.as_str(), MESSAGE_WITHIN);
             }
         }
         let others = |node: NodeId| names.iter().filter(move |name| **name != host(node));
@@ -328,6 +342,9 @@ impl World<'_> {
                 Fault::Cut(a, b) => self.sim.partition(host(*a), host(*b)),
                 Fault::CutOneWay(a, b) => self.sim.partition_oneway(host(*a), host(*b)),
                 Fault::Hold(a, b) => self.sim.hold(host(*a), host(*b)),
+                Fault::Slow(a, b) => {
+                    self.sim.set_link_max_message_latency(host(*a), host(*b), SLOW_MESSAGE_WITHIN);
+                }
                 Fault::Isolate(node) => others(*node).for_each(|name| self.sim.partition(host(*node), name.as_str())),
                 Fault::Stall(node) => others(*node).for_each(|name| self.sim.hold(host(*node), name.as_str())),
                 _ => {}
@@ -425,26 +442,38 @@ impl Process {
     }
 }
 
-/// All clients, from the making of the topic to the last reading.
-async fn use_cluster(history: History, signs: Rc<Signs>, write_until: Duration) -> turmoil::Result {
-    workload::make_topic().await;
-    let mut writers = JoinSet::new();
-    for partition in 0..PARTITIONS {
-        for writer in 0..WRITERS {
-            writers.spawn_local(workload::write(history.clone(), partition, writer, write_until));
+/// All clients, from the making of the topics to the last reading.
+async fn use_cluster(history: History, signs: Rc<Signs>, stop: Duration) -> turmoil::Result {
+    let events = workload::make_topic(&EVENTS).await;
+    let trimmed = Log::new(TRIMMED.name, workload::make_topic(&TRIMMED).await, 0);
+    let moving = Log::new(MOVING.name, workload::make_topic(&MOVING).await, 0);
+    let mut logs: Vec<Log> = (0..EVENTS.partitions).map(|partition| Log::new(EVENTS.name, events, partition)).collect();
+    let mut at_work = JoinSet::new();
+    for (log, writers) in logs.iter().map(|log| (log, WRITERS)).chain([(&trimmed, 1), (&moving, 1)]) {
+        for writer in 0..writers {
+            at_work.spawn_local(workload::write(history.clone(), log.clone(), writer, stop));
         }
-        tokio::task::spawn_local(workload::read(history.clone(), partition, write_until));
+        tokio::task::spawn_local(workload::read(history.clone(), log.clone(), stop));
     }
-    while writers.join_next().await.is_some() {}
+    at_work.spawn_local(trim::trim(history.clone(), trimmed.clone(), stop));
+    at_work.spawn_local(moves::wander(moving.clone(), stop));
+    let group = Group::new(events, history.clone());
+    for _ in 0..MEMBERS {
+        at_work.spawn_local(groups::take_part(group.clone(), stop));
+    }
+    let churned = tokio::task::spawn_local(churn::churn(history.clone(), stop));
+    let setting = tokio::task::spawn_local(settings::change(stop));
+    while at_work.join_next().await.is_some() {}
+    let (churned, setting) = (churned.await?, setting.await?);
     signs.is_written.set(true);
     while !signs.is_settled.get() {
         sleep(TICK).await;
     }
-    for partition in 0..PARTITIONS {
-        match workload::read_all(&history, partition, HEALED_WITHIN).await {
-            Some(log) => history.judge(partition, &log),
-            None => history.violation(format!("partition {partition} cannot be read to its end")),
-        }
+    logs.extend([trimmed, moving, churned]);
+    for log in &logs {
+        workload::judge(&history, log, HEALED_WITHIN).await;
     }
+    group.judge(HEALED_WITHIN).await;
+    settings::judge(&history, setting, HEALED_WITHIN).await;
     Ok(())
 }
