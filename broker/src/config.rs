@@ -17,7 +17,6 @@ pub mod settings;
 pub mod table;
 
 pub use members::{Member, MemberList};
-pub use model::settings::DYNAMIC_BROKER_SETTINGS as DYNAMIC_SETTINGS;
 pub use settings::{BrokerSettings, ConfigSource, Settings};
 pub use table::BROKER_SETTINGS;
 

@@ -3,7 +3,7 @@
 
 use broker::config::BROKER_SETTINGS;
 use clap::Args;
-use model::settings::{Kind, SettingSpec, TOPIC_SETTINGS};
+use model::settings::{KAFKA_SETTINGS, Kind, SettingSpec, TOPIC_SETTINGS};
 use serde::Serialize;
 
 use crate::output::{print_json, print_line, table};
@@ -20,6 +20,8 @@ pub(crate) struct SettingsArgs {
 struct Reference {
     broker: Vec<Setting>,
     topic: Vec<Setting>,
+    /// Kafka's, which mean nothing here.
+    kafka: Vec<Setting>,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,18 +51,22 @@ fn reference() -> Reference {
     Reference {
         broker: BROKER_SETTINGS.iter().map(Setting::from).collect(),
         topic: TOPIC_SETTINGS.iter().map(Setting::from).collect(),
+        kafka: KAFKA_SETTINGS.iter().map(|setting| Setting::from(&setting.spec)).collect(),
     }
 }
 
 fn values(kind: Kind) -> String {
     match kind {
+        Kind::Number { min, .. } if min <= i64::from(i32::MIN) => "any number".to_owned(),
         Kind::Number { min, max: i64::MAX, .. } => format!("from {min}"),
         Kind::Number { min, max, .. } if max == i64::from(i32::MAX) => format!("from {min}"),
         Kind::Number { min, max, .. } => format!("{min} to {max}"),
+        Kind::Ratio => "0 to 1".to_owned(),
         Kind::Bool => "true, false".to_owned(),
         Kind::Choice(words) => words.join(", "),
         Kind::List(words) => format!("list of {}", words.join(", ")),
         Kind::Replicas => "*, list of PARTITION:NODE".to_owned(),
+        Kind::Any(_) => "any".to_owned(),
     }
 }
 
@@ -77,7 +83,9 @@ pub(crate) fn run(args: &SettingsArgs) -> anyhow::Result<()> {
     print_line(
         "\nTopic settings: --config NAME=VALUE of `firn topic`; as broker settings, under either name, the default of all topics.\n",
     )?;
-    print_settings(&reference.topic)
+    print_settings(&reference.topic)?;
+    let ignored = reference.kafka.iter().map(|setting| setting.name).collect::<Vec<_>>().join(", ");
+    Ok(print_line(format!("\nBroker settings of Kafka's without effect here, or with their default only: {ignored}"))?)
 }
 
 fn print_settings(settings: &[Setting]) -> anyhow::Result<()> {
@@ -100,8 +108,8 @@ mod tests {
 
     #[test]
     fn every_setting_has_a_meaning() {
-        let Reference { broker, topic } = reference();
-        for setting in broker.iter().chain(&topic) {
+        let Reference { broker, topic, kafka } = reference();
+        for setting in broker.iter().chain(&topic).chain(&kafka) {
             assert!(setting.documentation.ends_with('.'), "{}", setting.name);
         }
     }

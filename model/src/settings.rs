@@ -11,10 +11,12 @@ use std::collections::BTreeMap;
 
 pub mod table;
 
+mod kafka;
 mod kind;
 mod throttled;
 
-pub use kind::{Kind, SettingSpec, Synonym};
+pub use kafka::{KAFKA_SETTINGS, KafkaSetting};
+pub use kind::{Kind, SettingSpec, Synonym, ValueType};
 pub use table::{DYNAMIC_BROKER_SETTINGS, TOPIC_SETTINGS};
 pub use throttled::ThrottledReplicas;
 
@@ -64,7 +66,7 @@ pub struct TopicSettings {
     pub index_interval_bytes: u64,
     /// `max.message.bytes`.
     pub max_message_bytes: u64,
-    /// `remote.storage.enable`.
+    /// `remote.storage.enable` without `remote.log.copy.disable`.
     pub remote_storage_enable: bool,
     /// `message.timestamp.type`.
     pub message_timestamp_type: TimestampType,
@@ -168,7 +170,7 @@ pub fn check_together(topic: &SettingsMap, broker: &SettingsMap) -> Result<(), I
 }
 
 /// Checks a setting that brokers can be told while they run: a default of topics, under the topic setting's name or a
-/// broker-wide one, or one of [`DYNAMIC_BROKER_SETTINGS`].
+/// broker-wide one, or one of [`dynamic_broker_settings`].
 ///
 /// # Errors
 /// [`InvalidSetting`] when it is unknown or malformed.
@@ -185,11 +187,17 @@ pub fn dynamic_spec(name: &str) -> Result<(&'static SettingSpec, i64), InvalidSe
     let synonym = |spec: &'static SettingSpec| {
         spec.synonyms.iter().find(|synonym| synonym.name == name).map(|synonym| (spec, synonym.factor))
     };
-    let own = || DYNAMIC_BROKER_SETTINGS.iter().find(|spec| spec.name == name).map(|spec| (spec, 1));
+    let own = || dynamic_broker_settings().find(|spec| spec.name == name).map(|spec| (spec, 1));
     match TOPIC_SETTINGS.iter().find_map(synonym).or_else(own) {
         Some(found) => Ok(found),
         None => spec(name).map(|spec| (spec, 1)),
     }
+}
+
+/// What a broker can be told while it runs, apart from the topics' defaults, with or without effect.
+pub fn dynamic_broker_settings() -> impl Iterator<Item = &'static SettingSpec> {
+    let of_kafka = KAFKA_SETTINGS.iter().filter(|setting| setting.is_dynamic).map(|setting| &setting.spec);
+    DYNAMIC_BROKER_SETTINGS.iter().chain(of_kafka)
 }
 
 /// A value that is stated in a unit `factor` times as large; as it is, when it is no number.
@@ -231,12 +239,16 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn text(&self, name: &str) -> &str {
         let own = self.topic.get(name).or_else(|| self.broker.get(name)).map(String::as_str);
-        own.unwrap_or_else(|| default_of(name))
+        own.unwrap_or_else(|| default_of(name)).trim()
     }
 
     fn number(&self, name: &str) -> i64 {
         let parse = |text: &str| text.trim().parse().ok();
         parse(self.text(name)).or_else(|| parse(default_of(name))).unwrap_or(0)
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.text(name).eq_ignore_ascii_case("true")
     }
 
     fn unsigned(&self, name: &str) -> u64 {
@@ -271,8 +283,9 @@ impl Resolver<'_> {
     }
 
     fn resolve(&self) -> TopicSettings {
-        let retention_ms = self.limit("retention.ms");
-        let retention_bytes = self.limit("retention.bytes");
+        let deletes = self.text("cleanup.policy").split(',').any(|word| word.trim() == "delete");
+        let retention_ms = self.limit("retention.ms").filter(|_| deletes);
+        let retention_bytes = self.limit("retention.bytes").filter(|_| deletes);
         TopicSettings {
             retention_ms,
             retention_bytes,
@@ -283,7 +296,7 @@ impl Resolver<'_> {
             segment_jitter_ms: self.unsigned("segment.jitter.ms"),
             index_interval_bytes: self.unsigned("index.interval.bytes"),
             max_message_bytes: self.unsigned("max.message.bytes"),
-            remote_storage_enable: self.text("remote.storage.enable").eq_ignore_ascii_case("true"),
+            remote_storage_enable: self.flag("remote.storage.enable") && !self.flag("remote.log.copy.disable"),
             message_timestamp_type: match self.text("message.timestamp.type") {
                 "LogAppendTime" => TimestampType::LogAppendTime,
                 _ => TimestampType::CreateTime,
@@ -295,7 +308,7 @@ impl Resolver<'_> {
             leader_throttled: self.replicas("leader.replication.throttled.replicas"),
             follower_throttled: self.replicas("follower.replication.throttled.replicas"),
             flush: if self.text("firn.flush") == "replicated" { FlushMode::Replicated } else { FlushMode::Durable },
-            iceberg_enable: self.text("firn.iceberg.enable").eq_ignore_ascii_case("true"),
+            iceberg_enable: self.flag("firn.iceberg.enable"),
             archive_compression: Compression::from_name(self.text("firn.archive.compression.type"))
                 .unwrap_or(Compression::Zstd),
         }

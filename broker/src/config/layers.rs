@@ -93,7 +93,7 @@ impl<'a> DefaultLayers<'a> {
             (Source::Default, Some((default_name, spec.default.to_owned()))),
         ];
         let layer = |(source, stated): (Source, Option<(&'static str, String)>)| {
-            stated.map(|(name, value)| Layer { source, name, value })
+            stated.map(|(name, value)| Layer { source, name, value: spec.kind.normalised(&value) })
         };
         let is_readable = |layer: &Layer| spec.kind.check(spec.name, &layer.value).is_ok();
         layers.into_iter().filter_map(layer).filter(is_readable).collect()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use coordinator::group::GroupSettings;
-use model::settings::{SettingSpec, SettingsMap, TOPIC_SETTINGS, TopicSettings, in_own_unit, nearest};
+use model::settings::{KAFKA_SETTINGS, SettingSpec, SettingsMap, TOPIC_SETTINGS, TopicSettings, in_own_unit, nearest};
 
 use super::table::RACK_AWARE;
 use super::{BROKER_SETTINGS, ConfigError};
@@ -43,7 +43,8 @@ impl Settings {
     pub fn resolve(given: &SettingsMap) -> Result<Self, ConfigError> {
         let mut topic_defaults = SettingsMap::new();
         for (name, value) in given {
-            if let Some(spec) = BROKER_SETTINGS.iter().find(|spec| spec.name == name) {
+            let without_effect = KAFKA_SETTINGS.iter().map(|setting| &setting.spec);
+            if let Some(spec) = BROKER_SETTINGS.iter().chain(without_effect).find(|spec| spec.name == name) {
                 spec.kind.check(spec.name, value)?;
             } else if !TOPIC_SETTINGS.iter().any(|spec| is_called(spec, name)) {
                 return Err(unknown(name));
@@ -103,7 +104,8 @@ pub fn stated_default<'a>(
 fn unknown(name: &str) -> ConfigError {
     let topic_names =
         TOPIC_SETTINGS.iter().flat_map(|s| std::iter::once(s.name).chain(s.synonyms.iter().map(|y| y.name)));
-    let names = BROKER_SETTINGS.iter().map(|spec| spec.name).chain(topic_names);
+    let of_kafka = KAFKA_SETTINGS.iter().map(|setting| setting.spec.name);
+    let names = BROKER_SETTINGS.iter().map(|spec| spec.name).chain(topic_names).chain(of_kafka);
     let nearest = nearest(name, names).map(str::to_owned);
     ConfigError::UnknownKey { place: "setting".to_owned(), name: name.to_owned(), nearest }
 }
@@ -181,7 +183,7 @@ impl BrokerSettings {
 
     /// Reads checked values.
     fn read(given: &SettingsMap) -> Self {
-        let text = |name: &str| given.get(name).map_or_else(|| default_of(name), String::as_str);
+        let text = |name: &str| given.get(name).map_or_else(|| default_of(name), String::as_str).trim();
         let flag = |name| text(name).eq_ignore_ascii_case("true");
         let number = |name| text(name).trim().parse::<i64>().unwrap_or_default();
         let size = |name| usize::try_from(number(name)).unwrap_or(usize::MAX);

@@ -209,7 +209,7 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "offset.metadata.max.bytes",
         Kind::int(0),
         "4096",
-        "Largest metadata text of a committed offset, in bytes.",
+        "Longest metadata text of a committed offset, in UTF-16 units: letters, with few exceptions.",
     ),
     setting(
         "offsets.retention.minutes",

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use model::settings::{Kind, SettingSpec, SettingsMap, TOPIC_SETTINGS};
+use model::settings::{
+    KAFKA_SETTINGS, Kind, SettingSpec, SettingsMap, TOPIC_SETTINGS, ValueType, dynamic_broker_settings,
+};
 use protocol::messages::describe_configs_request::DescribeConfigsResource;
 use protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -11,11 +13,12 @@ use protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use protocol::{ApiKey, ErrorCode, Str};
 
 use super::errors::Refusal;
+use super::incremental_alter_configs::check_topic_name;
 use super::once_each::once_each;
 use super::{BadRequest, RequestContext};
 use crate::broker::{Broker, LISTENER};
 use crate::config::layers::{DefaultLayers, Layer, Source};
-use crate::config::{BROKER_SETTINGS, ConfigSource, DYNAMIC_SETTINGS};
+use crate::config::{BROKER_SETTINGS, ConfigSource};
 
 /// Kafka's numbers of the kinds of resources.
 pub(super) const TOPIC: i8 = 2;
@@ -78,7 +81,8 @@ fn describe(broker: &Broker, resource: DescribeConfigsResource, detail: Detail) 
 
 fn wanted_entries(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, Refusal> {
     let mut entries = entries(broker, resource.resource_type, &resource.resource_name)?;
-    if let Some(keys) = &resource.configuration_keys {
+    // An empty list asks for everything, as null does.
+    if let Some(keys) = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty()) {
         let keys: HashSet<&str> = keys.iter().map(|key| &**key).collect();
         entries.retain(|entry| keys.contains(entry.name));
     }
@@ -103,6 +107,7 @@ pub(super) fn topic_weight(broker: &Broker) -> usize {
 fn entries(broker: &Broker, resource_type: i8, name: &str) -> Result<Vec<Entry>, Refusal> {
     match resource_type {
         TOPIC => {
+            check_topic_name(name)?;
             let image = broker.metadata.image();
             let topic = image.topic(name).ok_or_else(|| {
                 Refusal::new(ErrorCode::UnknownTopicOrPartition, format!("there is no topic {name:?}"))
@@ -167,11 +172,13 @@ fn place_entries(broker: &Broker) -> impl Iterator<Item = Entry> {
 
 fn broker_entries(broker: &Broker) -> Vec<Entry> {
     let settings = &broker.config.settings;
-    let fixed = BROKER_SETTINGS.iter().map(|spec| {
+    let without_effect = KAFKA_SETTINGS.iter().filter(|setting| !setting.is_dynamic).map(|setting| &setting.spec);
+    let fixed = BROKER_SETTINGS.iter().chain(without_effect).map(|spec| {
         let (value, source) = settings.value(spec);
         let source = if source == ConfigSource::Static { Source::Static } else { Source::Default };
-        let layer = Layer { source, name: spec.name, value: value.to_owned() };
-        Entry { name: spec.name, spec, value: value.to_owned(), source, layers: vec![layer], is_read_only: true }
+        let value = spec.kind.normalised(value);
+        let layer = Layer { source, name: spec.name, value: value.clone() };
+        Entry { name: spec.name, spec, value, source, layers: vec![layer], is_read_only: true }
     });
     place_entries(broker).chain(fixed).chain(dynamic_entries(broker)).chain(topic_defaults(broker)).collect()
 }
@@ -179,14 +186,16 @@ fn broker_entries(broker: &Broker) -> Vec<Entry> {
 /// What can be changed while the broker runs.
 fn dynamic_entries(broker: &Broker) -> impl Iterator<Item = Entry> {
     let image = broker.metadata.image();
-    DYNAMIC_SETTINGS.iter().filter_map(move |spec| {
+    let given = broker.config.settings.given();
+    dynamic_broker_settings().filter_map(move |spec| {
         let stated = |source, configs: Option<&SettingsMap>| {
-            let value = configs?.get(spec.name)?.clone();
+            let value = spec.kind.normalised(configs?.get(spec.name)?);
             Some(Layer { source, name: spec.name, value })
         };
         let layers = [
             stated(Source::Broker, image.broker_configs(broker.config.node_id)),
             stated(Source::Cluster, Some(image.cluster_configs())),
+            stated(Source::Static, Some(given)),
             Some(Layer { source: Source::Default, name: spec.name, value: spec.default.to_owned() }),
         ];
         entry(spec, layers.into_iter().flatten().collect())
@@ -232,6 +241,10 @@ fn config_type(kind: Kind) -> i8 {
         Kind::Choice(_) => 2,
         Kind::Number { is_int: true, .. } => 3,
         Kind::Number { is_int: false, .. } => 5,
-        Kind::List(_) | Kind::Replicas => 7,
+        Kind::Ratio => 6,
+        Kind::List(_) | Kind::Replicas | Kind::Any(ValueType::List) => 7,
+        Kind::Any(ValueType::Text) => 2,
+        Kind::Any(ValueType::Short) => 4,
+        Kind::Any(ValueType::Double) => 6,
     }
 }

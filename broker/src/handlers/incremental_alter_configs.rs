@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use coordinator::cluster::{Command, ConfigChange, ConfigEdit, ConfigOp, ConfigOpKind, ConfigResource, Reply};
-use model::settings::{TOPIC_SETTINGS, spec};
+use coordinator::cluster::{
+    ClusterError, Command, ConfigChange, ConfigEdit, ConfigOp, ConfigOpKind, ConfigResource, Reply,
+};
+use model::TopicName;
+use model::settings::{TOPIC_SETTINGS, dynamic_broker_settings, spec};
+use model::topic_name::InvalidTopicName;
 use protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
@@ -12,9 +16,9 @@ use protocol::{ErrorCode, Str};
 use super::RequestContext;
 use super::describe_configs::{BROKER, TOPIC};
 use super::errors::{Refusal, told};
-use crate::config::{BROKER_SETTINGS, DYNAMIC_SETTINGS};
-use crate::metadata::ClusterImage;
+use crate::config::BROKER_SETTINGS;
 use crate::metadata::parts::{InParts, encoded_len};
+use crate::metadata::{ClusterImage, SubmitError};
 
 pub(super) async fn handle(
     context: &RequestContext<'_>,
@@ -60,7 +64,11 @@ fn to_op(config: AlterableConfig) -> Result<ConfigOp, Refusal> {
 /// The resource that a request names.
 pub(super) fn to_resource(resource_type: i8, name: &str) -> Result<ConfigResource, Refusal> {
     match resource_type {
-        TOPIC => Ok(ConfigResource::Topic(name.to_owned())),
+        TOPIC if name.is_empty() => Err(Refusal::new(ErrorCode::InvalidRequest, "a topic has a name")),
+        TOPIC => {
+            check_topic_name(name)?;
+            Ok(ConfigResource::Topic(name.to_owned()))
+        }
         BROKER if name.is_empty() => Ok(ConfigResource::Cluster),
         BROKER => name
             .parse()
@@ -72,6 +80,15 @@ pub(super) fn to_resource(resource_type: i8, name: &str) -> Result<ConfigResourc
             Err(Refusal::new(ErrorCode::InvalidRequest, reason))
         }
     }
+}
+
+/// A name that no topic can have is told from one that no topic has.
+///
+/// # Errors
+/// `INVALID_TOPIC_EXCEPTION` with the rule that the name breaks.
+pub(super) fn check_topic_name(name: &str) -> Result<(), Refusal> {
+    let invalid = |error: InvalidTopicName| Refusal::new(ErrorCode::InvalidTopicException, error.to_string());
+    TopicName::new(name).map(drop).map_err(invalid)
 }
 
 /// Carries out the changes that are in order; answers for each in its place.
@@ -102,7 +119,12 @@ pub(super) async fn alter(
     let altered = context.broker.metadata.submit_in_parts(submitted, |change| bytes_of(&image, change), how).await;
     context.broker.follow_metadata().await;
     for (place, outcome) in places.into_iter().zip(altered) {
-        outcomes[place] = outcome.map_err(Refusal::from);
+        outcomes[place] = outcome.map_err(|error| match error {
+            SubmitError::Refused(error @ ClusterError::UnknownBroker { .. }) => {
+                Refusal::new(ErrorCode::InvalidRequest, error.to_string())
+            }
+            error => Refusal::from(error),
+        });
     }
     outcomes
 }
@@ -145,7 +167,7 @@ fn check_broker_settings(change: ConfigChange) -> Result<ConfigChange, Refusal> 
     for (name, value) in settings {
         let invalid = |reason: String| Refusal::new(ErrorCode::InvalidConfig, reason);
         let is_default = |s: &&model::settings::SettingSpec| s.synonyms.iter().any(|synonym| synonym.name == name);
-        let dynamic = || DYNAMIC_SETTINGS.iter().find(|spec| spec.name == name);
+        let dynamic = || dynamic_broker_settings().find(|spec| spec.name == name);
         let found = TOPIC_SETTINGS.iter().find(is_default).or_else(|| spec(name).ok()).or_else(dynamic);
         let Some(found) = found else {
             let reason =

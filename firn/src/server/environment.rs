@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use broker::config::BROKER_SETTINGS;
 use broker::{ConfigError, Overrides};
-use model::settings::{TOPIC_SETTINGS, nearest};
+use model::settings::{KAFKA_SETTINGS, TOPIC_SETTINGS, nearest};
 
 const PREFIX: &str = "FIRN_";
 const SETTING_PREFIX: &str = "FIRN_SETTING_";
@@ -90,7 +90,8 @@ fn unknown(name: &str, settings: &BTreeMap<String, &'static str>) -> ConfigError
 fn setting_names() -> impl Iterator<Item = &'static str> {
     let of_topics =
         TOPIC_SETTINGS.iter().flat_map(|s| std::iter::once(s.name).chain(s.synonyms.iter().map(|y| y.name)));
-    BROKER_SETTINGS.iter().map(|s| s.name).chain(of_topics)
+    let of_kafka = KAFKA_SETTINGS.iter().map(|setting| setting.spec.name);
+    BROKER_SETTINGS.iter().map(|s| s.name).chain(of_topics).chain(of_kafka)
 }
 
 /// The variable of a setting.

@@ -1,5 +1,6 @@
 //! The generated part of `docs/configuration.md`: written, and kept current, by the test below.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::{env, fs};
@@ -14,9 +15,21 @@ const END: &str = "<!-- generated from the tables of settings: end -->";
 fn page(existing: &str) -> Option<String> {
     let (before, rest) = existing.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
-    let Reference { broker, topic } = reference();
-    let (broker, topic) = (markdown(&broker), markdown(&topic));
-    Some(format!("{before}{BEGIN}\n## Broker settings\n\n{broker}\n## Topic settings\n\n{topic}{END}{after}"))
+    let Reference { broker, topic, kafka } = reference();
+    let (broker, topic, kafka) = (markdown(&broker), markdown(&topic), listed(&kafka));
+    let tables = format!("## Broker settings\n\n{broker}\n## Topic settings\n\n{topic}");
+    Some(format!(
+        "{before}{BEGIN}\n{tables}\n## Broker settings of Kafka's that mean nothing here\n\n{kafka}{END}{after}"
+    ))
+}
+
+/// Settings by what is said of them.
+fn listed(settings: &[Setting]) -> String {
+    let mut by_meaning: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for setting in settings {
+        by_meaning.entry(setting.documentation).or_default().push(format!("`{}`", setting.name));
+    }
+    by_meaning.iter().map(|(meaning, names)| format!("- {meaning} {}\n", names.join(", "))).collect()
 }
 
 fn markdown(settings: &[Setting]) -> String {

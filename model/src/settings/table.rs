@@ -1,4 +1,5 @@
-//! Every topic setting that has a meaning in Firn. A setting that is not here is refused, never silently ignored.
+//! Every topic setting: Kafka's, and Firn's own. A setting of Kafka's that means nothing here is taken and says so in its
+//! description; a setting that is not here is refused.
 
 use super::kind::{Kind, SettingSpec, Synonym};
 
@@ -40,7 +41,22 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
         kind: Kind::List(&["delete"]),
         default: "delete",
         synonyms: &[ms("log.cleanup.policy")],
-        documentation: "What happens to old records. Only deletion is available: compaction is not supported yet.",
+        documentation: "What happens to old records: 'delete' lets them go by the retention settings, an empty list keeps them. \
+                        Compaction is not supported yet.",
+    },
+    SettingSpec {
+        name: "compression.gzip.level",
+        kind: Kind::int(-1),
+        default: "-1",
+        synonyms: &[ms("compression.gzip.level")],
+        documentation: "Has no effect: batches that the broker compresses anew with gzip have its own level.",
+    },
+    SettingSpec {
+        name: "compression.lz4.level",
+        kind: Kind::Number { min: 1, max: 17, is_int: true },
+        default: "9",
+        synonyms: &[ms("compression.lz4.level")],
+        documentation: "Has no effect: batches that the broker compresses anew with lz4 have its own level.",
     },
     SettingSpec {
         name: "compression.type",
@@ -49,6 +65,27 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
         synonyms: &[ms("compression.type")],
         documentation: "Codec of stored batches. 'producer' keeps what the producer chose and costs nothing; \
                         with any other value the broker compresses batches anew when they come in another codec.",
+    },
+    SettingSpec {
+        name: "compression.zstd.level",
+        kind: Kind::Number { min: -131_072, max: 22, is_int: true },
+        default: "3",
+        synonyms: &[ms("compression.zstd.level")],
+        documentation: "Has no effect: batches that the broker compresses anew with zstd have its own level.",
+    },
+    SettingSpec {
+        name: "delete.retention.ms",
+        kind: Kind::long(0),
+        default: "86400000",
+        synonyms: &[ms("log.cleaner.delete.retention.ms")],
+        documentation: "Has no effect without compaction.",
+    },
+    SettingSpec {
+        name: "file.delete.delay.ms",
+        kind: Kind::long(0),
+        default: "60000",
+        synonyms: &[ms("log.segment.delete.delay.ms")],
+        documentation: "Has no effect: files of deleted segments go at once, objects of the archive after firn.sweep.grace.ms.",
     },
     SettingSpec {
         name: "firn.archive.compression.type",
@@ -73,6 +110,20 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
         synonyms: &[ms("firn.iceberg.enable")],
         documentation: "Keep Apache Iceberg metadata of the topic's archive in the object store, so that other engines read \
                         it as a table. Without remote.storage.enable there is no archive, and no table.",
+    },
+    SettingSpec {
+        name: "flush.messages",
+        kind: Kind::long(1),
+        default: "9223372036854775807",
+        synonyms: &[ms("log.flush.interval.messages")],
+        documentation: "Has no effect: firn.flush says when records are on stable storage.",
+    },
+    SettingSpec {
+        name: "flush.ms",
+        kind: Kind::long(0),
+        default: "9223372036854775807",
+        synonyms: &[ms("log.flush.interval.ms")],
+        documentation: "Has no effect: firn.flush says when records are on stable storage.",
     },
     SettingSpec {
         name: "follower.replication.throttled.replicas",
@@ -114,6 +165,13 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
                         -2 means as retention.ms, -1 means no limit.",
     },
     SettingSpec {
+        name: "max.compaction.lag.ms",
+        kind: Kind::long(1),
+        default: "9223372036854775807",
+        synonyms: &[ms("log.cleaner.max.compaction.lag.ms")],
+        documentation: "Has no effect without compaction.",
+    },
+    SettingSpec {
         name: "max.message.bytes",
         kind: Kind::int(0),
         default: "1048588",
@@ -142,11 +200,46 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
         documentation: "Whose time a record carries: the producer's or the broker's at append.",
     },
     SettingSpec {
+        name: "min.cleanable.dirty.ratio",
+        kind: Kind::Ratio,
+        default: "0.5",
+        synonyms: &[ms("log.cleaner.min.cleanable.ratio")],
+        documentation: "Has no effect without compaction.",
+    },
+    SettingSpec {
+        name: "min.compaction.lag.ms",
+        kind: Kind::long(0),
+        default: "0",
+        synonyms: &[ms("log.cleaner.min.compaction.lag.ms")],
+        documentation: "Has no effect without compaction.",
+    },
+    SettingSpec {
         name: "min.insync.replicas",
         kind: Kind::int(1),
         default: "1",
         synonyms: &[ms("min.insync.replicas")],
         documentation: "Replicas that must have a batch before acks=all is acknowledged.",
+    },
+    SettingSpec {
+        name: "preallocate",
+        kind: Kind::Bool,
+        default: "false",
+        synonyms: &[ms("log.preallocate")],
+        documentation: "Has no effect: files of segments grow as they are written.",
+    },
+    SettingSpec {
+        name: "remote.log.copy.disable",
+        kind: Kind::Bool,
+        default: "false",
+        synonyms: &[],
+        documentation: "Stop archiving the topic, as without remote.storage.enable; what is archived stays readable.",
+    },
+    SettingSpec {
+        name: "remote.log.delete.on.disable",
+        kind: Kind::Bool,
+        default: "false",
+        synonyms: &[],
+        documentation: "Has no effect: the archive goes with the topic or by its retention, never because a setting changed.",
     },
     SettingSpec {
         name: "remote.storage.enable",
@@ -176,6 +269,13 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
         default: "134217728",
         synonyms: &[ms("log.segment.bytes")],
         documentation: "Bytes at which a segment closes and becomes ready for the archive.",
+    },
+    SettingSpec {
+        name: "segment.index.bytes",
+        kind: Kind::int(4),
+        default: "10485760",
+        synonyms: &[ms("log.index.size.max.bytes")],
+        documentation: "Has no effect: indexes grow with their segments.",
     },
     SettingSpec {
         name: "segment.jitter.ms",

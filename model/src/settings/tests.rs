@@ -56,3 +56,41 @@ fn bad_values_are_refused_with_what_is_needed() {
     assert!(reason("cleanup.policy", "compact").contains("comma-separated list of delete"));
     assert!(reason("retention.ms", "").contains("whole number"));
 }
+
+#[test]
+fn settings_of_kafka_without_effect_are_stated_once_and_have_valid_defaults() {
+    assert!(KAFKA_SETTINGS.is_sorted_by(|a, b| a.spec.name < b.spec.name));
+    let of_topics: Vec<&str> =
+        TOPIC_SETTINGS.iter().flat_map(|spec| spec.synonyms.iter().map(|s| s.name).chain([spec.name])).collect();
+    for KafkaSetting { spec, .. } in KAFKA_SETTINGS {
+        spec.kind.check(spec.name, spec.default).unwrap();
+        assert!(!of_topics.contains(&spec.name), "{}", spec.name);
+    }
+}
+
+#[test]
+fn values_are_read_and_reported_as_kafka_does() {
+    let normal = |name: &str, value| spec(name).unwrap().kind.normalised(value);
+    assert_eq!(normal("retention.ms", " +604800000 "), "604800000");
+    assert_eq!(normal("preallocate", " TRUE "), "true");
+    assert_eq!(normal("compression.type", " gzip "), "gzip");
+    assert_eq!(normal("cleanup.policy", " delete , delete "), "delete,delete");
+    assert_eq!(normal("min.cleanable.dirty.ratio", " .25 "), "0.25");
+    let typed = [("retention.ms", " 5 "), ("remote.storage.enable", " FALSE "), ("compression.type", " gzip ")];
+    let settings = resolve(&typed, &[]).unwrap();
+    assert_eq!((settings.retention_ms, settings.remote_storage_enable), (Some(5), false));
+    assert_eq!(settings.compression_type, CompressionSetting::Codec(Compression::Gzip));
+}
+
+#[test]
+fn without_a_cleanup_policy_records_are_kept() {
+    let settings = resolve(&[("cleanup.policy", ""), ("retention.ms", "1"), ("retention.bytes", "1")], &[]).unwrap();
+    assert_eq!((settings.retention_ms, settings.retention_bytes), (None, None));
+    let settings = resolve(&[("cleanup.policy", "delete, delete"), ("retention.ms", "1")], &[]).unwrap();
+    assert_eq!(settings.retention_ms, Some(1));
+}
+
+#[test]
+fn a_topic_that_is_not_copied_is_not_archived() {
+    assert!(!resolve(&[("remote.log.copy.disable", "true")], &[]).unwrap().remote_storage_enable);
+}
