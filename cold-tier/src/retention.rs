@@ -65,6 +65,7 @@ impl ColdTier {
 }
 
 fn is_older(segment: &ArchivedSegment, limit_ms: u64, now: TimestampMs) -> bool {
-    let newest = if segment.max_timestamp == NO_TIMESTAMP { segment.archived_at } else { segment.max_timestamp };
+    // Times before 1970 say nothing of a record's age, as in Kafka and in the hot tier.
+    let newest = if segment.max_timestamp <= NO_TIMESTAMP { segment.archived_at } else { segment.max_timestamp };
     now.saturating_sub_unsigned(limit_ms) > newest
 }

@@ -51,7 +51,8 @@ impl ColdTier {
     pub async fn max_timestamp(&self, pointer: &ManifestPointer) -> Result<Option<TimestampOffset>, ReadError> {
         // The pointer's largest timestamp may belong to a record below the log start, in a segment that reaches above it.
         let mut largest = pointer.max_timestamp;
-        while largest != NO_TIMESTAMP {
+        // A batch whose records are all from before 1970 has no largest timestamp, as in Kafka and in the hot tier.
+        while largest > NO_TIMESTAMP {
             if let Some(found) = self.offset_for_timestamp(pointer, largest).await? {
                 return Ok(Some(found));
             }

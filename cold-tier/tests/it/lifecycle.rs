@@ -262,14 +262,16 @@ async fn retention_by_size_and_time_asks_for_whole_segments_from_the_oldest() {
 }
 
 #[tokio::test]
-async fn records_without_timestamps_age_by_the_time_of_archival() {
-    let (_, tier) = store();
-    let records = vec![RecordSpec { timestamp: -1, ..record("v") }];
-    let ledger = archive_all(&tier, &[segment(0, &[plain_batch(records)], &[])]).await;
-    let limits = RetentionLimits { retention_ms: Some(1000), retention_bytes: None };
-    assert_eq!(tier.retention_start(&ledger, limits, 0, NOW + 1000).await.unwrap(), 0);
-    assert_eq!(tier.retention_start(&ledger, limits, 0, NOW + 1001).await.unwrap(), 1);
-    assert_eq!(tier.max_timestamp(&ledger).await.unwrap(), None);
+async fn records_without_timestamps_or_from_before_1970_age_by_the_time_of_archival() {
+    for timestamp in [-1, -2, -86_400_000] {
+        let (_, tier) = store();
+        let records = vec![RecordSpec { timestamp, ..record("v") }];
+        let ledger = archive_all(&tier, &[segment(0, &[plain_batch(records)], &[])]).await;
+        let limits = RetentionLimits { retention_ms: Some(1000), retention_bytes: None };
+        assert_eq!(tier.retention_start(&ledger, limits, 0, NOW + 1000).await.unwrap(), 0, "{timestamp}");
+        assert_eq!(tier.retention_start(&ledger, limits, 0, NOW + 1001).await.unwrap(), 1, "{timestamp}");
+        assert_eq!(tier.max_timestamp(&ledger).await.unwrap(), None, "{timestamp}");
+    }
 }
 
 #[tokio::test]

@@ -37,6 +37,9 @@ pub enum InvalidBatch {
     /// Kafka: `INVALID_RECORD`.
     #[error("{0}")]
     Invalid(String),
+    /// Kafka: `INVALID_RECORD`, before it looks into the batch.
+    #[error("{0}")]
+    NotOneBatch(String),
     /// Kafka: `MESSAGE_TOO_LARGE`.
     #[error("the record batch has {size} bytes, the topic allows {limit} (max.message.bytes)")]
     TooLarge {
@@ -61,9 +64,6 @@ pub enum InvalidBatch {
         /// The broker's time in ms.
         now: TimestampMs,
     },
-    /// Kafka: `UNSUPPORTED_FOR_MESSAGE_FORMAT`.
-    #[error("{0}")]
-    Format(BatchError),
 }
 
 /// One batch that passed [`validate_produced`]: framing, checksum, counts, offsets, timestamps and header keys are
@@ -130,7 +130,8 @@ thread_local! {
 /// [`InvalidBatch`] says which rule is broken; each variant is one Kafka error code.
 pub fn validate_produced(records: Bytes, limits: &ProduceLimits) -> Result<ValidatedBatch, InvalidBatch> {
     let batch = BatchView::parse(&records).map_err(|e| match e {
-        BatchError::Magic(_) => InvalidBatch::Format(e),
+        // There is no whole batch of this format: the producer's mistake, not damage on the way.
+        BatchError::Magic(0 | 1) | BatchError::Truncated { .. } => InvalidBatch::NotOneBatch(e.to_string()),
         e => InvalidBatch::Corrupt(e),
     })?;
     let limit = limits.max_batch_bytes.min(MAX_BATCH_BYTES);
@@ -138,7 +139,7 @@ pub fn validate_produced(records: Bytes, limits: &ProduceLimits) -> Result<Valid
         return Err(InvalidBatch::TooLarge { size: batch.bytes.len(), limit });
     }
     if batch.bytes.len() != records.len() {
-        return Err(InvalidBatch::Invalid("a produce request holds exactly one record batch per partition".into()));
+        return Err(InvalidBatch::NotOneBatch("a produce request holds exactly one record batch per partition".into()));
     }
     batch.verify_crc().map_err(InvalidBatch::Corrupt)?;
     check_header(&batch.header)?;
@@ -163,6 +164,9 @@ pub fn validate_produced(records: Bytes, limits: &ProduceLimits) -> Result<Valid
 
 fn check_header(header: &BatchHeader) -> Result<(), InvalidBatch> {
     let invalid = |what: String| Err(InvalidBatch::Invalid(what));
+    if header.base_offset != 0 {
+        return invalid(format!("a producer's batch begins at offset 0, not at {}", header.base_offset));
+    }
     if header.is_control() {
         return invalid("a producer must not send control batches".into());
     }
@@ -212,7 +216,7 @@ fn check_records(
         }
         let timestamp = record.timestamp;
         let in_range = timestamp == NO_TIMESTAMP || (earliest..=latest).contains(&timestamp);
-        if checks_time && (!in_range || timestamp < NO_TIMESTAMP) {
+        if checks_time && !in_range {
             let (before, after) = (limits.timestamp_before_max_ms, limits.timestamp_after_max_ms);
             return Err(InvalidBatch::Timestamp { index, timestamp, before, after, now: limits.now });
         }

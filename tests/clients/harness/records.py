@@ -66,6 +66,8 @@ def corner_cases() -> list[Draft]:
         Draft(key=b"t", value=b"the epoch itself", timestamp=1),
         Draft(key=b"t", value=b"long ago", timestamp=86_400_000),
         Draft(key=b"t", value=b"the year 2013", timestamp=1_357_034_400_123),
+        Draft(key=b"t", value=b"just before the epoch", timestamp=-2),
+        Draft(key=b"t", value=b"the year 1900", timestamp=-2_208_988_799_877),
         Draft(key=b"many", value=b"many headers", headers=tuple((f"h{i}", str(i).encode()) for i in range(100))),
     ]
 

@@ -124,6 +124,23 @@ fn timestamps_outside_the_allowed_span_are_refused_only_for_create_time() {
 }
 
 #[test]
+fn timestamps_before_1970_pass_and_leave_the_batch_without_a_largest_one() {
+    let mut builder = BatchBuilder::new(BatchFacts::default());
+    for (offset, timestamp) in [(0, -86_400_000), (1, -2)] {
+        builder.append(&NewRecord { offset, timestamp, key: None, value: None, headers: &[] });
+    }
+    let batch = validate_produced(builder.finish().unwrap(), &limits()).unwrap();
+    assert_eq!((batch.base_timestamp, batch.max_timestamp), (-86_400_000, -1));
+}
+
+#[test]
+fn a_batch_that_does_not_begin_at_offset_0_is_refused() {
+    let mut bytes = batch_of(BatchFacts::default(), 1).to_vec();
+    bytes[..8].copy_from_slice(&100_i64.to_be_bytes());
+    assert!(matches!(validate_produced(Bytes::from(bytes), &limits()), Err(InvalidBatch::Invalid(_))));
+}
+
+#[test]
 fn a_wrong_largest_timestamp_is_set_right() {
     let bytes = tampered(&batch_of(BatchFacts::default(), 3), |b| b[35..43].copy_from_slice(&1_i64.to_be_bytes()));
     let batch = validate_produced(bytes, &limits()).unwrap();
@@ -143,7 +160,7 @@ fn a_header_key_that_is_not_text_is_refused() {
 fn the_old_message_formats_are_named() {
     let mut bytes = batch_of(BatchFacts::default(), 1).to_vec();
     bytes[16] = 1;
-    assert!(matches!(validate_produced(Bytes::from(bytes), &limits()), Err(InvalidBatch::Format(_))));
+    assert!(matches!(validate_produced(Bytes::from(bytes), &limits()), Err(InvalidBatch::NotOneBatch(_))));
 }
 
 #[test]
