@@ -20,6 +20,8 @@ use model::TimestampMs;
 use parking_lot::Mutex;
 use tracing::warn;
 
+/// For so long a request waits that does not want to wait.
+const DISK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest that a request waits, whatever the client asks for.
 pub(crate) const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// How far the wall clock may run ahead of the steady one between two looks before that is a leap.
@@ -108,9 +110,13 @@ fn wall_ms() -> TimestampMs {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A request's own timeout in ms, bounded.
+/// A request's own timeout in ms, bounded. A request that does not want to wait at all waits for the disk all the same: it
+/// would never succeed, where Kafka's, which waits for memory, may.
 pub(crate) fn request_timeout(timeout_ms: i32) -> Duration {
-    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0)).min(MAX_REQUEST_TIMEOUT)
+    match u64::try_from(timeout_ms) {
+        Ok(ms @ 1..) => Duration::from_millis(ms).min(MAX_REQUEST_TIMEOUT),
+        _ => DISK_TIMEOUT,
+    }
 }
 
 #[cfg(test)]

@@ -289,6 +289,12 @@ impl PartitionLog {
         self.epochs.read().latest()
     }
 
+    /// The leader epoch of the record at `offset`, or that of the end of the log; −1 where it is not known.
+    #[must_use]
+    pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        self.epochs.read().at(offset)
+    }
+
     /// Where each epoch begins, oldest first.
     #[must_use]
     pub fn epochs(&self) -> Vec<EpochStart> {

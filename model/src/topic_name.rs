@@ -85,6 +85,12 @@ impl TopicName {
         INTERNAL_TOPICS.contains(&self.as_str())
     }
 
+    /// True for a name that is none of a topic, though it could be: [`CLUSTER_METADATA_TOPIC`].
+    #[must_use]
+    pub fn is_reserved(name: &str) -> bool {
+        name == CLUSTER_METADATA_TOPIC
+    }
+
     /// True when both names become the same metric name: Kafka turns '.' into '_' there and refuses such twins.
     #[must_use]
     pub fn collides_with(&self, other: &TopicName) -> bool {

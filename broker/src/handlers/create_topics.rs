@@ -1,6 +1,7 @@
 //! CreateTopics.
 
 use coordinator::cluster::{CreatedTopic, Layout, NewTopic};
+use model::TopicName;
 use model::topic_name::INTERNAL_TOPICS;
 use protocol::messages::create_topics_request::CreatableTopic;
 use protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
@@ -44,7 +45,10 @@ fn to_new_topic(broker: &Broker, topic: CreatableTopic, is_repeated: bool) -> Re
     if is_repeated {
         return Err(Refusal::new(ErrorCode::InvalidRequest, "the topic is named twice in one request"));
     }
-    if INTERNAL_TOPICS.contains(&&*name) {
+    if TopicName::is_reserved(&name) {
+        return Err(Refusal::new(ErrorCode::InvalidRequest, format!("{name} is the name of the metadata log")));
+    }
+    if INTERNAL_TOPICS.contains(&&*name) && broker.metadata.image().topic(&name).is_none() {
         return Err(Refusal::new(ErrorCode::InvalidTopicException, "internal topics are created by the cluster"));
     }
     let settings = &broker.config.settings.broker;

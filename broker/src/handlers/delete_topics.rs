@@ -18,7 +18,13 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DeleteTopicsRe
     let mut responses = Vec::new();
     let mut wanted = Vec::new();
     let named = by_name.chain(by_state).collect();
-    for ((name, id), is_repeated) in once_each_counted(named, |named: &(Option<Str>, TopicId)| named.clone()) {
+    let image = context.broker.metadata.image();
+    // Named once by its name and once by its id, a topic is named twice.
+    let identity = |(name, id): &(Option<Str>, TopicId)| {
+        let known = name.as_ref().filter(|_| id.is_zero()).and_then(|name| image.topic(name));
+        known.map_or_else(|| (name.clone(), *id), |topic| (None, topic.id))
+    };
+    for ((name, id), is_repeated) in once_each_counted(named, identity) {
         let repeated = || Refusal::new(ErrorCode::InvalidRequest, "the topic is named twice in one request");
         let found = if is_repeated { Err(repeated()) } else { to_topic_ref(context, name.as_ref(), id) };
         match found {
@@ -45,8 +51,12 @@ fn to_topic_ref(context: &RequestContext<'_>, name: Option<&Str>, id: TopicId) -
     if !context.broker.config.settings.broker.delete_topic_enable {
         return Err(Refusal::new(ErrorCode::TopicDeletionDisabled, "delete.topic.enable is false"));
     }
-    let internal = || Refusal::new(ErrorCode::InvalidRequest, "internal topics cannot be deleted");
+    let invalid = |reason: &str| Refusal::new(ErrorCode::InvalidRequest, reason);
+    let internal = || invalid("internal topics cannot be deleted");
     match name {
+        // Even where they agree, as in Kafka: nothing is deleted by one identity that the other may contradict.
+        Some(_) if !id.is_zero() => Err(invalid("the topic is given by name and by id")),
+        None if id.is_zero() => Err(invalid("the topic is given neither by name nor by id")),
         Some(name) if INTERNAL_TOPICS.contains(&&**name) => Err(internal()),
         Some(name) => Ok(TopicRef::Name(name.to_string())),
         None => match context.broker.metadata.image().topic_by_id(id) {

@@ -10,11 +10,17 @@ use crate::broker::LISTENER;
 
 /// "Tell me of the brokers", in contrast to the controllers (KIP-919).
 const ENDPOINT_BROKERS: i8 = 1;
+/// "Tell me of the controllers".
+const ENDPOINT_CONTROLLERS: i8 = 2;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeClusterRequest) -> DescribeClusterResponse {
     if request.endpoint_type != ENDPOINT_BROKERS {
+        let code = match request.endpoint_type {
+            ENDPOINT_CONTROLLERS => ErrorCode::MismatchedEndpointType,
+            _ => ErrorCode::UnsupportedEndpointType,
+        };
         return DescribeClusterResponse {
-            error_code: ErrorCode::MismatchedEndpointType.code(),
+            error_code: code.code(),
             error_message: Some(Str::from("this listener serves brokers only")),
             ..DescribeClusterResponse::default()
         };

@@ -1,9 +1,10 @@
 //! DescribeProducers (KIP-664): who is writing to a partition.
 
 use indexmap::{IndexMap, IndexSet};
+use model::TopicName;
 use protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
-use protocol::{ApiKey, Str};
+use protocol::{ApiKey, ErrorCode, Str};
 
 use super::{BadRequest, RequestContext};
 
@@ -25,7 +26,11 @@ pub(super) async fn handle(
     };
     let bytes = by_topic.iter().map(producers).sum::<usize>() * PRODUCER_BYTES;
     context.claim_reply(ApiKey::DescribeProducers, bytes).await?;
-    let describe = |name: &Str, partition_index: i32| match local.leader_by_name(name, partition_index) {
+    let find = |name: &Str, index: i32| match TopicName::new(name) {
+        Ok(_) => local.leader_by_name(name, index),
+        Err(_) => Err(ErrorCode::InvalidTopicException),
+    };
+    let describe = |name: &Str, partition_index: i32| match find(name, partition_index) {
         Ok(partition) => PartitionResponse {
             partition_index,
             active_producers: partition.log.producers().iter().map(state).collect(),

@@ -1,7 +1,7 @@
 //! DescribeTopicPartitions (KIP-966): what `kafka-topics --describe` asks, a page at a time.
 
 use coordinator::cluster::{NO_LEADER, Partition, Topic};
-use protocol::messages::describe_topic_partitions_request::DescribeTopicPartitionsRequest;
+use protocol::messages::describe_topic_partitions_request::{DescribeTopicPartitionsRequest, TopicRequest};
 use protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponsePartition,
     DescribeTopicPartitionsResponseTopic,
@@ -29,6 +29,11 @@ pub(super) async fn handle(
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, MAX_PAGE);
     let (first_topic, first_partition) =
         request.cursor.map_or((Str::default(), 0), |cursor| (cursor.topic_name, cursor.partition_index));
+    let is_listed = |name: &Str| request.topics.iter().any(|topic| topic.name == *name);
+    let is_elsewhere = !request.topics.is_empty() && !first_topic.is_empty() && !is_listed(&first_topic);
+    if is_elsewhere || first_partition < 0 {
+        return Ok(refused(request.topics, ErrorCode::InvalidRequest));
+    }
     let mut names: Vec<Str> = if request.topics.is_empty() {
         image.topics().map(|topic| Str::from(topic.name.to_string())).collect()
     } else {
@@ -48,6 +53,17 @@ pub(super) async fn handle(
         next_cursor: page.next,
         ..DescribeTopicPartitionsResponse::default()
     })
+}
+
+/// The cursor does not belong to the request.
+fn refused(topics: Vec<TopicRequest>, code: ErrorCode) -> DescribeTopicPartitionsResponse {
+    let topic = |topic: TopicRequest| DescribeTopicPartitionsResponseTopic {
+        error_code: code.code(),
+        name: Some(topic.name),
+        ..DescribeTopicPartitionsResponseTopic::default()
+    };
+    let topics = topics.into_iter().map(topic).collect();
+    DescribeTopicPartitionsResponse { topics, ..DescribeTopicPartitionsResponse::default() }
 }
 
 struct Page {

@@ -115,10 +115,9 @@ pub(crate) fn unexpected_reply(reply: &Reply) -> Refusal {
 pub(crate) fn batch_error(error: &InvalidBatch) -> ErrorCode {
     match error {
         InvalidBatch::Corrupt(_) => ErrorCode::CorruptMessage,
-        InvalidBatch::Invalid(_) => ErrorCode::InvalidRecord,
+        InvalidBatch::Invalid(_) | InvalidBatch::NotOneBatch(_) => ErrorCode::InvalidRecord,
         InvalidBatch::TooLarge { .. } => ErrorCode::MessageTooLarge,
         InvalidBatch::Timestamp { .. } => ErrorCode::InvalidTimestamp,
-        InvalidBatch::Format(_) => ErrorCode::UnsupportedForMessageFormat,
     }
 }
 

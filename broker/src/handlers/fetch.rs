@@ -32,6 +32,8 @@ pub(crate) mod session;
 
 /// From this version on a client can be told who leads, and where.
 const LEADERS_SINCE: i16 = 16;
+/// The isolation level whose readers are told of aborted transactions; there are none.
+const READ_COMMITTED: i8 = 1;
 /// Longest that a fetch waits, whatever the client asks for.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// Pause between two looks of a fetch that wants many bytes and gets few at a time.
@@ -58,6 +60,7 @@ async fn handle(
     let refuse = |code: ErrorCode| Ok((FetchResponse { error_code: code.code(), ..FetchResponse::default() }, None));
     let reader = Reader::of(&request);
     let rack = consumer_rack(context, reader, &request);
+    let isolation_level = request.isolation_level;
     let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
     let deadline = Instant::now() + max_wait;
     let max_bytes =
@@ -79,7 +82,7 @@ async fn handle(
         let image = certain_image(context.broker).await;
         outcomes.iter_mut().for_each(|outcome| outcome.doubt_end(image.as_deref(), context.broker.config.node_id));
     }
-    Ok((respond(context, &session, outcomes), held))
+    Ok((respond(context, &session, outcomes, isolation_level), held))
 }
 
 /// From here on a fetch holds memory for its partitions, not for its request: it may wait for long, and a session has more
@@ -220,7 +223,12 @@ async fn look(memory: &ReplyMemory, targets: &[PartitionToRead], limits: Limits)
     }
 }
 
-fn respond(context: &RequestContext<'_>, session: &FetchContext, outcomes: Vec<Outcome>) -> FetchResponse {
+fn respond(
+    context: &RequestContext<'_>,
+    session: &FetchContext,
+    outcomes: Vec<Outcome>,
+    isolation_level: i8,
+) -> FetchResponse {
     let mut hints = LeaderHints::new(context.broker.metadata.image());
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
     for ((target, _), outcome) in session.partitions.iter().zip(outcomes) {
@@ -231,6 +239,8 @@ fn respond(context: &RequestContext<'_>, session: &FetchContext, outcomes: Vec<O
             continue;
         }
         let mut data = partition_data(target.partition, outcome, told);
+        let lists_aborted = isolation_level == READ_COMMITTED || data.error_code != 0;
+        data.aborted_transactions = lists_aborted.then(Vec::new);
         if context.version >= LEADERS_SINCE && is_about_the_leader(data.error_code) {
             let (leader_id, leader_epoch) = hints.leader(target.topic_id, &target.topic, target.partition);
             data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..LeaderIdAndEpoch::default() };
@@ -272,7 +282,6 @@ fn partition_data(partition_index: i32, outcome: Outcome, told: Option<Told>) ->
             end_offset,
             ..EpochEndOffset::default()
         }),
-        aborted_transactions: None,
         preferred_read_replica: outcome.preferred.unwrap_or(-1),
         records: Some(Records::from(outcome.into_records())),
         ..PartitionData::default()

@@ -1,14 +1,23 @@
 //! InitProducerId, for idempotent producers without transactions.
 
+use model::{NO_PRODUCER_EPOCH, NO_PRODUCER_ID};
 use protocol::ErrorCode;
 use protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
 use super::RequestContext;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: InitProducerIdRequest) -> InitProducerIdResponse {
+    if request.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
+        return refused(ErrorCode::InvalidRequest);
+    }
+    // A producer continues with its id and its epoch, or begins without either.
+    if (request.producer_id == NO_PRODUCER_ID) != (request.producer_epoch == NO_PRODUCER_EPOCH) {
+        return refused(ErrorCode::InvalidRequest);
+    }
     if request.transactional_id.is_some() {
-        // No transaction coordinator yet: clients are told so by FindCoordinator before they come here.
-        return refused(ErrorCode::NotCoordinator);
+        // There is no transaction coordinator: clients are told so by FindCoordinator before they come here. An error that
+        // ends the producer, as there.
+        return refused(ErrorCode::TransactionalIdAuthorizationFailed);
     }
     match context.broker.producer_ids.next(&context.broker.metadata).await {
         Ok(producer_id) => {

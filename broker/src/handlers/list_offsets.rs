@@ -90,9 +90,9 @@ async fn look_up(
         });
     }
     let found = match target {
-        Target::Latest => Ok(Some(partition.end_point(partition.last_stable_offset()))),
-        Target::Earliest => Ok(Some(partition.end_point(partition.log_start()))),
-        Target::EarliestLocal => Ok(Some(partition.end_point(partition.local_start()))),
+        Target::Latest => Ok(Some(partition.end_point())),
+        Target::Earliest => Ok(Some(partition.named_point(partition.log_start()))),
+        Target::EarliestLocal => Ok(Some(partition.named_point(partition.local_start()))),
         Target::LatestTiered => Ok(partition.latest_tiered()),
         Target::EarliestPendingUpload => Ok(partition.earliest_pending_upload()),
         Target::MaxTimestamp => partition.max_timestamp().await,

@@ -19,6 +19,8 @@ use crate::metadata::ClusterImage;
 
 /// First version in which an empty list means "no topics" instead of "all topics".
 const EMPTY_MEANS_NONE: i16 = 1;
+/// First version that asks for topics by their ids.
+const TOPIC_IDS: i16 = 12;
 /// Topics that one request may create because it names them. Clients ask again for the others.
 const MAX_CREATED: usize = 100;
 
@@ -32,6 +34,14 @@ pub(super) async fn handle(
     context: &RequestContext<'_>,
     request: MetadataRequest,
 ) -> Result<MetadataResponse, BadRequest> {
+    let is_too_new = |topic: &MetadataRequestTopic| topic.name.is_none() || !TopicId(topic.topic_id).is_zero();
+    if context.version < TOPIC_IDS && request.topics.iter().flatten().any(is_too_new) {
+        let code = ErrorCode::InvalidRequest;
+        let wanted = request.topics.into_iter().flatten();
+        let name = |topic: &MetadataRequestTopic| Some(topic.name.clone().unwrap_or_default());
+        let topics = wanted.map(|topic| failed(name(&topic), TopicId(topic.topic_id), code)).collect();
+        return Ok(MetadataResponse { topics, ..MetadataResponse::default() });
+    }
     context.broker.metadata.confirm().await?;
     let may_create = request.allow_auto_topic_creation && context.broker.config.settings.broker.auto_create_topics;
     let wants_all = match &request.topics {
@@ -57,7 +67,8 @@ pub(super) async fn handle(
             find(&image, topic, refusal)
         }));
     }
-    for topic in &mut topics {
+    // Of an id that names nothing nothing is told, as in Kafka.
+    for topic in topics.iter_mut().filter(|topic| topic.error_code != ErrorCode::UnknownTopicId.code()) {
         topic.topic_authorized_operations = topic_operations;
     }
     let image = context.broker.metadata.image();
@@ -74,11 +85,17 @@ pub(super) async fn handle(
     })
 }
 
+/// The topic that is asked for. Where there is an id, it decides, whatever name stands beside it.
 fn named<'a>(image: &'a ClusterImage, topic: &MetadataRequestTopic) -> Option<&'a Topic> {
-    match &topic.name {
+    match name_of(topic) {
         Some(name) => image.topic(name),
         None => image.topic_by_id(TopicId(topic.topic_id)),
     }
+}
+
+/// The name, where the topic is asked for by name.
+fn name_of(topic: &MetadataRequestTopic) -> Option<&Str> {
+    topic.name.as_ref().filter(|_| TopicId(topic.topic_id).is_zero())
 }
 
 /// What the topic takes in a response, in memory and encoded.
@@ -102,7 +119,7 @@ fn broker_entry(broker: &Broker) -> Option<MetadataResponseBroker> {
 /// Creates the topics that do not exist, at most [`MAX_CREATED`] of them. Returns why some could not be created.
 async fn create_missing(context: &RequestContext<'_>, wanted: &[MetadataRequestTopic]) -> HashMap<Str, ErrorCode> {
     let image = context.broker.metadata.image();
-    let names = wanted.iter().filter_map(|topic| topic.name.as_ref());
+    let names = wanted.iter().filter_map(name_of);
     let missing: BTreeSet<&Str> =
         names.filter(|name| image.topic(name).is_none() && TopicName::new(name).is_ok()).collect();
     let partitions = i64::from(context.broker.config.settings.broker.num_partitions).max(1);
@@ -115,7 +132,7 @@ fn find(image: &ClusterImage, wanted: MetadataRequestTopic, not_created: Option<
         return describe(image, topic);
     }
     let id = TopicId(wanted.topic_id);
-    match wanted.name {
+    match wanted.name.filter(|_| id.is_zero()) {
         None => failed(None, id, ErrorCode::UnknownTopicId),
         Some(name) if TopicName::new(&name).is_err() => failed(Some(name), id, ErrorCode::InvalidTopicException),
         Some(name) => failed(Some(name), id, not_created.unwrap_or(ErrorCode::UnknownTopicOrPartition)),
@@ -123,7 +140,6 @@ fn find(image: &ClusterImage, wanted: MetadataRequestTopic, not_created: Option<
 }
 
 fn failed(name: Option<Str>, id: TopicId, code: ErrorCode) -> MetadataResponseTopic {
-    let name = Some(name.unwrap_or_default());
     MetadataResponseTopic { error_code: code.code(), name, topic_id: id.0, ..MetadataResponseTopic::default() }
 }
 

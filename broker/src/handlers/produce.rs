@@ -5,18 +5,17 @@
 //! stable storage and acks=all for that of every in-sync replica; else acks=1 waits for nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hot_tier::{AppendError, AppendTime, StorageError};
 use model::batch::{BatchBuilder, BatchFacts, BatchView, Compression, NewRecord, ProduceLimits, RecordsBuffer};
 use model::batch::{InvalidBatch, ValidatedBatch, validate_produced};
 use model::settings::{CompressionSetting, FlushMode, TopicSettings};
-use model::{TimestampMs, TopicId};
+use model::{Offset, TimestampMs, TopicId};
 use protocol::ErrorCode;
 use protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use protocol::messages::produce_response::{
-    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use protocol::messages::{ProduceRequest, ProduceResponse};
 use protocol::{ApiKey, Str};
@@ -29,6 +28,7 @@ use super::leader_hints::{Endpoint, LeaderHints};
 use super::{BadRequest, Reply, RequestContext, encode};
 use crate::broker::Broker;
 use crate::partition::{Accepted, NotAccepted, NotCommitted, Partition, journal_deadline, journal_space};
+use crate::timing::request_timeout;
 
 /// From this version on a client can be told who leads.
 const LEADERS_SINCE: i16 = 10;
@@ -45,13 +45,9 @@ pub(super) async fn start(
     correlation_id: i32,
     request: ProduceRequest,
 ) -> Result<Reply, BadRequest> {
-    let ProduceRequest { acks, timeout_ms, topic_data, transactional_id, .. } = request;
-    let refused = match acks {
-        // Transactions are not served: a transactional producer never gets as far as this.
-        -1..=1 if transactional_id.is_none() => None,
-        -1..=1 => Some(ErrorCode::TransactionalIdAuthorizationFailed),
-        _ => Some(ErrorCode::InvalidRequiredAcks),
-    };
+    // A transactional id says nothing without a transactional batch, and those are refused.
+    let ProduceRequest { acks, timeout_ms, topic_data, .. } = request;
+    let refused = (!(-1..=1).contains(&acks)).then_some(ErrorCode::InvalidRequiredAcks);
     let now = context.broker.clock.append_time();
     let mut pending = Vec::with_capacity(topic_data.len());
     let deadline = journal_deadline();
@@ -61,11 +57,10 @@ pub(super) async fn start(
     }
     if acks == 0 {
         let failed = pending.iter().flat_map(|topic| &topic.partitions).find_map(|p| p.outcome.as_ref().err());
-        return failed.map_or(Ok(Reply::Nothing), |(code, _)| Err(BadRequest::Unanswerable(*code)));
+        return failed.map_or(Ok(Reply::Nothing), |refusal| Err(BadRequest::Unanswerable(refusal.code)));
     }
     let (version, broker) = (context.version, Arc::clone(context.broker));
-    let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + request_timeout(timeout_ms);
     Ok(Reply::Later(Box::pin(async move {
         let mut responses = Vec::with_capacity(pending.len());
         for topic in pending {
@@ -114,7 +109,21 @@ fn name_leaders(broker: &Broker, response: &mut ProduceResponse) {
     response.node_endpoints = hints.nodes().into_iter().map(node).collect();
 }
 
-type Refusal = (ErrorCode, Option<String>);
+/// Why records of a partition are refused.
+struct Refusal {
+    code: ErrorCode,
+    message: Option<String>,
+    /// Where the log starts, where Kafka tells it beside this error; else −1.
+    log_start: Offset,
+    /// The record at fault.
+    record: Option<i32>,
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, message: Option<String>) -> Self {
+        Refusal { code, message, log_start: -1, record: None }
+    }
+}
 
 struct PendingTopic {
     name: Str,
@@ -171,7 +180,7 @@ fn append_topic(
     let append = |data: PartitionProduceData| {
         let index = data.index;
         let outcome = match refused {
-            Some(code) => Err((code, None)),
+            Some(code) => Err(Refusal::new(code, None)),
             None => find(context, &name, topic_id, index).and_then(|partition| append(partition, data, acks, now)),
         };
         PendingPartition { index, outcome }
@@ -187,8 +196,8 @@ fn find(context: &RequestContext<'_>, name: &str, topic_id: uuid::Uuid, index: i
         context.broker.partitions.leader_by_name(name, index)
     };
     match found {
-        Ok(partition) if partition.topic.is_internal() => Err((ErrorCode::InvalidTopicException, None)),
-        found => found.map_err(|code| (code, None)),
+        Ok(partition) if partition.topic.is_internal() => Err(Refusal::new(ErrorCode::InvalidTopicException, None)),
+        found => found.map_err(|code| Refusal::new(code, None)),
     }
 }
 
@@ -200,21 +209,27 @@ fn append(
 ) -> Result<Pending, Refusal> {
     let settings = partition.log.settings();
     if acks == -1 {
-        partition.check_in_sync().map_err(|error| (not_accepted(&error), Some(error.to_string())))?;
+        partition.check_in_sync().map_err(|e| Refusal::new(not_accepted(&e), Some(e.to_string())))?;
     }
     let records = data.records.unwrap_or_default().into_bytes();
     let batch = validate_produced(records, &limits(&settings, now.stamp_ms)).map_err(|e| refusal(&partition, &e))?;
     if batch.is_transactional() {
-        return Err((ErrorCode::InvalidRecord, Some("transactions are not supported yet".to_owned())));
+        let reason = "transactions are not supported by this cluster".to_owned();
+        return Err(Refusal::new(ErrorCode::TransactionalIdAuthorizationFailed, Some(reason)));
     }
     let batch = match settings.compression_type {
         CompressionSetting::Codec(codec) => recompress(batch, codec).map_err(|e| refusal(&partition, &e))?,
         CompressionSetting::Producer => batch,
     };
     let bytes = batch.bytes().len();
+    // What is stored counts, too: compressed in another way a batch may have grown.
+    if bytes as u64 > settings.max_message_bytes {
+        let limit = usize::try_from(settings.max_message_bytes).unwrap_or(usize::MAX);
+        return Err(refusal(&partition, &InvalidBatch::TooLarge { size: bytes, limit }));
+    }
     if bytes as u64 > settings.segment_bytes {
         let reason = format!("the batch has {bytes} bytes, a segment takes {} (segment.bytes)", settings.segment_bytes);
-        return Err((ErrorCode::RecordListTooLarge, Some(reason)));
+        return Err(Refusal::new(ErrorCode::RecordListTooLarge, Some(reason)));
     }
     let records = u64::try_from(batch.record_count).unwrap_or(0);
     match partition.append(vec![batch], now) {
@@ -235,14 +250,26 @@ fn append(
             if code == ErrorCode::KafkaStorageError && !is_told {
                 warn!(topic = %partition.topic, partition = partition.id.partition, %error, "cannot append");
             }
-            Err((code, Some(error.to_string())))
+            let tells_start = matches!(&error, NotAccepted::Log(e) if is_about_the_producer(e));
+            let log_start = if tells_start { partition.log_start() } else { -1 };
+            Err(Refusal { log_start, ..Refusal::new(code, Some(error.to_string())) })
         }
     }
 }
 
 fn refusal(partition: &Partition, error: &InvalidBatch) -> Refusal {
     warn!(topic = %partition.topic, partition = partition.id.partition, %error, "refusing a record batch");
-    (batch_error(error), Some(error.to_string()))
+    let (tells_start, record) = match error {
+        InvalidBatch::Timestamp { index, .. } => (true, i32::try_from(*index).ok()),
+        InvalidBatch::Invalid(_) => (true, None),
+        _ => (false, None),
+    };
+    let log_start = if tells_start { partition.log_start() } else { -1 };
+    Refusal { log_start, record, ..Refusal::new(batch_error(error), Some(error.to_string())) }
+}
+
+fn is_about_the_producer(error: &AppendError) -> bool {
+    matches!(error, AppendError::OutOfOrderSequence { .. } | AppendError::InvalidProducerEpoch { .. })
 }
 
 fn limits(settings: &TopicSettings, now: TimestampMs) -> ProduceLimits {
@@ -303,11 +330,15 @@ impl PendingTopic {
 
 impl PendingPartition {
     async fn finish(self, deadline: Instant) -> PartitionProduceResponse {
-        let refuse = |(code, message): Refusal| PartitionProduceResponse {
+        let record_error =
+            |batch_index| BatchIndexAndErrorMessage { batch_index, ..BatchIndexAndErrorMessage::default() };
+        let refuse = |refusal: Refusal| PartitionProduceResponse {
             index: self.index,
-            error_code: code.code(),
+            error_code: refusal.code.code(),
             base_offset: -1,
-            error_message: message.map(|message| Str::from(cut(message))),
+            log_start_offset: refusal.log_start,
+            record_errors: refusal.record.map(record_error).into_iter().collect(),
+            error_message: refusal.message.map(|message| Str::from(cut(message))),
             ..PartitionProduceResponse::default()
         };
         let pending = match self.outcome {
@@ -315,7 +346,7 @@ impl PendingPartition {
             Err(refusal) => return refuse(refusal),
         };
         if let Err(error) = pending.acknowledged(deadline).await {
-            return refuse((not_committed(error), Some(error.to_string())));
+            return refuse(Refusal::new(not_committed(error), Some(error.to_string())));
         }
         let Pending { partition, accepted: Accepted { appended, .. }, .. } = pending;
         PartitionProduceResponse {

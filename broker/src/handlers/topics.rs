@@ -7,8 +7,8 @@ use coordinator::cluster::{
     Cluster, Command, CreatedTopic, Layout, MAX_PARTITIONS_PER_COMMAND, NewTopic, Partition, RemovedTopic, Reply,
     TopicRef,
 };
-use model::NodeId;
 use model::topic_name::{GROUP_OFFSETS_TOPIC, INTERNAL_TOPICS};
+use model::{NodeId, TopicName};
 use protocol::{ErrorCode, Str};
 
 use super::errors::Refusal;
@@ -26,8 +26,9 @@ const NO_CONTROLLER: NodeId = -1;
 const YOUNG_CLUSTER_MS: i64 = 60_000;
 /// Bytes that a record of one topic or partition takes in the metadata log beside what the request says, at most.
 pub(super) const RECORD_BYTES: usize = 512;
-/// Every operation on the cluster, as Kafka's bit set.
-pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0x3700;
+/// Every operation on the cluster (create, alter, describe, cluster action, describe and alter its configs, idempotent
+/// write), as Kafka's bit set: bit n stands for the operation with ACL code n.
+pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0x1fa0;
 
 /// Creates topics, each for itself, and opens their partitions.
 pub(crate) async fn create(
@@ -122,7 +123,9 @@ pub(crate) async fn create_on_demand(
     for name in names {
         let topic = match &**name {
             GROUP_OFFSETS_TOPIC => group_offsets_topic(broker),
-            name if INTERNAL_TOPICS.contains(&name) => Err(ErrorCode::UnknownTopicOrPartition),
+            name if INTERNAL_TOPICS.contains(&name) || TopicName::is_reserved(name) => {
+                Err(ErrorCode::UnknownTopicOrPartition)
+            }
             _ if partitions >= MAX_PARTITIONS_ON_DEMAND => Err(ErrorCode::PolicyViolation),
             name => Ok(new_topic(broker, name)),
         };

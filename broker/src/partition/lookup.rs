@@ -58,20 +58,28 @@ impl Leadership {
 }
 
 impl Partition {
-    /// A point that is not a record.
-    pub(crate) fn end_point(&self, offset: Offset) -> Point {
-        Point { timestamp: NO_TIMESTAMP, offset, leader_epoch: self.leadership().leader_epoch }
+    /// The end of the log as readers see it: the next record will be of the epoch in which this broker leads.
+    pub(crate) fn end_point(&self) -> Point {
+        let leader_epoch = self.leadership().leader_epoch;
+        Point { timestamp: NO_TIMESTAMP, offset: self.last_stable_offset(), leader_epoch }
+    }
+
+    /// A point whose record is not looked at, with the epoch in which it was written.
+    pub(crate) fn named_point(&self, offset: Offset) -> Point {
+        let is_end = offset >= self.log.log_end();
+        let leader_epoch = if is_end { self.leadership().leader_epoch } else { self.log.epoch_at(offset) };
+        Point { timestamp: NO_TIMESTAMP, offset, leader_epoch }
     }
 
     /// The last archived offset.
     pub(crate) fn latest_tiered(&self) -> Option<Point> {
-        self.ledger().map(|pointer| self.end_point(pointer.archived_end - 1))
+        self.ledger().map(|pointer| self.named_point(pointer.archived_end - 1))
     }
 
     /// The first offset that is not archived yet.
     pub(crate) fn earliest_pending_upload(&self) -> Option<Point> {
         let is_tiered = self.log.settings().remote_storage_enable;
-        is_tiered.then(|| self.end_point(self.archived_end()))
+        is_tiered.then(|| self.named_point(self.archived_end()))
     }
 
     /// The first record with a timestamp of at least `timestamp`, wherever it is.

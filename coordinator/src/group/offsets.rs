@@ -45,7 +45,8 @@ pub(super) fn commit_records(settings: &GroupSettings, commit: &CommitOffsets, n
     let mut records = Vec::new();
     let mut results = Vec::new();
     for item in &commit.offsets {
-        if item.metadata.len() > settings.offset_metadata_max_bytes {
+        // Kafka counts as Java does, in UTF-16 units, whatever the setting is called.
+        if item.metadata.encode_utf16().count() > settings.offset_metadata_max_bytes {
             results.push(Err(GroupError::OffsetMetadataTooLarge));
             continue;
         }

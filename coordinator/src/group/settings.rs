@@ -15,7 +15,7 @@ pub struct GroupSettings {
     pub max_protocols: usize,
     /// Member ids that one group hands out before the first of them joins or lapses.
     pub max_pending_members: usize,
-    /// `offset.metadata.max.bytes`: bytes of one commit's metadata text.
+    /// `offset.metadata.max.bytes`: UTF-16 units of one commit's metadata text.
     pub offset_metadata_max_bytes: usize,
     /// `offsets.retention.minutes`, in milliseconds.
     pub offsets_retention_ms: i64,

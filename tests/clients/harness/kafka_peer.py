@@ -80,7 +80,13 @@ class KafkaServer(Broker):
 
     def start(self) -> None:
         """Starts it and waits for the listener."""
-        process = self.spawn()
+        self.spawn()
+        self.await_listener()
+
+    def await_listener(self) -> None:
+        """Waits for the listener of a process that was spawned."""
+        process = self.process
+        assert process is not None
         deadline = time.monotonic() + 60
         while not self._listens():
             if process.exit_status is not None or time.monotonic() > deadline:

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 use hot_tier::{ReadError, StorageError};
-use model::{LeaderEpoch, NodeId, Offset};
+use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset};
 use protocol::ErrorCode;
 use tokio::time::Instant;
 use tracing::warn;
@@ -168,7 +168,8 @@ async fn read_one(target: &PartitionToRead, partition: &Arc<Partition>, request:
     }
     let wanted = &target.wanted;
     // Looked at anew each time: the epoch may have changed while the fetch waited.
-    if let Err(code) = partition.leadership().check_epoch(wanted.current_leader_epoch) {
+    // Any negative epoch is none here, as in Kafka.
+    if let Err(code) = partition.leadership().check_epoch(wanted.current_leader_epoch.max(NO_LEADER_EPOCH)) {
         return Outcome::failed(code);
     }
     let has_news = target.reader.is_follower() && partition.high_watermark() > wanted.high_watermark;

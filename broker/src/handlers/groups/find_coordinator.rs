@@ -15,6 +15,8 @@ const KEY_GROUP: i8 = 0;
 const KEY_TRANSACTION: i8 = 1;
 /// First version that asks for several keys at once.
 const BATCHED: i16 = 4;
+/// Why there is no coordinator of transactions.
+const NO_TRANSACTIONS: &str = "transactions are not supported by this cluster";
 
 pub(crate) async fn handle(
     context: &RequestContext<'_>,
@@ -24,13 +26,17 @@ pub(crate) async fn handle(
     let keys = if context.version >= BATCHED { request.coordinator_keys } else { vec![request.key] };
     let ready = match request.key_type {
         KEY_GROUP => ensure_topic(context).await,
-        KEY_TRANSACTION => Err(ErrorCode::CoordinatorNotAvailable),
+        KEY_TRANSACTION => Err(no_transactions(context.version)),
         _ => Err(ErrorCode::InvalidRequest),
     };
     let mut coordinators = Vec::with_capacity(keys.len());
     for key in keys {
         let found = ready.and_then(|()| locate(context, &key));
-        coordinators.push(coordinator(key, found));
+        let message = |code: ErrorCode| match request.key_type {
+            KEY_TRANSACTION => NO_TRANSACTIONS,
+            _ => code.message(),
+        };
+        coordinators.push(coordinator(key, found.map_err(|code| (code, message(code)))));
     }
     if context.version >= BATCHED {
         return Ok(FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() });
@@ -47,6 +53,13 @@ async fn ensure_topic(context: &RequestContext<'_>) -> Result<(), ErrorCode> {
     if refused.is_empty() { Ok(()) } else { Err(ErrorCode::CoordinatorNotAvailable) }
 }
 
+/// The error at which clients give up at once, and show its text. librdkafka, which asks for one key at a time, does so at
+/// failed authorizations only and asks for ever at any other error; Java's client does so at any error that it does not
+/// know, and shows the text only then.
+fn no_transactions(version: i16) -> ErrorCode {
+    if version >= BATCHED { ErrorCode::UnsupportedVersion } else { ErrorCode::TransactionalIdAuthorizationFailed }
+}
+
 /// Node, host and port of the leader of the group's partition.
 fn locate(context: &RequestContext<'_>, group: &str) -> Result<(i32, Str, i32), ErrorCode> {
     let image = context.broker.metadata.image();
@@ -60,15 +73,15 @@ fn locate(context: &RequestContext<'_>, group: &str) -> Result<(i32, Str, i32), 
     Ok((leader, Str::from(listener.host.clone()), i32::from(listener.port)))
 }
 
-fn coordinator(key: Str, found: Result<(i32, Str, i32), ErrorCode>) -> Coordinator {
+fn coordinator(key: Str, found: Result<(i32, Str, i32), (ErrorCode, &'static str)>) -> Coordinator {
     match found {
         Ok((node_id, host, port)) => Coordinator { key, node_id, host, port, ..Coordinator::default() },
-        Err(error) => Coordinator {
+        Err((error, message)) => Coordinator {
             key,
             node_id: -1,
             port: -1,
             error_code: error.code(),
-            error_message: Some(Str::from_static(error.message())),
+            error_message: Some(Str::from_static(message)),
             ..Coordinator::default()
         },
     }
