@@ -54,8 +54,8 @@ pub use config::Config;
 pub use disk::memory::MemoryDisk;
 pub use error::{AppendError, OpenError, ReadError, StorageError, TierFailure};
 pub use partition::{
-    AppendTime, Appended, DamagedRange, EvictReport, LogRead, PartitionLog, ReadLimits, RetentionLimits, SealError,
-    SegmentInfo, TimestampedOffset,
+    AgeOf, AppendTime, Appended, DamagedRange, EvictReport, LogRead, PartitionLog, ReadLimits, RetentionLimits,
+    SealError, SegmentInfo, TimestampedOffset,
 };
 pub use producer_state::ActiveProducer;
 pub use recovery::RecoveryReport;

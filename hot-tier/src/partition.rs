@@ -49,7 +49,7 @@ pub(crate) use capture::Captured;
 pub use mend::DamagedRange;
 pub(crate) use producers::{keep_snapshot, producers_at};
 pub use read::{LogRead, ReadLimits};
-pub use retention::{EvictReport, RetentionLimits};
+pub use retention::{AgeOf, EvictReport, RetentionLimits};
 pub use seal::SealError;
 pub use timestamps::TimestampedOffset;
 

@@ -194,7 +194,8 @@ def test_an_ambiguous_commit_never_deletes(proxied: FirnServer, proxy: FaultProx
 
 def test_an_open_segment_is_not_archived(proxied: FirnServer) -> None:
     """Pulsar#8938: a ledger that was still being written was offloaded, and its later entries were missing."""
-    topic = proxied.create_topic("open", tier="cold", config={"segment.bytes": "65536", "segment.ms": "3600000"})
+    open_long = {"segment.bytes": "65536", "segment.ms": "3600000", "local.retention.ms": "-1"}
+    topic = proxied.create_topic("open", tier="cold", config=open_long)
     written = produce(proxied.bootstrap, topic, generated(100, seed=9), **SMALL)
     # A topic that comes later and is archived: the archiver has passed over the first.
     other = proxied.create_topic("closed", tier="cold")

@@ -1,6 +1,7 @@
 """What Firn adds: history settles as Parquet, local copies go, retention and deletion reach into the archive."""
 
 import json
+import time
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_stamped_and_missing_times_look_the_same_from_outside(server: FirnServer
 
 
 def test_the_offsets_of_both_tiers_are_in_order_and_told(server: FirnServer) -> None:
-    topic = server.create_topic("told", tier="cold", config={"segment.ms": "3600000"})
+    topic = server.create_topic("told", tier="cold", config={"segment.ms": "3600000", "local.retention.ms": "-1"})
     produce(server.bootstrap, topic, generated(1000, seed=3), **SMALL)
     server.wait_archived(topic, share=0.7)
 
@@ -66,7 +67,7 @@ def test_the_offsets_of_both_tiers_are_in_order_and_told(server: FirnServer) -> 
 
 
 def test_deleting_more_than_is_archived_keeps_the_offsets_in_order(server: FirnServer) -> None:
-    topic = server.create_topic("told-deleted", tier="cold", config={"segment.ms": "3600000"})
+    topic = server.create_topic("told-deleted", tier="cold", config={"segment.ms": "3600000", "local.retention.ms": "-1"})
     produce(server.bootstrap, topic, generated(1000, seed=3), **SMALL)
     server.wait_archived(topic, share=0.7)
     admin, part = server.admin(), TopicPartition(topic, 0, 999)
@@ -155,6 +156,34 @@ def test_local_copies_go_when_total_retention_has_nothing_to_do(server: FirnServ
     topic = server.create_topic("local-retention", tier="cold", config={"retention.bytes": "100000000"})
     written = produce(server.bootstrap, topic, generated(300, seed=11), **SMALL)
     server.settle(topic)
+    expect_same(written, consume(server.bootstrap, topic))
+
+
+@pytest.mark.parametrize("archived", ["true", "false"])
+def test_retention_reaches_the_open_segment(server: FirnServer, archived: str) -> None:
+    topic = server.create_topic("retention-open", config={"retention.ms": "1000", "remote.storage.enable": archived})
+    produce(server.bootstrap, topic, [Draft(value=b"short-lived")] * 3)
+    with Wire(server.host, server.port) as wire:
+
+        def expired() -> None:
+            assert list_offset(wire, topic, requests.EARLIEST).offset == 3
+
+        wait_until("all records to expire", lambda: expired() is None, 30)
+        assert requests.fetch_one(wire, topic, 0).error_code == requests.OFFSET_OUT_OF_RANGE
+
+
+def test_local_retention_reaches_the_open_segment(server: FirnServer) -> None:
+    topic = server.create_topic("local-open", config={"local.retention.ms": "500"})
+    written = produce(server.bootstrap, topic, generated(3, seed=12))
+    server.settle(topic, 30)
+    expect_same(written, consume(server.bootstrap, topic))
+
+
+def test_a_record_from_the_future_keeps_no_archived_copies_on_the_disk(server: FirnServer) -> None:
+    topic = server.create_topic("future", tier="cold", config={"local.retention.bytes": "-1"})
+    ahead = Draft(value=b"ahead", timestamp=int((time.time() + 3000) * 1000))
+    written = produce(server.bootstrap, topic, [ahead, *generated(300, seed=13)], **SMALL)
+    server.settle(topic, 30)
     expect_same(written, consume(server.bootstrap, topic))
 
 

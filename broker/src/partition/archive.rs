@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cold_tier::{ArchiveError, ArchiveOptions, ArchivedSegment, ManifestChange, RetentionLimits};
 use coordinator::cluster::{ArchiveCommit, ArchiveReply, Command, LogStartMove, Reply};
+use hot_tier::AgeOf;
 use model::archive::ManifestPointer;
 use model::segment::SealedSegment;
 use model::{LeaderEpoch, Offset, TimestampMs};
@@ -313,10 +314,8 @@ impl Partition {
     /// is archived, so nothing may go.
     pub(super) fn eviction_end(&self, now: TimestampMs) -> Option<(Offset, Offset)> {
         let pointer = self.ledger()?;
-        let settings = self.log.settings();
-        let (max_age_ms, max_bytes) = (settings.local_retention_ms, settings.local_retention_bytes);
-        let limits = hot_tier::RetentionLimits { max_age_ms, max_bytes };
-        let wanted = self.log.retention_end(limits, now).max(pointer.log_start).max(self.damaged_end());
+        let expired = self.log.retention_end(self.local_limits(), now);
+        let wanted = expired.max(pointer.log_start).max(self.damaged_end());
         Some((pointer.log_start, wanted.min(pointer.archived_end)))
     }
 
@@ -332,36 +331,50 @@ impl Partition {
         Ok(())
     }
 
-    /// Total retention: moves the log start over what is too old or too much, in both tiers.
+    /// Total retention: moves the log start over what is too old or too much, in both tiers. Then local retention. Both reach
+    /// the open segment: an idle partition must not keep it until `segment.ms` is over.
     pub(crate) async fn retain(self: &Arc<Self>, metadata: &Metadata, now: TimestampMs) -> Result<(), SettleError> {
-        let Some(term) = self.term() else { return self.evict(now) };
+        if let Some(term) = self.term() {
+            self.retain_in_total(metadata, term, now).await?;
+            if self.is_tiered() {
+                self.log.roll_if_expired(self.local_limits(), now)?;
+            }
+        }
+        self.evict(now)
+    }
+
+    async fn retain_in_total(
+        self: &Arc<Self>,
+        metadata: &Metadata,
+        term: LeaderEpoch,
+        now: TimestampMs,
+    ) -> Result<(), SettleError> {
         self.catch_up_log_start().await.map_err(SettleError::LogStart)?;
         let settings = self.log.settings();
         let limits = RetentionLimits::from(&*settings);
         if limits == RetentionLimits::default() {
-            return self.evict(now);
+            return Ok(());
         }
         let log_start = match self.ledger() {
             Some(pointer) => {
                 let unarchived = self.unarchived_bytes(pointer.archived_end).map_err(SettleError::LogStart)?;
                 let start = self.cold.retention_start(&pointer, limits, unarchived, now).await?;
                 // When the whole archive may go, what is only local is looked at as well.
-                if start < pointer.archived_end { start } else { start.max(self.total_retention_end(now)) }
+                if start < pointer.archived_end { start } else { start.max(self.total_retention_end(now)?) }
             }
-            None => self.total_retention_end(now),
+            None => self.total_retention_end(now)?,
         };
         // Never past what consumers could have read.
         let log_start = log_start.min(self.high_watermark());
         if log_start <= self.log_start() {
-            return self.evict(now);
+            return Ok(());
         }
         info!(topic = %self.topic, partition = self.id.partition, log_start, "retention moves the log start");
         self.keep_log_start(metadata, term, log_start).await.map_err(SettleError::NotKept)?;
         crash_point("retention.log-start-kept");
         self.move_log_start(log_start).await.map_err(SettleError::LogStart)?;
         crash_point("retention.log-start-moved");
-        self.commit_log_start(metadata, term).await?;
-        self.evict(now)
+        self.commit_log_start(metadata, term).await
     }
 
     /// Bytes of the local log that are not archived. The archive may end inside of a segment.
@@ -369,11 +382,20 @@ impl Partition {
         self.log.size_bytes_from(archived_end)
     }
 
-    /// Up to where total retention wants the local segments gone.
-    fn total_retention_end(&self, now: TimestampMs) -> Offset {
+    /// Up to where total retention wants the local segments gone. Closes the open one when it is among them.
+    fn total_retention_end(&self, now: TimestampMs) -> Result<Offset, SettleError> {
         let settings = self.log.settings();
         let (max_age_ms, max_bytes) = (settings.retention_ms, settings.retention_bytes);
-        self.log.retention_end(hot_tier::RetentionLimits { max_age_ms, max_bytes }, now)
+        let limits = hot_tier::RetentionLimits { max_age_ms, max_bytes, age_of: AgeOf::Records };
+        self.log.roll_if_expired(limits, now)?;
+        Ok(self.log.retention_end(limits, now))
+    }
+
+    /// What local retention keeps of segments that are archived, and so are copies.
+    pub(super) fn local_limits(&self) -> hot_tier::RetentionLimits {
+        let settings = self.log.settings();
+        let (max_age_ms, max_bytes) = (settings.local_retention_ms, settings.local_retention_bytes);
+        hot_tier::RetentionLimits { max_age_ms, max_bytes, age_of: AgeOf::Copy }
     }
 
     /// DeleteRecords: moves the log start to `offset`, durably, and so that no later leader takes it back.

@@ -158,6 +158,10 @@ impl Partition {
     /// Those of the disk.
     pub(crate) fn keep_as_follower(&self, now: TimestampMs) -> Result<(), SettleError> {
         self.log.roll_if_due(now)?;
+        // The leader has closed its own, or this log would not be archived to its end.
+        if self.is_tiered() && self.archived_end() >= self.log.log_end() {
+            self.log.roll_if_expired(self.local_limits(), now)?;
+        }
         self.evict(now)
     }
 }

@@ -15,10 +15,23 @@ use crate::segment::{Segment, SegmentFacts};
 /// Limits of what is kept; `None` is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RetentionLimits {
-    /// Age of a segment's newest record, in ms.
+    /// Age of a segment, in ms.
     pub max_age_ms: Option<u64>,
     /// Bytes of the whole local log.
     pub max_bytes: Option<u64>,
+    /// What the age is counted from.
+    pub age_of: AgeOf,
+}
+
+/// What the age of a segment is counted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AgeOf {
+    /// The largest timestamp of its records, or its last append when they carry none: for records that end.
+    #[default]
+    Records,
+    /// The same, but its last append at the latest: for a copy of records that lie elsewhere too. A client whose clock is
+    /// ahead does not keep them on the broker's disk.
+    Copy,
 }
 
 /// What an eviction did.
@@ -36,14 +49,29 @@ impl PartitionLog {
     /// The offset below which closed segments exceed `limits`: what local or total retention may drop. The first local
     /// offset when nothing does. Pure arithmetic; call it with either tier's limits.
     ///
-    /// A segment's age is that of its largest timestamp, or of its last append when its records carry none. Sizes go by
-    /// Kafka's rule: a segment goes when the rest is still at least as large as the limit.
+    /// Sizes go by Kafka's rule: a segment goes when the rest is still at least as large as the limit.
     #[must_use]
     pub fn retention_end(&self, limits: RetentionLimits, now_ms: TimestampMs) -> Offset {
         let segments = self.segments.load();
         let closed: Vec<SegmentFacts> = segments[..segments.len() - 1].iter().map(|segment| segment.facts()).collect();
         let start = segments[0].base();
         expired_end(&closed, start, segments[segments.len() - 1].size(), limits, now_ms)
+    }
+
+    /// Closes the active segment when `limits` want it gone, and all before it: [`PartitionLog::retention_end`] reaches its
+    /// end then. True when it closed.
+    ///
+    /// # Errors
+    /// Those of the journal; the segment stays open then.
+    pub fn roll_if_expired(&self, limits: RetentionLimits, now_ms: TimestampMs) -> Result<bool, StorageError> {
+        let mut writer = self.lock_writer()?;
+        let segments = self.segments.load_full();
+        let facts: Vec<SegmentFacts> = segments.iter().map(|segment| segment.facts()).collect();
+        let (start, end) = (segments[0].base(), self.log_end());
+        if self.active().size() == 0 || expired_end(&facts, start, 0, limits, now_ms) < end {
+            return Ok(false);
+        }
+        self.roll_at(&mut writer, end).map(|()| true)
     }
 
     /// Drops closed segments that end at or below `offset` from the local disk: the archive has them. The log start
@@ -156,8 +184,7 @@ fn expired_end(
     let mut left: u64 = open_bytes + closed.iter().map(|segment| segment.size).sum::<u64>();
     let mut end = start;
     for segment in closed {
-        let newest = if segment.max_timestamp >= 0 { segment.max_timestamp } else { segment.last_append_ms };
-        let age_ms = u64::try_from(now_ms.saturating_sub(newest)).unwrap_or(0);
+        let age_ms = u64::try_from(now_ms.saturating_sub(newest(segment, limits.age_of))).unwrap_or(0);
         let too_old = limits.max_age_ms.is_some_and(|max| age_ms > max);
         let too_many = limits.max_bytes.is_some_and(|max| left - segment.size >= max);
         if !too_old && !too_many {
@@ -167,6 +194,15 @@ fn expired_end(
         end = segment.next;
     }
     end
+}
+
+/// The time from which on a segment ages.
+fn newest(segment: &SegmentFacts, age_of: AgeOf) -> TimestampMs {
+    let newest = if segment.max_timestamp >= 0 { segment.max_timestamp } else { segment.last_append_ms };
+    match age_of {
+        AgeOf::Records => newest,
+        AgeOf::Copy => newest.min(segment.last_append_ms),
+    }
 }
 
 #[cfg(test)]
@@ -182,7 +218,7 @@ mod tests {
     }
 
     fn end(max_age_ms: Option<u64>, max_bytes: Option<u64>, now_ms: i64) -> i64 {
-        expired_end(&closed(), 0, 50, RetentionLimits { max_age_ms, max_bytes }, now_ms)
+        expired_end(&closed(), 0, 50, RetentionLimits { max_age_ms, max_bytes, ..RetentionLimits::default() }, now_ms)
     }
 
     #[test]
@@ -209,14 +245,25 @@ mod tests {
     #[test]
     fn a_young_segment_protects_what_is_behind_it() {
         let closed = [segment(0, 100, 9000), segment(10, 100, 1000)];
-        let limits = RetentionLimits { max_age_ms: Some(500), max_bytes: None };
+        let limits = RetentionLimits { max_age_ms: Some(500), ..RetentionLimits::default() };
         assert_eq!(expired_end(&closed, 0, 0, limits, 9100), 0);
+    }
+
+    #[test]
+    fn a_copy_of_records_from_the_future_ages_by_its_append() {
+        let closed = [segment(0, 100, 9_000_000)];
+        let expired = |age_of, now_ms| {
+            let limits = RetentionLimits { max_age_ms: Some(500), max_bytes: None, age_of };
+            expired_end(&closed, 0, 0, limits, now_ms)
+        };
+        assert_eq!(expired(AgeOf::Records, 1001), 0);
+        assert_eq!((expired(AgeOf::Copy, 1000), expired(AgeOf::Copy, 1001)), (0, 10));
     }
 
     #[test]
     fn records_without_timestamps_age_by_their_append() {
         let closed = [segment(0, 100, -1)];
-        let limits = RetentionLimits { max_age_ms: Some(500), max_bytes: None };
+        let limits = RetentionLimits { max_age_ms: Some(500), ..RetentionLimits::default() };
         assert_eq!(expired_end(&closed, 0, 0, limits, 1000), 0);
         assert_eq!(expired_end(&closed, 0, 0, limits, 1001), 10);
     }

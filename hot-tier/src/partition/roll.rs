@@ -1,7 +1,8 @@
 //! Closing the active segment and beginning the next.
 //!
-//! A segment closes when the next append would exceed `segment.bytes`, when its first append is `segment.ms` ago by the
-//! broker's clock, or when an offset or position would no longer fit the index. The records' own timestamps do not
+//! A segment closes when the next append would exceed `segment.bytes` (or it does already, because the setting was lowered),
+//! when its first append is `segment.ms` ago by the broker's clock, when retention wants all of it gone, or when an offset or
+//! position would no longer fit the index. The records' own timestamps do not
 //! count: at an hour per segment, an import of a year would fall into thousands of slivers.
 
 use std::ops::Range;
@@ -21,8 +22,9 @@ use crate::segment::Segment;
 const POSITION_MAX: u64 = i32::MAX as u64;
 
 impl PartitionLog {
-    /// Closes the active segment when its first append is `segment.ms` (less the topic's jitter) ago, forgets silent
-    /// producers, and drops segments below the log start that had to wait for a checkpoint. True when it closed. Call it now and then: an idle partition closes its segment by nothing else.
+    /// Closes the active segment when its first append is `segment.ms` (less the topic's jitter) ago or it is larger than
+    /// `segment.bytes`, forgets silent producers, and drops segments below the log start that had to wait for a checkpoint.
+    /// True when it closed. Call it now and then: an idle partition closes its segment by nothing else.
     ///
     /// # Errors
     /// Those of the journal; the segment stays open then.
@@ -55,6 +57,9 @@ impl PartitionLog {
             return false;
         }
         let settings = self.settings.load();
+        if active.size() > settings.segment_bytes {
+            return true;
+        }
         // By its amount: a clock that was set back must not keep a segment open for as long as it was ahead.
         let age_ms = now_ms.saturating_sub(active.facts().first_append_ms).unsigned_abs();
         let limit_ms = settings.segment_ms.saturating_sub(self.jitter_ms(active, settings.segment_jitter_ms));

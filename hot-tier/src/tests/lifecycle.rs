@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use model::settings::TopicSettings;
+
 use super::fixture::{Fixture, Make, NOW, append, batch, config, contents, id, replicated, settings, shape, topic};
 use crate::disk::Disk;
 use crate::disk::memory::MemoryDisk;
@@ -205,11 +207,34 @@ fn retention_names_the_offset_up_to_which_segments_may_go() {
     let fixture = Fixture::new();
     let log = fixture.log(1);
     append(&log, 40);
-    let limits = RetentionLimits { max_bytes: Some(1500), max_age_ms: None };
+    let limits = RetentionLimits { max_bytes: Some(1500), ..RetentionLimits::default() };
     let end = log.retention_end(limits, NOW);
     let left: u64 = log.segments().iter().filter(|s| s.base_offset >= end).map(|s| s.size_bytes).sum();
     assert!((1500..1500 + 1024).contains(&left), "{left}");
     assert_eq!(log.retention_end(RetentionLimits::default(), NOW), 0);
+}
+
+#[test]
+fn retention_closes_the_open_segment_that_it_wants_gone() {
+    let fixture = Fixture::new();
+    let log = fixture.log(1);
+    append(&log, 3);
+    let limits = |max_age_ms| RetentionLimits { max_age_ms: Some(max_age_ms), ..RetentionLimits::default() };
+    assert!(!log.roll_if_expired(limits(1000), NOW + 1000).unwrap());
+    assert!(!log.roll_if_expired(RetentionLimits::default(), i64::MAX).unwrap());
+    assert!(log.roll_if_expired(limits(1000), i64::MAX).unwrap());
+    assert_eq!((log.active_segment_base(), log.retention_end(limits(1000), i64::MAX)), (3, 3));
+    assert!(!log.roll_if_expired(limits(1000), i64::MAX).unwrap(), "an empty segment stays");
+}
+
+#[test]
+fn lowering_the_size_of_segments_reaches_the_open_one_of_an_idle_partition() {
+    let fixture = Fixture::new();
+    let log = fixture.log(1);
+    append(&log, 3);
+    assert!(!log.roll_if_due(NOW).unwrap());
+    log.update_settings(Arc::new(TopicSettings { segment_bytes: log.size_bytes() - 1, ..settings() })).unwrap();
+    assert!(log.roll_if_due(NOW).unwrap());
 }
 
 #[test]
