@@ -13,8 +13,8 @@
 //!
 //! Reading order: [`source`] is what the engine is given; [`engine`] its face, [`query`] one query under way, on its own
 //! [`threads`], with its reads beside them ([`reading`]); [`statement`] bounds and parses, [`session`]
-//! and [`tables`] resolve names; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`],
-//! [`edges`] and [`hot`]; [`yielding`] keeps joins
+//! and [`tables`] resolve names, [`recursive`] mends the plans of recursive queries; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`],
+//! [`edges`] and [`hot`], in batches of a [`scale`], with [`plain`] columns; [`yielding`] keeps joins
 //! from holding their threads;
 //! [`functions`] are what values need, [`bounded`] those that multiply; [`error`], [`output`] and [`pretty`] are what comes out; [`offline`] is a bucket as
 //! a source.
@@ -27,6 +27,7 @@ mod query;
 mod reading;
 mod threads;
 
+mod recursive;
 mod session;
 mod statement;
 mod tables;
@@ -37,7 +38,9 @@ mod edges;
 mod hot;
 mod json;
 mod objects;
+mod plain;
 mod prune;
+mod scale;
 mod scan;
 mod table;
 mod yielding;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cold_tier::{ArchivedSegment, ObjectIndex, table_schema};
+use cold_tier::{ArchivedSegment, ObjectIndex};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
@@ -18,6 +18,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use model::{Offset, PartitionIndex};
 
 use super::objects::Objects;
+use super::plain::columns;
 use super::prune::{Bounds, Known, Pruner};
 use super::session::store_url;
 
@@ -200,7 +201,7 @@ pub(super) fn read(
         };
         file.with_extension(candidate.segment)
     });
-    let source = ParquetSource::new(table_schema())
+    let source = ParquetSource::new(columns())
         .with_table_parquet_options(options)
         .with_parquet_file_reader_factory(Arc::new(objects.clone()));
     let scan = FileScanConfigBuilder::new(store_url(), Arc::new(source))

@@ -262,7 +262,7 @@ fn count(outcome: &'static str) {
 }
 
 fn ended() -> SqlError {
-    SqlError::Ended { message: "the engine is shutting down, or the query has met a fault of the engine".into() }
+    SqlError::Ended { message: "the engine is shutting down".into() }
 }
 
 /// Makes the folder, and removes what a process that was killed has left in it.

@@ -1,5 +1,6 @@
 //! Why a query has no answer, in words for the person who asked.
 
+use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
@@ -102,7 +103,15 @@ pub enum SqlError {
         /// What did not work.
         message: String,
     },
-    /// The query was given up without a reason that belongs to it: the engine is shutting down, or has a fault.
+    /// The engine has a fault. Other queries, and the next one, are not affected.
+    #[error(
+        "the SQL engine has a fault that this query meets, others are not affected; write it in another way. {message}"
+    )]
+    Fault {
+        /// Where the fault is.
+        message: String,
+    },
+    /// The query was given up without a reason that belongs to it: the engine is shutting down.
     #[error("the query ended early: {message}")]
     Ended {
         /// What is known.
@@ -132,7 +141,15 @@ impl SqlError {
             SqlError::Memory { .. } => "memory",
             SqlError::Unreadable { .. } => "unreadable",
             SqlError::Failed { .. } | SqlError::Ended { .. } => "failed",
+            SqlError::Fault { .. } => "fault",
         }
+    }
+
+    /// What a thread of the query said when it panicked.
+    pub(super) fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words");
+        SqlError::Fault { message: format!("The engine said: {text}") }
     }
 
     /// What was to be read, and why it could not be.
@@ -181,7 +198,9 @@ fn translate(error: &DataFusionError, at: Option<Position>) -> SqlError {
             SqlError::Invalid { message: sentence(message), at }
         }
         DataFusionError::ResourcesExhausted(message) => SqlError::Memory { message: sentence(message) },
+        DataFusionError::ExecutionJoin(inner) if inner.is_panic() => SqlError::Fault { message: inner.to_string() },
         DataFusionError::ExecutionJoin(inner) => SqlError::Ended { message: inner.to_string() },
+        DataFusionError::Internal(message) => SqlError::Fault { message: sentence(message) },
         _ => failed(error),
     }
 }

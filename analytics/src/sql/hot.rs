@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cold_tier::{Rows, table_schema};
+use cold_tier::Rows;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result};
@@ -23,6 +23,7 @@ use model::{Offset, PartitionIndex};
 use tokio::sync::mpsc;
 
 use super::error::SqlError;
+use super::plain::columns;
 use super::source::{PinnedTopic, Source};
 
 /// Bytes of records at which a batch of rows ends.
@@ -59,7 +60,7 @@ impl HotExec {
         projection: &[usize],
         threads: usize,
     ) -> Result<Self> {
-        let schema = Arc::new(table_schema().project(projection)?);
+        let schema = Arc::new(columns().project(projection)?);
         let count = ranges.len().min(threads).max(1);
         let mut groups = vec![Vec::new(); count];
         for (i, range) in ranges.into_iter().enumerate() {

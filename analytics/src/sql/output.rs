@@ -13,7 +13,7 @@ use bytes::Bytes;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryViewArray, RecordBatch, StringViewBuilder, StructArray,
 };
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::csv;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
@@ -29,8 +29,9 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use super::error::SqlError;
+use super::plain::{compact_batch, list_of_own, map_type, plain_batch, retyped, without_metadata};
 use super::query::Item;
-use super::sizes::slices;
+use super::sizes::{batch_bytes, slices};
 
 /// Bytes of rows that are written at a time.
 const SLICE_BYTES: usize = 1 << 20;
@@ -136,7 +137,28 @@ enum Writer {
     Csv(Box<csv::Writer<Shared>>, Shared, SchemaRef),
     Json(Box<LineDelimitedWriter<Shared>>, Shared),
     Parquet(Box<ArrowWriter<Shared>>, Shared),
-    Arrow(Box<StreamWriter<Shared>>, Shared),
+    Arrow(Box<StreamWriter<Shared>>, Shared, Gathered),
+}
+
+/// Small batches that wait to be written as one: each batch of an Arrow stream has a head of several hundred bytes.
+#[derive(Debug, Default)]
+struct Gathered {
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+}
+
+impl Gathered {
+    /// Takes a batch, and gives those that are enough together.
+    fn add(&mut self, batch: RecordBatch) -> Result<Option<RecordBatch>, ArrowError> {
+        self.bytes += batch_bytes(&batch);
+        self.batches.push(batch);
+        if self.bytes >= SLICE_BYTES { self.take() } else { Ok(None) }
+    }
+
+    fn take(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
+        let Gathered { batches, .. } = std::mem::take(self);
+        batches.first().map(|first| concat_batches(&first.schema(), &batches)).transpose()
+    }
 }
 
 impl Writer {
@@ -166,7 +188,7 @@ impl Writer {
             }
             Format::Arrow => {
                 let writer = StreamWriter::try_new(out.clone(), &without_metadata(schema)).map_err(arrow)?;
-                Writer::Arrow(Box::new(writer), out)
+                Writer::Arrow(Box::new(writer), out, Gathered::default())
             }
         };
         Ok(writer)
@@ -184,12 +206,16 @@ impl Writer {
             }
             Writer::Json(writer, _) => writer.write(&text_batch(batch)?).map_err(arrow)?,
             Writer::Parquet(writer, _) => {
-                writer.write(&plain_batch(batch)?).map_err(parquet)?;
+                writer.write(&plain_batch(batch).map_err(arrow)?).map_err(parquet)?;
                 if writer.memory_size() >= ROW_GROUP_BYTES {
                     writer.flush().map_err(parquet)?;
                 }
             }
-            Writer::Arrow(writer, _) => writer.write(&plain_batch(batch)?).map_err(arrow)?,
+            Writer::Arrow(writer, _, gathered) => {
+                if let Some(batch) = gathered.add(compact_batch(batch).map_err(arrow)?).map_err(arrow)? {
+                    writer.write(&batch).map_err(arrow)?;
+                }
+            }
         }
         Ok(self.take())
     }
@@ -207,7 +233,8 @@ impl Writer {
         match self {
             Writer::Table(table) => table.held_bytes(),
             Writer::Parquet(writer, _) => writer.memory_size(),
-            Writer::Csv(..) | Writer::Json(..) | Writer::Arrow(..) => 0,
+            Writer::Arrow(_, _, gathered) => gathered.bytes,
+            Writer::Csv(..) | Writer::Json(..) => 0,
         }
     }
 
@@ -217,7 +244,12 @@ impl Writer {
             Writer::Csv(..) => {}
             Writer::Json(writer, _) => writer.finish().map_err(arrow)?,
             Writer::Parquet(writer, _) => drop(writer.finish().map_err(parquet)?),
-            Writer::Arrow(writer, _) => writer.finish().map_err(arrow)?,
+            Writer::Arrow(writer, _, gathered) => {
+                if let Some(batch) = gathered.take().map_err(arrow)? {
+                    writer.write(&batch).map_err(arrow)?;
+                }
+                writer.finish().map_err(arrow)?;
+            }
         }
         Ok(self.take())
     }
@@ -225,7 +257,7 @@ impl Writer {
     fn take(&self) -> Bytes {
         match self {
             Writer::Table(_) => Bytes::new(),
-            Writer::Csv(_, out, _) | Writer::Json(_, out) | Writer::Parquet(_, out) | Writer::Arrow(_, out) => {
+            Writer::Csv(_, out, _) | Writer::Json(_, out) | Writer::Parquet(_, out) | Writer::Arrow(_, out, _) => {
                 Bytes::from(std::mem::take(&mut *out.0.lock()))
             }
         }
@@ -257,21 +289,6 @@ fn parquet(error: ParquetError) -> SqlError {
     SqlError::Failed { message: format!("cannot write the answer: {error}") }
 }
 
-/// Field ids belong to the archive's files, not to what a query made of them.
-fn without_metadata(schema: &Schema) -> SchemaRef {
-    Arc::new(Schema::new(schema.fields().iter().map(plain_field).collect::<Fields>()))
-}
-
-fn plain_field(field: &FieldRef) -> FieldRef {
-    let data_type = map_type(field.data_type(), &plain_field);
-    Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
-}
-
-fn plain_batch(batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
-    let schema = without_metadata(batch.schema_ref());
-    retyped(batch, schema, |column| Ok(Arc::clone(column)))
-}
-
 /// The schema with text instead of bytes.
 pub(super) fn as_text(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(schema.fields().iter().map(text_field).collect::<Fields>()))
@@ -285,66 +302,28 @@ fn text_field(field: &FieldRef) -> FieldRef {
     Arc::new(Field::new(field.name(), data_type, field.is_nullable()))
 }
 
-fn map_type(data_type: &DataType, field: &dyn Fn(&FieldRef) -> FieldRef) -> DataType {
-    match data_type {
-        DataType::List(element) => DataType::List(field(element)),
-        DataType::LargeList(element) => DataType::LargeList(field(element)),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
-        other => other.clone(),
-    }
-}
-
 fn is_bytes(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Binary | DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_))
 }
 
 /// The batch with text instead of bytes, also inside of lists and structs.
 pub(super) fn text_batch(batch: &RecordBatch) -> Result<RecordBatch, SqlError> {
-    retyped(batch, as_text(batch.schema_ref()), text_column)
+    retyped(batch, as_text(batch.schema_ref()), text_column).map_err(arrow)
 }
 
-fn retyped(
-    batch: &RecordBatch,
-    schema: SchemaRef,
-    convert: impl Fn(&ArrayRef) -> Result<ArrayRef, SqlError>,
-) -> Result<RecordBatch, SqlError> {
-    let converted = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
-        let column = convert(column)?;
-        if column.data_type() == field.data_type() {
-            Ok(column)
-        } else {
-            cast(&column, field.data_type()).map_err(arrow)
-        }
-    });
-    let columns = converted.collect::<Result<Vec<_>, _>>()?;
-    let options = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(schema, columns, &options).map_err(arrow)
-}
-
-fn text_column(column: &ArrayRef) -> Result<ArrayRef, SqlError> {
+fn text_column(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         data_type if is_bytes(data_type) => {
-            let bytes = cast(column, &DataType::BinaryView).map_err(arrow)?;
+            let bytes = cast(column, &DataType::BinaryView)?;
             Ok(text_of(bytes.as_binary_view()))
         }
-        DataType::List(element) => {
-            let list = column.as_list::<i32>();
-            let values = text_column(list.values())?;
-            let field = text_field(element);
-            let made = datafusion::arrow::array::ListArray::try_new(
-                field,
-                list.offsets().clone(),
-                values,
-                list.nulls().cloned(),
-            );
-            made.map(|list| Arc::new(list) as ArrayRef).map_err(arrow)
-        }
+        DataType::List(element) => list_of_own(column.as_list::<i32>(), text_field(element), text_column),
         DataType::Struct(fields) => {
             let record = column.as_struct();
             let columns = record.columns().iter().map(text_column).collect::<Result<Vec<_>, _>>()?;
             let fields: Fields = fields.iter().map(text_field).collect();
             let made = StructArray::try_new(fields, columns, record.nulls().cloned());
-            made.map(|record| Arc::new(record) as ArrayRef).map_err(arrow)
+            made.map(|record| Arc::new(record) as ArrayRef)
         }
         _ => Ok(Arc::clone(column)),
     }

@@ -1,5 +1,6 @@
 //! One query under way: from its text to the last row, under its deadline.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::SqlError;
@@ -65,7 +66,7 @@ impl Query {
         let mut meter = Meter { start: Instant::now(), outcome: None, limit: self.limit, plan: None };
         let deadline = self.deadline;
         let timed_out = SqlError::TimedOut { limit: self.limit };
-        let planning = tokio::time::timeout_at(deadline, self.plan()).await;
+        let planning = tokio::time::timeout_at(deadline, caught(self.plan())).await;
         let (plan, context) = match planning.unwrap_or_else(|_| Err(timed_out.clone())) {
             Ok(planned) => planned,
             Err(error) => {
@@ -78,7 +79,7 @@ impl Query {
         if head.send(Ok(plan.schema())).is_err() {
             return;
         }
-        let sending = tokio::time::timeout_at(deadline, self.send_rows(plan, context, &rows)).await;
+        let sending = tokio::time::timeout_at(deadline, caught(self.send_rows(plan, context, &rows))).await;
         let end = match sending.unwrap_or(Err(timed_out)) {
             // Nobody has taken all of it: that is no success.
             Ok(()) if rows.is_closed() => return,
@@ -113,6 +114,13 @@ impl Query {
             Form::Written(format) => output::send(stream, format, &memory, rows).await,
         }
     }
+}
+
+/// The result of `work`, or that it panicked: an operator with a fault ends its query and no other one.
+async fn caught<T>(work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
+    // What the work has changed is the query's own, and is dropped with it.
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    done.unwrap_or_else(|panic| Err(SqlError::panicked(panic.as_ref())))
 }
 
 async fn send_batches(mut stream: SendableRecordBatchStream, rows: &mpsc::Sender<Item>) -> Result<(), SqlError> {

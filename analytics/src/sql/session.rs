@@ -19,6 +19,7 @@ use super::edges::ReadEdges;
 use super::error::SqlError;
 use super::functions;
 use super::query::Query;
+use super::recursive;
 use super::statement::parse;
 use super::tables::{CATALOG, Catalog, SCHEMA, Topics};
 use super::yielding::yielding;
@@ -60,9 +61,12 @@ impl Session {
             .with_config(config(query.threads, query.memory_bytes))
             .with_runtime_env(Arc::clone(&query.memory))
             .with_default_features()
+            .with_optimizer_rules(recursive::rules())
             .with_physical_optimizer_rules(optimizer_rules())
             .with_catalog_list(Arc::new(catalogs));
         let mut state = state.build();
+        // The moment that `now()` means in all of the query.
+        state.mark_start_execution();
         functions::register(&mut state)?;
         Ok(Session { state, topics })
     }
@@ -78,7 +82,7 @@ impl Session {
         // What the check of the statement may have missed inside it.
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         reads.verify_plan(&logical).map_err(|_| SqlError::ReadOnly { what: "the statement".into() })?;
-        let plan = yielding(self.state.create_physical_plan(&logical).await?)?;
+        let plan = yielding(self.state.create_physical_plan(&logical).await?, self.state.runtime_env())?;
         let rows = self.topics.batch_rows();
         if rows >= self.state.config().batch_size() {
             return Ok((plan, self.state.task_ctx()));

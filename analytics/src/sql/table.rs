@@ -6,10 +6,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use cold_tier::{ArchivedSegment, table_schema};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::DFSchema;
@@ -32,18 +30,20 @@ use super::edges::EdgesExec;
 use super::error::SqlError;
 use super::hot::{HotExec, HotRange};
 use super::objects::Objects;
+use super::plain::columns;
 use super::prune::{Bounds, Known, Pruner, is_bounded, narrow};
+use super::scale::Scale;
 use super::scan::{Report, TopicScanExec};
 use super::source::{PinnedPartition, PinnedTopic, Source};
 
 /// Manifests that are loaded side by side.
 const MANIFESTS_AHEAD: usize = 8;
-/// Bytes that a chunk takes once it is decoded, with room for its arrays.
-const CHUNK_BYTES: usize = 2 << 20;
 /// Place of the column `partition`.
 const PARTITION: usize = 0;
 /// Place of the column `offset`.
 const OFFSET: usize = 1;
+/// Places of the columns `key`, `value` and `headers`, whose values have any size.
+const SIZED: [usize; 3] = [3, 4, 5];
 
 /// A topic, pinned when it is first scanned.
 pub(super) struct TopicTable {
@@ -52,35 +52,6 @@ pub(super) struct TopicTable {
     objects: Objects,
     scale: Arc<Scale>,
     pinned: OnceCell<Arc<PinnedTopic>>,
-}
-
-/// How many rows a batch may have, so that large records do not make large batches.
-#[derive(Debug)]
-pub(super) struct Scale {
-    batch_bytes: usize,
-    rows: AtomicUsize,
-}
-
-impl Scale {
-    /// Batches are meant to hold at most `batch_bytes` of records.
-    pub(super) fn new(batch_bytes: usize) -> Self {
-        Scale { batch_bytes, rows: AtomicUsize::new(usize::MAX) }
-    }
-
-    pub(super) fn rows(&self) -> usize {
-        self.rows.load(Ordering::Relaxed)
-    }
-
-    /// Takes note of an object that is to be read.
-    fn note(&self, segment: &ArchivedSegment) {
-        let records = usize::try_from(segment.records).unwrap_or(usize::MAX);
-        let record_bytes = usize::try_from(segment.record_bytes / segment.records.max(1)).unwrap_or(usize::MAX);
-        // The bytes may be compressed, a chunk's are not: it is about a mebibyte, or one record.
-        let chunk_rows = records / (segment.chunks as usize).max(1);
-        let by_bytes = self.batch_bytes / record_bytes.max(1);
-        let by_chunks = chunk_rows.max(1).saturating_mul((self.batch_bytes / CHUNK_BYTES).max(1));
-        self.rows.fetch_min(by_bytes.min(by_chunks).max(1), Ordering::Relaxed);
-    }
 }
 
 impl fmt::Debug for TopicTable {
@@ -92,7 +63,7 @@ impl fmt::Debug for TopicTable {
 #[async_trait]
 impl TableProvider for TopicTable {
     fn schema(&self) -> SchemaRef {
-        table_schema()
+        columns()
     }
 
     fn table_type(&self) -> TableType {
@@ -115,7 +86,7 @@ impl TableProvider for TopicTable {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let topic = self.pinned().await?;
-        let all = || (0..table_schema().fields().len()).collect();
+        let all = || (0..columns().fields().len()).collect();
         let projection = projection.cloned().unwrap_or_else(all);
         let filters: Vec<_> = filters.iter().filter(|filter| is_bounded(filter)).cloned().collect();
         let scan = Scan::new(self, state, (projection, filters))?;
@@ -163,7 +134,7 @@ impl<'a> Scan<'a> {
         state: &'a dyn Session,
         (projection, filters): (Vec<usize>, Vec<Expr>),
     ) -> Result<Self> {
-        let schema = table_schema();
+        let schema = columns();
         let physical = physical(state, &filters, &schema)?;
         let pruner = Pruner::new(&filters, physical.as_ref(), &schema);
         let mut columns = projection.clone();
@@ -177,7 +148,7 @@ impl<'a> Scan<'a> {
     }
 
     fn schema(&self) -> Result<SchemaRef> {
-        Ok(Arc::new(table_schema().project(&self.projection)?))
+        Ok(Arc::new(columns().project(&self.projection)?))
     }
 
     fn union(&self, mut inputs: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -267,7 +238,9 @@ impl<'a> Scan<'a> {
         if sorted.counts.iter().any(|(_, rows)| *rows > 0) {
             inputs.push(Arc::new(CountedExec::new(sorted.counts, self.schema()?)));
         }
-        sorted.read.iter().for_each(|candidate| self.table.scale.note(&candidate.segment));
+        if self.columns.iter().any(|column| SIZED.contains(column)) {
+            sorted.read.iter().for_each(|candidate| self.table.scale.note(&candidate.segment));
+        }
         let (cut, whole): (Vec<_>, Vec<_>) = sorted.read.into_iter().partition(Candidate::is_cut);
         if !whole.is_empty() {
             inputs.push(self.read(whole, &self.filters, self.columns.clone())?);

@@ -16,9 +16,10 @@ use parking_lot::Mutex;
 
 use super::error::{Position, SqlError, nearest, quoted};
 use super::objects::Objects;
+use super::scale::Scale;
 use super::source::Source;
 use super::statement::ast_of;
-use super::table::{Scale, TopicTable};
+use super::table::TopicTable;
 
 /// The catalog that names without one are looked up in.
 pub(super) const CATALOG: &str = "firn";

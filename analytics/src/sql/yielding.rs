@@ -3,6 +3,10 @@
 //!
 //! DataFusion makes sources give up their turn now and then. Joins multiply what sources give, so their inputs and their
 //! outputs do the same here, and what a nested loop compares at a time is kept small.
+//!
+//! A nested loop does not spill. DataFusion 54 runs its left side a second time for that, which panics where the left side hands out
+//! its rows once, and an outer join over several partitions then gives unmatched rows once for each. One that needs more memory
+//! than there is fails as that.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,6 +19,8 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::Statistics;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{RecordBatchStream, TaskContext};
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::unnest::UnnestExec;
@@ -28,8 +34,10 @@ const TURN: Duration = Duration::from_millis(10);
 /// Rows that a nested loop is given at a time, each of which it compares with all rows of the other side.
 const LOOP_ROWS: usize = 128;
 
-/// The plan, with joins that let go of their threads.
-pub(super) fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// The plan, with joins that let go of their threads; it runs in `runtime`.
+pub(super) fn yielding(plan: Arc<dyn ExecutionPlan>, runtime: &Arc<RuntimeEnv>) -> Result<Arc<dyn ExecutionPlan>> {
+    let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled).build()?;
+    let without_disk = Arc::new(RuntimeEnv { disk_manager: Arc::new(no_disk), ..RuntimeEnv::clone(runtime) });
     let wrapped = plan.transform_up(|node| {
         let is_loop = node.is::<NestedLoopJoinExec>() || node.is::<CrossJoinExec>();
         let multiplies =
@@ -38,9 +46,10 @@ pub(super) fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
             return Ok(Transformed::no(node));
         }
         let rows = if is_loop { LOOP_ROWS } else { usize::MAX };
-        let inputs = node.children().into_iter().map(|input| YieldExec::wrap(Arc::clone(input), rows));
-        let inputs = inputs.collect();
-        Ok(Transformed::yes(YieldExec::wrap(node.with_new_children(inputs)?, usize::MAX)))
+        let wrap = |input: &Arc<dyn ExecutionPlan>| YieldExec::wrap(Arc::clone(input), rows, runtime);
+        let inputs = node.children().into_iter().map(wrap).collect();
+        let own = if is_loop { &without_disk } else { runtime };
+        Ok(Transformed::yes(YieldExec::wrap(node.with_new_children(inputs)?, usize::MAX, own)))
     });
     Ok(wrapped?.data)
 }
@@ -50,11 +59,13 @@ pub(super) fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
 struct YieldExec {
     input: Arc<dyn ExecutionPlan>,
     rows: usize,
+    /// What the input runs in.
+    runtime: Arc<RuntimeEnv>,
 }
 
 impl YieldExec {
-    fn wrap(input: Arc<dyn ExecutionPlan>, rows: usize) -> Arc<dyn ExecutionPlan> {
-        Arc::new(YieldExec { input, rows })
+    fn wrap(input: Arc<dyn ExecutionPlan>, rows: usize, runtime: &Arc<RuntimeEnv>) -> Arc<dyn ExecutionPlan> {
+        Arc::new(YieldExec { input, rows, runtime: Arc::clone(runtime) })
     }
 }
 
@@ -79,7 +90,7 @@ impl ExecutionPlan for YieldExec {
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.pop().unwrap_or_else(|| Arc::clone(&self.input));
-        Ok(YieldExec::wrap(input, self.rows))
+        Ok(YieldExec::wrap(input, self.rows, &self.runtime))
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
@@ -91,13 +102,30 @@ impl ExecutionPlan for YieldExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, context)?;
+        let input = self.input.execute(partition, in_runtime(&context, &self.runtime))?;
         Ok(Box::pin(Turns { input, rows: self.rows, rest: None, since: Instant::now() }))
     }
 
     fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
         self.input.partition_statistics(partition)
     }
+}
+
+/// The context with another environment.
+fn in_runtime(context: &Arc<TaskContext>, runtime: &Arc<RuntimeEnv>) -> Arc<TaskContext> {
+    if Arc::ptr_eq(&context.runtime_env(), runtime) {
+        return Arc::clone(context);
+    }
+    Arc::new(TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        context.session_config().clone(),
+        context.scalar_functions().clone(),
+        context.higher_order_functions().clone(),
+        context.aggregate_functions().clone(),
+        context.window_functions().clone(),
+        Arc::clone(runtime),
+    ))
 }
 
 /// A stream that ends its turn after [`TURN`].

@@ -3,7 +3,9 @@
 
 mod bounds;
 mod faults;
+mod joins;
 mod offline;
 mod property;
 mod queries;
+mod sizes;
 mod world;

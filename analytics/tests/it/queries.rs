@@ -312,3 +312,73 @@ async fn a_point_and_a_short_time_range_read_at_most_two_chunks_of_a_partition()
     assert_eq!(value(&engine, &format!("SELECT count(value) FROM flights WHERE {seconds}")).await, "42");
     assert!(decoded_rows(&engine, &format!("SELECT value FROM flights WHERE {seconds}")).await <= 2 * 2 * 40);
 }
+
+#[tokio::test]
+async fn now_is_one_moment_of_the_query() {
+    let engine = flights().await.engine();
+    let year = chrono_year();
+    for sql in [
+        "SELECT date_part('year', now())",
+        "SELECT date_part('year', current_timestamp)",
+        "SELECT date_part('year', current_date)",
+    ] {
+        assert_eq!(value(&engine, sql).await, year, "{sql}");
+    }
+    assert_eq!(value(&engine, "SELECT now() = current_timestamp AND current_time IS NOT NULL").await, "true");
+    assert_eq!(value(&engine, "SELECT count(*) FROM flights WHERE timestamp < now()").await, "1300");
+    assert_eq!(value(&engine, "SELECT count(*) FROM flights WHERE timestamp > now() - INTERVAL '1 hour'").await, "0");
+}
+
+/// The present year, as a number.
+fn chrono_year() -> String {
+    let days = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64() / 86_400.0;
+    format!("{}", (1970.0 + (days + 0.5) / 365.2425).floor())
+}
+
+#[tokio::test]
+async fn a_recursive_query_over_a_topic_follows_its_records() {
+    let engine = flights().await.engine();
+    let chain = "WITH RECURSIVE chain AS (\
+        SELECT partition, \"offset\", key, value, timestamp FROM flights WHERE partition = 0 AND \"offset\" = 0 \
+        UNION ALL \
+        SELECT f.partition, f.\"offset\", f.key, f.value, f.timestamp FROM flights f JOIN chain c \
+          ON f.\"offset\" = c.\"offset\" * 2 + 1 AND f.partition = c.partition) \
+        SELECT count(*), max(\"offset\") FROM chain";
+    assert_eq!(value(&engine, chain).await, "10,511");
+    let counted = "WITH RECURSIVE steps AS (\
+        SELECT min(\"offset\") AS n FROM flights UNION ALL SELECT n + 1 FROM steps WHERE n < 5) SELECT count(*) FROM steps";
+    assert_eq!(value(&engine, counted).await, "6");
+    let computed = "WITH RECURSIVE steps AS (\
+        SELECT \"offset\" FROM flights WHERE \"offset\" = 600 UNION ALL SELECT \"offset\" + 1 FROM steps WHERE \"offset\" < 605) \
+        SELECT count(*) FROM steps";
+    assert_eq!(value(&engine, computed).await, "12");
+}
+
+#[tokio::test]
+async fn joins_of_three_topics_on_inequalities_answer() {
+    let world = World::new().await;
+    world.create("t", 1);
+    for batch in 0..4 {
+        let records: Vec<_> = (0..15).map(|i| record(NOW + batch * 15 + i, format!("{i}"))).collect();
+        world.produce("t", 0, PLAIN, &records);
+    }
+    world.archive("t", 0, 2).await;
+    let engine = world.engine();
+    let three = 60 * 59 * 58 / 6;
+    for (from, right) in [
+        ("t a, t b, t c WHERE a.\"offset\" < b.\"offset\" AND b.\"offset\" < c.\"offset\"", three),
+        ("t a JOIN t b ON a.\"offset\" < b.\"offset\" JOIN t c ON b.\"offset\" < c.\"offset\"", three),
+        ("t a LEFT JOIN t b ON a.\"offset\" < b.\"offset\" LEFT JOIN t c ON b.\"offset\" < c.\"offset\"", three + 60),
+    ] {
+        assert_eq!(value(&engine, &format!("SELECT count(*) FROM {from}")).await, right.to_string(), "{from}");
+    }
+}
+
+#[tokio::test]
+async fn a_recursive_query_keeps_the_columns_that_its_terms_compare() {
+    let engine = flights().await.engine();
+    let two = "WITH RECURSIVE t(k, v) AS (SELECT 1 AS k, 10 AS v UNION ALL SELECT 2, 20 FROM t WHERE k = 1)";
+    assert_eq!(csv(&engine, &format!("{two} SELECT v FROM t ORDER BY v")).await.unwrap(), ["10", "20"]);
+    assert_eq!(value(&engine, &format!("{two} SELECT count(*) FROM t")).await, "2");
+    assert_eq!(value(&engine, &format!("SELECT 1 WHERE EXISTS ({two} SELECT v FROM t WHERE v = 20)")).await, "1");
+}

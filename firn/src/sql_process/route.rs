@@ -161,6 +161,7 @@ fn status(error: &SqlError) -> StatusCode {
         | SqlError::Failed { .. } => StatusCode::BAD_REQUEST,
         SqlError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
         SqlError::Memory { .. } | SqlError::Ended { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        SqlError::Fault { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         SqlError::Unreadable { .. } => StatusCode::BAD_GATEWAY,
         SqlError::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
     }
