@@ -72,7 +72,9 @@ def test_all_operations_are_the_bits_of_kafkas_codes(server: AnyServer, side: Si
     assert answer["Topics"][0]["TopicAuthorizedOperations"] == of_topic
     assert side.must("DescribeCluster", 2, wanted)["ClusterAuthorizedOperations"] == of_cluster
     side.until("FindCoordinator", 4, {"CoordinatorKeys": ["g"]}, lambda found: found["Coordinators"][0]["ErrorCode"] == 0)
-    side.until("OffsetFetch", 8, {"Groups": [{"GroupId": "g", "Topics": []}]}, lambda got: got["Groups"][0]["ErrorCode"] == 0)
+    side.until(
+        "OffsetFetch", 8, {"Groups": [{"GroupId": "g", "Topics": []}]}, lambda got: got["Groups"][0]["ErrorCode"] == 0
+    )
     group = unique("group")
     side.join_and_sync(group)
     described = side.must("DescribeGroups", 5, {"Groups": [group], "IncludeAuthorizedOperations": True})
@@ -186,7 +188,6 @@ def test_a_transactional_producer_is_refused_at_once_with_the_reason(server: Any
         "--transactional-id", "t", "--command-property", f"bootstrap.servers={server.bootstrap}", check=False,
     )  # fmt: skip
     assert "transactions are not supported" in output, output
-
 
 
 # Kafka's topic settings that have no effect in Firn, or have had none.

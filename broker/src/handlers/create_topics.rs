@@ -79,9 +79,11 @@ fn answer(broker: &Broker, name: Str, outcome: Result<CreatedTopic, Refusal>) ->
         Ok(created) => created,
         Err(refusal) => return refused(name, &refusal),
     };
+    // What was given is repeated as it was given, as in Kafka.
+    let given = |name: &str| created.configs.get(name).cloned();
     let configs = topic_entries(broker, &created.configs).into_iter().map(|entry| CreatableTopicConfigs {
         name: Str::from_static(entry.name),
-        value: Some(Str::from(entry.value)),
+        value: Some(Str::from(given(entry.name).unwrap_or(entry.value))),
         read_only: false,
         config_source: entry.source as i8,
         ..CreatableTopicConfigs::default()

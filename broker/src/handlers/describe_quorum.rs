@@ -19,14 +19,11 @@ const INTERNAL_LISTENER: &str = "INTERNAL";
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeQuorumRequest) -> DescribeQuorumResponse {
     let quorum = context.broker.metadata.quorum_of_leader().await;
-    DescribeQuorumResponse {
-        topics: once_each(request.topics, |topic| topic.topic_name.clone())
-            .into_iter()
-            .map(|topic| answer(topic, &quorum))
-            .collect(),
-        nodes: if context.version >= NODES_SINCE { nodes(&quorum) } else { Vec::new() },
-        ..DescribeQuorumResponse::default()
-    }
+    let wanted = once_each(request.topics, |topic| topic.topic_name.clone());
+    let topics: Vec<TopicData> = wanted.into_iter().map(|topic| answer(topic, &quorum)).collect();
+    let is_described = topics.iter().flat_map(|topic| &topic.partitions).any(|partition| partition.error_code == 0);
+    let nodes = if context.version >= NODES_SINCE && is_described { nodes(&quorum) } else { Vec::new() };
+    DescribeQuorumResponse { topics, nodes, ..DescribeQuorumResponse::default() }
 }
 
 /// Partition 0 of the metadata log is the only one that has a quorum.

@@ -27,10 +27,11 @@ pub(super) async fn handle(
     let listed = if request.topics.is_empty() { image.topics().count() } else { 0 };
     context.claim_reply(ApiKey::DescribeTopicPartitions, MAX_PAGE * PARTITION_BYTES + listed * NAME_BYTES).await?;
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, MAX_PAGE);
+    let has_cursor = request.cursor.is_some();
     let (first_topic, first_partition) =
         request.cursor.map_or((Str::default(), 0), |cursor| (cursor.topic_name, cursor.partition_index));
     let is_listed = |name: &Str| request.topics.iter().any(|topic| topic.name == *name);
-    let is_elsewhere = !request.topics.is_empty() && !first_topic.is_empty() && !is_listed(&first_topic);
+    let is_elsewhere = has_cursor && !request.topics.is_empty() && !is_listed(&first_topic);
     if is_elsewhere || first_partition < 0 {
         return Ok(refused(request.topics, ErrorCode::InvalidRequest));
     }

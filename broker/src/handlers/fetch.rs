@@ -34,6 +34,8 @@ pub(crate) mod session;
 const LEADERS_SINCE: i16 = 16;
 /// The isolation level whose readers are told of aborted transactions; there are none.
 const READ_COMMITTED: i8 = 1;
+/// Where there is no partition, Kafka has an empty list, whoever asks.
+const UNKNOWN: [ErrorCode; 2] = [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId];
 /// Longest that a fetch waits, whatever the client asks for.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// Pause between two looks of a fetch that wants many bytes and gets few at a time.
@@ -239,7 +241,8 @@ fn respond(
             continue;
         }
         let mut data = partition_data(target.partition, outcome, told);
-        let lists_aborted = isolation_level == READ_COMMITTED || data.error_code != 0;
+        let is_unknown = UNKNOWN.map(ErrorCode::code).contains(&data.error_code);
+        let lists_aborted = isolation_level == READ_COMMITTED || is_unknown;
         data.aborted_transactions = lists_aborted.then(Vec::new);
         if context.version >= LEADERS_SINCE && is_about_the_leader(data.error_code) {
             let (leader_id, leader_epoch) = hints.leader(target.topic_id, &target.topic, target.partition);

@@ -13,6 +13,9 @@ use super::errors::{Refusal, told};
 use crate::metadata::METADATA_FEATURE;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse {
+    if request.feature_updates.is_empty() {
+        return UpdateFeaturesResponse::default();
+    }
     let wanted = wanted(context.version, &request.feature_updates);
     let outcome = match wanted {
         Ok((version, change)) => {
@@ -22,14 +25,12 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: UpdateFeatures
         Err(refusal) => Err(refusal),
     };
     let (error_code, error_message) = told(outcome);
-    // Before version 2 each feature has its outcome; with one feature it is the whole's.
+    // Before version 2 each feature has its outcome, where all went well.
     let result = |update: FeatureUpdateKey| UpdatableFeatureResult {
         feature: update.feature,
-        error_code,
-        error_message: error_message.clone(),
         ..UpdatableFeatureResult::default()
     };
-    if context.version < 2 && !request.feature_updates.is_empty() {
+    if context.version < 2 && error_code == ErrorCode::None.code() {
         let results = request.feature_updates.into_iter().map(result).collect();
         return UpdateFeaturesResponse { results, ..UpdateFeaturesResponse::default() };
     }

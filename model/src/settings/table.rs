@@ -46,7 +46,7 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
     },
     SettingSpec {
         name: "compression.gzip.level",
-        kind: Kind::int(-1),
+        kind: Kind::Number { min: -1, max: 9, is_int: true },
         default: "-1",
         synonyms: &[ms("compression.gzip.level")],
         documentation: "Has no effect: batches that the broker compresses anew with gzip have its own level.",

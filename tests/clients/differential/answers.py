@@ -14,14 +14,15 @@ from differential.sides import Side, Values
 _IGNORED = {"ErrorMessage", "ThrottleTimeMs", "BatchIndexErrorMessage", "Documentation"}
 _MACHINE = {"Host", "Port", "LogDir", "TotalBytes", "UsableBytes", "FinalizedFeaturesEpoch"}
 _BROKERS = {
-    "NodeId", "BrokerId", "LeaderId", "ControllerId", "ReplicaId", "ReplicaNodes", "IsrNodes", "EligibleLeaderReplicas", "Replicas",
+    "NodeId", "BrokerId", "LeaderId", "ControllerId", "ReplicaId", "ReplicaNodes", "IsrNodes", "EligibleLeaderReplicas",
+    "Replicas",
 }  # fmt: skip
 # Given out by either server as it likes; only whether there is one is compared.
 _GIVEN = {"ProducerId", "SessionId", "LogAppendTimeMs", "LastTimestamp", "TopicId", "ClusterId", "LastFetchTimestamp",
           "LastCaughtUpTimestamp", "VoterDirectoryId"}  # fmt: skip
 _KEYS = (
-    "Name", "TopicName", "Topic", "TopicId", "PartitionIndex", "Partition", "Index", "GroupId", "GroupName", "ApiKey", "NodeId",
-    "BrokerId", "ResourceName", "MemberId", "Key", "PartitionId", "Feature", "LogDir",
+    "Name", "TopicName", "Topic", "TopicId", "PartitionIndex", "Partition", "Index", "GroupId", "GroupName", "ApiKey", "Key",
+    "NodeId", "BrokerId", "ResourceName", "MemberId", "PartitionId", "Feature", "LogDir",
 )  # fmt: skip
 # Between fields, not within a key.
 _DOTS = re.compile(r"\.(?![^\[]*\])")
@@ -105,7 +106,7 @@ def _plain(side: Side, name: str, value: Any, keep: bool = False) -> Any:
 
 
 def compare(request: str, kafka: Flat, firn: Flat) -> list[Difference]:
-    """The fields that differ. A missing element is one difference; where an error code differs, what stands beside it is none."""
+    """The fields that differ. A missing element is one difference; what stands beside an error code that differs is none."""
     found: dict[str, Difference] = {}
     for path in sorted(kafka.keys() | firn.keys()):
         if path in kafka and path in firn:

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from differential.cases import NO_SUCH_ID, Mutation, _edit, _set
+from differential.mutations import NO_SUCH_ID, Mutation, edited, replaced
 from differential.sides import T0, Side, Values, batch
 from harness import batches
 
@@ -22,11 +22,11 @@ def extras() -> Iterator[Extra]:
     yield from _configs()
     yield from _topics()
     yield from _groups()
-    yield "FindCoordinator", 3, "transaction", _set(("KeyType",), 1)
-    yield "ListGroups", None, "all states", _set(("StatesFilter",), ["Stable", "Empty", "nonsense"])
-    yield "DescribeLogDirs", None, "partition twice", _set(("Topics",), [{"Topic": "alpha", "Partitions": [0, 0]}])
-    yield "ElectLeaders", None, "unclean", _set(("ElectionType",), 1)
-    yield "DescribeTopicPartitions", None, "limit 1", _set(("ResponsePartitionLimit",), 1)
+    yield "FindCoordinator", 3, "transaction", replaced(("KeyType",), 1)
+    yield "ListGroups", None, "all states", replaced(("StatesFilter",), ["Stable", "Empty", "nonsense"])
+    yield "DescribeLogDirs", None, "partition twice", replaced(("Topics",), [{"Topic": "alpha", "Partitions": [0, 0]}])
+    yield "ElectLeaders", None, "unclean", replaced(("ElectionType",), 1)
+    yield "DescribeTopicPartitions", None, "limit 1", replaced(("ResponsePartitionLimit",), 1)
 
 
 def _records() -> Iterator[Extra]:
@@ -78,8 +78,8 @@ def _records() -> Iterator[Extra]:
         "base offset 100": struct.pack(">q", 100) + batch(1)[8:],
     }
     for label, records in kinds.items():
-        yield "Produce", None, label, _set(_RECORDS, records)
-        yield "Produce", 3, label, _set(_RECORDS, records)
+        yield "Produce", None, label, replaced(_RECORDS, records)
+        yield "Produce", 3, label, replaced(_RECORDS, records)
 
 
 def _headers(headers: list[tuple[bytes, bytes | None]]) -> bytes:
@@ -103,13 +103,18 @@ def _names_and_ids() -> Iterator[Extra]:
         for version in (10, 12, 13):
             yield "Metadata", version, f"name and id {label}", _both_identities("alpha", other)
         yield "DeleteTopics", None, f"name and id {label}", _both_identities("alpha", other)
-    yield "DeleteTopics", None, "unknown name and id", _set(("Topics",), [{"Name": "no-such", "TopicId": NO_SUCH_ID}])
-    yield "DeleteTopics", None, "neither name nor id", _set(("Topics",), [{"Name": None}])
+    yield "DeleteTopics", None, "unknown name and id", replaced(("Topics",), [{"Name": "no-such", "TopicId": NO_SUCH_ID}])
+    yield "DeleteTopics", None, "neither name nor id", replaced(("Topics",), [{"Name": None}])
     yield "DeleteTopics", None, "by id", _by_own_id
-    yield "DeleteTopics", None, "by unknown id", _set(("Topics",), [{"Name": None, "TopicId": NO_SUCH_ID}])
+    yield "DeleteTopics", None, "by unknown id", replaced(("Topics",), [{"Name": None, "TopicId": NO_SUCH_ID}])
     yield "DeleteTopics", None, "by name and by id", _by_name_and_id
-    yield "Metadata", None, "by id", lambda side, values: values | {"Topics": [{"Name": None, "TopicId": side.topic_id("beta")}]}
-    yield "Metadata", None, "neither name nor id", _set(("Topics",), [{"Name": None}])
+    yield (
+        "Metadata",
+        None,
+        "by id",
+        lambda side, values: values | {"Topics": [{"Name": None, "TopicId": side.topic_id("beta")}]},
+    )
+    yield "Metadata", None, "neither name nor id", replaced(("Topics",), [{"Name": None}])
     yield "Metadata", None, "by name and another by id", _named_and_identified
 
 
@@ -130,20 +135,20 @@ def _offsets() -> Iterator[Extra]:
     at = ("Topics", "Partitions", "Timestamp")
     for version in (1, 6, 11):
         for timestamp in (-7, -6, -5, -4, -3, -2, -1, 0, T0, T0 + 1, T0 + 2000, T0 + 2001):
-            yield "ListOffsets", version, f"timestamp {timestamp}", _set(at, timestamp)
+            yield "ListOffsets", version, f"timestamp {timestamp}", replaced(at, timestamp)
         for name, partition in (("alpha", 1), ("beta", 0)):
             for timestamp in (-6, -5, -4, -3, -2, -1):
                 topics = [{"Name": name, "Partitions": [{"PartitionIndex": partition, "Timestamp": timestamp}]}]
-                yield "ListOffsets", version, f"{name}-{partition} timestamp {timestamp}", _set(("Topics",), topics)
+                yield "ListOffsets", version, f"{name}-{partition} timestamp {timestamp}", replaced(("Topics",), topics)
     metadata = ("Topics", "Partitions", "CommittedMetadata")
     for label, text in (("4096 a", "a" * 4096), ("4097 a", "a" * 4097), ("4096 ä", "ä" * 4096), ("2049 emoji", "😀" * 2049)):
-        yield "OffsetCommit", None, f"metadata {label}", _set(metadata, text)
-    yield "OffsetFetch", None, "all topics", _set(("Groups",), [{"GroupId": "committed", "Topics": None}])
-    yield "OffsetFetch", 9, "all topics", _set(("Groups",), [{"GroupId": "committed", "Topics": None}])
-    yield "OffsetFetch", 7, "all topics", _set(("Topics",), None)
-    yield "Fetch", None, "at the end", _set(("Topics", "Partitions", "FetchOffset"), 9)
-    yield "Fetch", None, "beyond the end", _set(("Topics", "Partitions", "FetchOffset"), 10)
-    yield "Fetch", None, "new session", _set(("SessionEpoch",), 0)
+        yield "OffsetCommit", None, f"metadata {label}", replaced(metadata, text)
+    yield "OffsetFetch", None, "all topics", replaced(("Groups",), [{"GroupId": "committed", "Topics": None}])
+    yield "OffsetFetch", 9, "all topics", replaced(("Groups",), [{"GroupId": "committed", "Topics": None}])
+    yield "OffsetFetch", 7, "all topics", replaced(("Topics",), None)
+    yield "Fetch", None, "at the end", replaced(("Topics", "Partitions", "FetchOffset"), 9)
+    yield "Fetch", None, "beyond the end", replaced(("Topics", "Partitions", "FetchOffset"), 10)
+    yield "Fetch", None, "new session", replaced(("SessionEpoch",), 0)
     yield "Fetch", None, "unknown session", lambda side, values: values | {"SessionId": 4711, "SessionEpoch": 3}
 
 
@@ -167,29 +172,45 @@ _VALUES: dict[str, tuple[str | None, ...]] = {
 
 
 def _configs() -> Iterator[Extra]:
-    yield "DescribeConfigs", None, "no names", _set(("Resources", "ConfigurationKeys"), [])
+    yield "DescribeConfigs", None, "no names", replaced(("Resources", "ConfigurationKeys"), [])
     yield "DescribeConfigs", None, "all, documented", _everything
-    yield "DescribeConfigs", None, "unknown name", _set(("Resources", "ConfigurationKeys"), ["no.such", "retention.ms"])
-    for kind, name in ((2, ""), (2, "bad name!"), (4, "x"), (4, "4711"), (8, "x"), (16, "g"), (32, "g"), (0, "x"), (99, "x")):
+    yield "DescribeConfigs", None, "broker", _broker
+    yield "DescribeConfigs", None, "unknown name", replaced(("Resources", "ConfigurationKeys"), ["no.such", "retention.ms"])
+    for kind, name in (
+        (2, ""),
+        (2, "bad name!"),
+        (4, "x"),
+        (4, "4711"),
+        (8, "x"),
+        (16, "g"),
+        (32, "g"),
+        (0, "x"),
+        (99, "x"),
+    ):
         resource = [{"ResourceType": kind, "ResourceName": name, "ConfigurationKeys": None}]
-        yield "DescribeConfigs", None, f"resource {kind} {name!r}", _set(("Resources",), resource)
+        yield "DescribeConfigs", None, f"resource {kind} {name!r}", replaced(("Resources",), resource)
         config = [{"ResourceType": kind, "ResourceName": name, "Configs": []}]
-        yield "IncrementalAlterConfigs", None, f"resource {kind} {name!r}", _set(("Resources",), config)
-        yield "AlterConfigs", None, f"resource {kind} {name!r}", _set(("Resources",), config)
+        yield "IncrementalAlterConfigs", None, f"resource {kind} {name!r}", replaced(("Resources",), config)
+        yield "AlterConfigs", None, f"resource {kind} {name!r}", replaced(("Resources",), config)
     for name, values in _VALUES.items():
         for value in values:
             yield "CreateTopics", None, f"{name}={value!r}", _topic_with(name, value)
-    yield "CreateTopics", None, "a setting twice", _edit(("Topics", "Configs"), lambda configs: configs * 2)
+    yield "CreateTopics", None, "a setting twice", edited(("Topics", "Configs"), lambda configs: configs * 2)
     for operation in (1, 2, 3):
         for name, value in (("cleanup.policy", "delete"), ("retention.ms", "5"), ("retention.ms", None), ("no.such", "1")):
             config = [{"Name": name, "ConfigOperation": operation, "Value": value}]
             label = f"operation {operation} {name}={value!r}"
-            yield "IncrementalAlterConfigs", None, label, _set(("Resources", "Configs"), config)
+            yield "IncrementalAlterConfigs", None, label, replaced(("Resources", "Configs"), config)
 
 
 def _everything(side: Side, values: Values) -> Values:
     resource = {"ResourceType": 2, "ResourceName": "alpha", "ConfigurationKeys": None}
     return values | {"Resources": [resource], "IncludeSynonyms": True}
+
+
+def _broker(side: Side, values: Values) -> Values:
+    resource = {"ResourceType": 4, "ResourceName": str(side.broker_id), "ConfigurationKeys": None}
+    return values | {"Resources": [resource]}
 
 
 def _topic_with(name: str, value: str | None) -> Mutation:
@@ -204,7 +225,8 @@ def _assigned(*assignment: tuple[int, list[int]]) -> Mutation:
     def mutate(side: Side, values: Values) -> Values:
         brokers = {0: side.broker_id}
         parts: list[Any] = [
-            {"PartitionIndex": index, "BrokerIds": [brokers.get(broker, broker) for broker in of]} for index, of in assignment
+            {"PartitionIndex": index, "BrokerIds": [brokers.get(broker, broker) for broker in of]}
+            for index, of in assignment
         ]
         topic = values["Topics"][0] | {"NumPartitions": -1, "ReplicationFactor": -1, "Assignments": parts}
         return values | {"Topics": [topic]}
@@ -214,8 +236,8 @@ def _assigned(*assignment: tuple[int, list[int]]) -> Mutation:
 
 def _topics() -> Iterator[Extra]:
     for name in ("alpha", "tmp_with-dots.", "x" * 249, "x" * 250, "ümlaut", "__transaction_state", "__share_group_state"):
-        yield "CreateTopics", None, f"name {name[:20]} ({len(name)})", _set(("Topics", "Name"), name)
-    for name in ("tmp_with-dots.", "__transaction_state", "__cluster_metadata"):
+        yield "CreateTopics", None, f"name {name[:20]} ({len(name)})", replaced(("Topics", "Name"), name)
+    for name in ("tmp_with-dots.", "__cluster_metadata"):
         yield "Metadata", None, f"creates {name}", lambda side, values, name=name: values | {
             "Topics": [{"Name": name}], "AllowAutoTopicCreation": True}  # fmt: skip
     yield "CreateTopics", None, "assigned", _assigned((0, [0]))
@@ -227,21 +249,21 @@ def _topics() -> Iterator[Extra]:
     yield "CreateTopics", None, "no brokers", _assigned((0, []))
     for count in (2, 1, 0):
         assigned = [{"BrokerIds": []}] * count
-        yield "CreatePartitions", None, f"{count} assignments without brokers", _set(("Topics", "Assignments"), assigned)
+        yield "CreatePartitions", None, f"{count} assignments without brokers", replaced(("Topics", "Assignments"), assigned)
 
 
 def _groups() -> Iterator[Extra]:
-    yield "JoinGroup", None, "protocol twice", _edit(("Protocols",), lambda protocols: protocols * 2)
+    yield "JoinGroup", None, "protocol twice", edited(("Protocols",), lambda protocols: protocols * 2)
     yield "JoinGroup", 3, "other protocol type", lambda side, values: values | {"GroupId": "joined", "ProtocolType": "other"}
-    yield "JoinGroup", None, "static", _set(("GroupInstanceId",), "instance")
-    yield "LeaveGroup", None, "unknown instance", _set(("Members",), [{"MemberId": "", "GroupInstanceId": "no-such"}])
+    yield "JoinGroup", None, "static", replaced(("GroupInstanceId",), "instance")
+    yield "LeaveGroup", None, "unknown instance", replaced(("Members",), [{"MemberId": "", "GroupInstanceId": "no-such"}])
     yield "LeaveGroup", None, "wrong member of instance", _wrong_member
     yield "Heartbeat", None, "wrong member of instance", _wrong_heartbeat
-    yield "DeleteGroups", None, "with a member", _set(("GroupsNames",), ["joined"])
-    yield "DescribeGroups", None, "unknown", _set(("Groups",), ["no-such"])
-    yield "DescribeGroups", 5, "unknown", _set(("Groups",), ["no-such"])
-    yield "OffsetDelete", None, "with a member", _set(("GroupId",), "joined")
-    yield "OffsetCommit", None, "of a group with a member", _set(("GroupId",), "joined")
+    yield "DeleteGroups", None, "with a member", replaced(("GroupsNames",), ["joined"])
+    yield "DescribeGroups", None, "unknown", replaced(("Groups",), ["no-such"])
+    yield "DescribeGroups", 5, "unknown", replaced(("Groups",), ["no-such"])
+    yield "OffsetDelete", None, "with a member", replaced(("GroupId",), "joined")
+    yield "OffsetCommit", None, "of a group with a member", replaced(("GroupId",), "joined")
 
 
 def _wrong_member(side: Side, values: Values) -> Values:

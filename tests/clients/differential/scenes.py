@@ -136,15 +136,15 @@ def describe_configs(side: Side, version: int) -> Values:
 
 
 def alter_configs(side: Side, version: int) -> Values:
-    """One setting of a topic of its own."""
+    """One setting of a topic."""
     config = {"Name": "retention.ms", "Value": "86400000"}
-    return {"Resources": [{"ResourceType": 2, "ResourceName": side.own_topic(), "Configs": [config]}]}
+    return {"Resources": [{"ResourceType": 2, "ResourceName": "changed", "Configs": [config]}]}
 
 
 def incremental_alter_configs(side: Side, version: int) -> Values:
     """Likewise."""
     config = {"Name": "retention.ms", "ConfigOperation": 0, "Value": "86400000"}
-    return {"Resources": [{"ResourceType": 2, "ResourceName": side.own_topic(), "Configs": [config]}]}
+    return {"Resources": [{"ResourceType": 2, "ResourceName": "changed", "Configs": [config]}]}
 
 
 def describe_log_dirs(side: Side, version: int) -> Values:
@@ -172,7 +172,7 @@ def elect_leaders(side: Side, version: int) -> Values:
 def alter_reassignments(side: Side, version: int) -> Values:
     """To where it is."""
     part = {"PartitionIndex": 0, "Replicas": [side.broker_id]}
-    return {"TimeoutMs": 5_000, "Topics": [{"Name": side.own_topic(), "Partitions": [part]}]}
+    return {"TimeoutMs": 5_000, "Topics": [{"Name": "changed", "Partitions": [part]}]}
 
 
 def list_reassignments(side: Side, version: int) -> Values:

@@ -1,7 +1,6 @@
 """One server under comparison: single requests, and the topics and groups that the requests are about."""
 
 import itertools
-import socket
 import threading
 import time
 import uuid
@@ -11,10 +10,11 @@ from typing import Any
 from differential.messages import Message, decode_response, encode_request
 from harness import batches
 from harness.broker import Broker
+from harness.kafka_peer import KafkaServer
 from harness.wire import Closed, Wire
 
 CLIENT_ID = "differential"
-SILENCE_S = 4.0
+SILENCE_S = 20.0
 """A server that has not answered by then does not answer."""
 
 Values = dict[str, Any]
@@ -33,6 +33,7 @@ class Side:
         self.topic_ids: dict[str, uuid.UUID] = {}
         self.taken: dict[str, int] = {}
         self.cluster_id, self.broker_id = "", -1
+        self.has_transactions = isinstance(server, KafkaServer)
 
     def ask(self, api: str, version: int, values: Values, timeout_s: float = SILENCE_S) -> Values | str:
         """The answer, or "closed" or "silence" when there is none."""
@@ -44,7 +45,7 @@ class Side:
         except Closed:
             self.disconnect()
             return "closed"
-        except (TimeoutError, socket.timeout):
+        except TimeoutError:
             self.disconnect()
             return "silence"
         # The oldest form answers a version of ApiVersions that the server does not know.
@@ -174,7 +175,7 @@ def seed(side: Side) -> None:
     """The same topics, records and groups on either side."""
     cluster = side.must("Metadata", 12, {"Topics": []})
     side.cluster_id, side.broker_id = cluster["ClusterId"], cluster["ControllerId"]
-    topics = {"alpha": 3, "beta": 1, "tmp.with-dots_": 1, "parts": OWN_PARTITIONS}
+    topics = {"alpha": 3, "beta": 1, "changed": 1, "tmp.with-dots_": 1, "parts": OWN_PARTITIONS}
     side.create_topics(topics)
     for number in range(3):
         side.produce("alpha", 0, batch(3, T0 + 1000 * number))
@@ -187,6 +188,8 @@ def seed(side: Side) -> None:
         return all(one["ErrorCode"] == 0 for one in answer["Coordinators"])
 
     side.until("FindCoordinator", 4, {"KeyType": 0, "CoordinatorKeys": ["group"]}, is_found)
+    if side.has_transactions:
+        side.until("FindCoordinator", 4, {"KeyType": 1, "CoordinatorKeys": ["id"]}, is_found)
 
     def is_loaded(answer: Values) -> bool:
         return answer["Groups"][0]["ErrorCode"] == 0
