@@ -9,11 +9,13 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from harness import requests
+from harness.batches import batch
 from harness.firn import FirnServer
 from harness.parquet_rows import duckdb_rows, pyarrow_rows
 from harness.process import wait_until
 from harness.records import CODECS, Draft, consume, corner_cases, expect_same, generated, produce
-from harness.requests import list_offset
+from harness.requests import list_offset, produce_raw
+from harness.sql import value
 from harness.stores import folder_store
 from harness.wire import Wire
 
@@ -282,3 +284,33 @@ def test_archived_segments_leave_the_disk_long_before_the_next_retention_check(t
         expect_same(written, consume(idle.bootstrap, topic))
     finally:
         idle.close()
+
+
+def test_records_from_before_1970_are_found_by_time_in_both_tiers(server: FirnServer) -> None:
+    topic = server.create_topic("before-1970", tier="cold")
+    times = [-2_208_988_799_877, -86_400_000, -2, -1, 0, 1]
+    early = f"""SELECT count(*) AS n FROM "{topic}" WHERE "timestamp" < TIMESTAMP '1970-01-01T00:00:00Z'"""
+    with Wire(server.host, server.port) as wire:
+        for timestamp in times:
+            answer = produce_raw(wire, topic, batch([(b"k", b"%d" % timestamp)], timestamp=timestamp))
+            assert answer.error_code == requests.NONE, answer
+        for settled in (False, True):
+            if settled:
+                server.settle(topic)
+            assert [list_offset(wire, topic, timestamp).offset for timestamp in (0, 1, 2)] == [4, 5, -1]
+            assert list_offset(wire, topic, requests.MAX_TIMESTAMP).offset == 5
+            rows = consume(server.bootstrap, topic)
+            assert [(row.timestamp, row.value) for row in rows] == [(time, b"%d" % time) for time in times]
+            assert value(server, early) == 3
+
+
+def test_a_time_before_1970_says_nothing_of_a_records_age(server: FirnServer) -> None:
+    topic = server.create_topic("aged", tier="cold", config={"retention.ms": "86400000"})
+    other = server.create_topic("old", tier="cold", config={"retention.ms": "86400000"})
+    with Wire(server.host, server.port) as wire:
+        for name, timestamp in ((topic, -86_400_000), (other, 1)):
+            assert produce_raw(wire, name, batch(timestamp=timestamp)).error_code == requests.NONE
+        server.settle(topic)
+        wait_until("retention to look", lambda: list_offset(wire, other, requests.EARLIEST).offset == 1)
+        point = list_offset(wire, topic, requests.MAX_TIMESTAMP)
+        assert (point.offset, list_offset(wire, topic, requests.EARLIEST).offset) == (-1, 0)
