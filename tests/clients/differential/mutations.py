@@ -22,6 +22,8 @@ def mutations(path: Path, field: Field, version: int) -> Iterator[tuple[str, Mut
     """Labels and changes of one field."""
     if version in field.nullable:
         yield "null", replaced(path, None)
+    elif field.is_array or field.type in ("string", "bytes", "records"):
+        yield "null, which it must not be", replaced(path, None)
     if field.is_array:
         yield "[]", replaced(path, [])
         yield "twice", edited(path, lambda value: value * 2 if value else value)
