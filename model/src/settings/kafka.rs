@@ -174,7 +174,7 @@ pub static KAFKA_SETTINGS: &[KafkaSetting] = &[
     dynamic("num.io.threads", INT, "8"),
     dynamic("num.network.threads", INT, "3"),
     dynamic("num.recovery.threads.per.data.dir", INT, "2"),
-    without_effect("num.replica.alter.log.dirs.threads", INT, ""),
+    without_effect("num.replica.alter.log.dirs.threads", INT, "1"),
     dynamic("num.replica.fetchers", INT, "1"),
     without_effect("offsets.commit.timeout.ms", INT, "5000"),
     without_effect("offsets.load.buffer.size", INT, "5242880"),
