@@ -1,6 +1,7 @@
 """What clients ask in unusual ways, and what Apache Kafka answers; FIRN_PEER=kafka shows that it does."""
 
 import time
+import uuid
 
 import pytest
 from confluent_kafka import KafkaException, Producer
@@ -53,6 +54,16 @@ def test_a_topic_that_is_named_with_the_id_of_another_is_not_deleted(server: Any
     asked = named(side, {"Name": one, "TopicId": ids[other]})
     assert list(asked) == [other], "the id decides who is asked for"
     assert deleted({"Name": None, "TopicId": ids[one]}) == [0]
+
+
+@pytest.mark.firn
+def test_a_voter_with_the_directory_of_another_is_none(server: AnyServer, side: Side) -> None:
+    known = side.must("Metadata", 12, {"Topics": []})
+    voter = {"ClusterId": known["ClusterId"], "VoterId": known["ControllerId"]}
+    invalid_request, voter_not_found = 42, 127
+    assert side.must("RemoveRaftVoter", 0, voter)["ErrorCode"] == invalid_request, "it is the only voter"
+    elsewhere = voter | {"VoterDirectoryId": uuid.UUID(int=5)}
+    assert side.must("RemoveRaftVoter", 0, elsewhere)["ErrorCode"] == voter_not_found
 
 
 def test_all_operations_are_the_bits_of_kafkas_codes(server: AnyServer, side: Side) -> None:

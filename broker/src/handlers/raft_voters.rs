@@ -1,32 +1,44 @@
 //! AddRaftVoter and RemoveRaftVoter (KIP-853): who votes on the metadata log.
 //!
-//! A node has one data folder, so that its id alone names the voter: the directory id of a request is not looked at. Nor
-//! are the listeners: the node said where it is when it joined.
+//! A node has one data folder, so that its id alone names the voter, with the directory id zero; any other names a voter that
+//! there is not. The listeners are not looked at: the node said where it is when it joined.
 
 use protocol::messages::{AddRaftVoterRequest, AddRaftVoterResponse, RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 use protocol::{ErrorCode, Str};
+use uuid::Uuid;
 
 use super::RequestContext;
 use super::errors::{Refusal, told};
 use crate::metadata::{VoterChange, VoterError};
 
 pub(super) async fn add(context: &RequestContext<'_>, request: AddRaftVoterRequest) -> AddRaftVoterResponse {
-    let outcome = change(context, request.cluster_id, VoterChange::Add(request.voter_id)).await;
+    let (cluster_id, directory_id) = (request.cluster_id, request.voter_directory_id);
+    let outcome = change(context, cluster_id, directory_id, VoterChange::Add(request.voter_id)).await;
     let (error_code, error_message) = told(outcome);
     AddRaftVoterResponse { error_code, error_message, ..AddRaftVoterResponse::default() }
 }
 
 pub(super) async fn remove(context: &RequestContext<'_>, request: RemoveRaftVoterRequest) -> RemoveRaftVoterResponse {
-    let outcome = change(context, request.cluster_id, VoterChange::Remove(request.voter_id)).await;
+    let (cluster_id, directory_id) = (request.cluster_id, request.voter_directory_id);
+    let outcome = change(context, cluster_id, directory_id, VoterChange::Remove(request.voter_id)).await;
     let (error_code, error_message) = told(outcome);
     RemoveRaftVoterResponse { error_code, error_message, ..RemoveRaftVoterResponse::default() }
 }
 
-async fn change(context: &RequestContext<'_>, cluster_id: Option<Str>, change: VoterChange) -> Result<(), Refusal> {
+async fn change(
+    context: &RequestContext<'_>,
+    cluster_id: Option<Str>,
+    directory_id: Uuid,
+    change: VoterChange,
+) -> Result<(), Refusal> {
     let ours = context.broker.metadata.image().cluster_id().to_owned();
     if let Some(theirs) = cluster_id.filter(|id| **id != *ours) {
         let reason = format!("this cluster is {ours}, not {theirs}");
         return Err(Refusal::new(ErrorCode::InconsistentClusterId, reason));
+    }
+    if !directory_id.is_nil() {
+        let reason = format!("no voter has the directory id {directory_id}: all of them are zero");
+        return Err(Refusal::new(ErrorCode::VoterNotFound, reason));
     }
     Ok(context.broker.metadata.change_voters(change).await?)
 }
