@@ -6,7 +6,8 @@
 //!
 //! - before a process stands for election it asks them whether they hear another one under its node id;
 //! - the leader of the metadata log registers no process while another one has its place, until the session of that one ends or
-//!   its connection breaks: a restart waits for nothing;
+//!   its connection breaks: a restart waits for nothing. One that is fenced or hands over because of its disk has its place for
+//!   as long as it is heard;
 //! - a process whose registration another one has replaced all the same stops: it must not lead under the epochs of that one.
 //!
 //! The leader of the log also lets no broker lead that it does not hear: it would fence it at once.
@@ -56,12 +57,17 @@ impl Processes {
     pub(super) fn refusal(&self, state: &Cluster, command: &Command) -> Option<ClusterError> {
         match command {
             Command::RegisterBroker(request) => {
-                let known = state.broker(request.broker_id)?;
-                let is_replaced = known.is_active() && known.incarnation != request.incarnation;
-                if !is_replaced || !self.knows_other(request.broker_id, request.incarnation) {
+                let (broker_id, known) = (request.broker_id, state.broker(request.broker_id)?);
+                let has_place = if known.is_active() {
+                    self.knows_other(broker_id, request.incarnation)
+                } else {
+                    // Fenced, or handing over, because of its disk: it lives while it is heard. Only such a process itself asks
+                    // for another incarnation that is not fenced.
+                    request.is_fenced && self.hears_other(broker_id, request.incarnation)
+                };
+                if known.incarnation == request.incarnation || !has_place {
                     return None;
                 }
-                let broker_id = request.broker_id;
                 let reason = format!(
                     "another process has this node id, with the internal listener {}: give one of them another id and an \
                      empty data folder, or stop it",

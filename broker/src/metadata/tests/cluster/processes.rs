@@ -94,6 +94,43 @@ async fn a_live_process_keeps_its_registration_and_one_that_lost_it_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_live_process_with_an_impaired_disk_keeps_its_registration() {
+    let scene = Scene { session_timeout: Duration::from_secs(60), ..Scene::new().await };
+    let mut nodes = scene.cluster().await;
+    for id in 1..=3 {
+        until_unfenced(&nodes, id).await;
+    }
+    let leader = leader_of(&nodes).await;
+    for fault in [DiskFault::Full, DiskFault::Failed] {
+        let (asked, sick) = (&nodes[leader].metadata, &nodes[(leader + 1) % 3].metadata);
+        let id = sick.node_id();
+        sick.set_impairment(Some(Impairment { fault, reason: "injected".to_owned() }));
+        let is_active = |image: &ClusterImage| image.broker(id).is_some_and(|broker| broker.is_active());
+        until("others take over", || !is_active(&asked.image()) && !is_active(&sick.image())).await;
+        let second = RegisterBroker { is_fenced: true, ..registration(id) };
+        for _ in 0..3 {
+            let outcome = asked.submit(Command::RegisterBroker(second.clone())).await;
+            let is_refused = matches!(outcome, Err(SubmitError::Refused(ClusterError::BrokerIsAlive { .. })));
+            assert!(is_refused, "{fault}: {outcome:?}");
+        }
+        assert!(!sick.is_replaced());
+        sick.set_impairment(None);
+        if fault == DiskFault::Full {
+            until("it takes part again", || is_active(&asked.image()) && is_active(&sick.image())).await;
+        }
+    }
+    // Once it has ended, its successor waits for nothing.
+    let ended = nodes.remove((leader + 1) % 3);
+    let id = ended.id();
+    ended.stop().await;
+    nodes.push(scene.enter(id).await);
+    until_unfenced(&nodes, id).await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_the_leader_of_the_log_does_not_hear_is_not_let_lead() {
     let scene = Scene::new().await;
     let mut nodes = scene.cluster().await;
