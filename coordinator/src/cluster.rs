@@ -5,7 +5,7 @@
 //! newer build with other rules. What [`Cluster::apply`] makes of a record must therefore stay as it is; where it cannot, the
 //! change waits for a new [`Cluster::metadata_version`].
 //!
-//! A [`Cluster`] is also the image that brokers read: copies share what they have in common (`shared_map`).
+//! A [`Cluster`] is also the image that brokers read: copies share what they have in common (`crate::shared_map`).
 //!
 //! Invariants:
 //! - topic names and ids are unique, and an id is never used again while its archive exists;
@@ -44,13 +44,13 @@ mod record;
 mod recovered;
 mod registration;
 mod reply;
-mod shared_map;
 mod store_identity;
 mod topic;
 mod topics;
 mod versions;
 mod waiting;
 
+pub use crate::shared_map::SharedMap;
 pub use answers::REMEMBERED_ANSWERS;
 pub use broker::{Broker, Listener};
 pub use command::{
@@ -61,7 +61,6 @@ pub use command::{
 pub use error::ClusterError;
 pub use record::Record;
 pub use reply::{AlteredPartition, ArchiveReply, CreatedTopic, RemovedTopic, Reply};
-pub use shared_map::SharedMap;
 pub use topic::{DeletedTopic, NO_LEADER, Partition, Topic};
 pub use topics::MAX_PARTITIONS_PER_COMMAND;
 pub use versions::{METADATA_VERSION, MetadataVersions, VersionChange};

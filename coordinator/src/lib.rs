@@ -8,3 +8,5 @@
 pub mod cluster;
 pub mod group;
 pub mod moves;
+
+mod shared_map;

@@ -107,10 +107,7 @@ impl OffsetsLog {
         match self {
             OffsetsLog::Partition(partition, term) => committed(partition, end, *term).await,
             #[cfg(test)]
-            OffsetsLog::Memory(log) => {
-                log.committed(end).await;
-                Ok(())
-            }
+            OffsetsLog::Memory(log) => log.committed(end).await,
         }
     }
 

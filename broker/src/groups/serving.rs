@@ -71,6 +71,8 @@ struct Batch {
     bytes: usize,
     appended: Vec<Appended>,
     replies: Vec<(RequestToken, Reply)>,
+    /// Deleted topics of which this batch removes the last offsets, or one before it does.
+    forgotten: DeletedTopics,
 }
 
 /// Why a decision did not take effect.
@@ -175,7 +177,9 @@ impl Serving {
         }
         let decision = self.groups.forget_topics(&self.forgetting);
         if decision.records.is_empty() {
-            self.forgetting = DeletedTopics::default();
+            // Only what is committed is certainly removed: until then, the next load must know of it.
+            let forgotten = std::mem::take(&mut self.forgetting);
+            self.last_batch().forgotten.extend(forgotten);
             return Ok(());
         }
         self.store_unasked(decision)
@@ -226,7 +230,10 @@ impl Serving {
                 drop(waiter.send(reply));
             }
         }
-        self.forgetting
+        let mut left = self.forgetting;
+        let batches = self.outstanding.into_iter().map(|(_, batch)| batch).chain([self.batch]);
+        batches.for_each(|batch| left.extend(batch.forgotten));
+        left
     }
 
     fn resume_deferred(&mut self) -> Result<(), LogFailure> {
@@ -349,6 +356,7 @@ impl Serving {
         replies
     }
 
+    /// The last batch that is not committed yet. One without records when there is none.
     fn last_batch(&mut self) -> &mut Batch {
         match self.outstanding.back_mut() {
             Some((_, last)) if self.batch.appended.is_empty() => last,

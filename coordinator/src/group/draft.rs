@@ -11,6 +11,7 @@ use super::membership::{GroupState, JoinDeadline, JoinExtension, Membership};
 use super::now::Now;
 use super::record::{GroupId, GroupRecord, MemberId};
 use super::settings::GroupSettings;
+use crate::shared_map::SharedMap;
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -89,14 +90,14 @@ impl<'a> Draft<'a> {
     /// Begins the join phase. Whoever waits for an assignment is sent to join again.
     pub(super) fn prepare_rebalance(&mut self) {
         if self.membership.state == GroupState::CompletingRebalance {
-            for member in self.membership.members.values_mut() {
+            for (_, member) in self.membership.members.iter_mut() {
                 member.assignment = Bytes::new();
             }
             self.answer_syncs(Some(GroupError::RebalanceInProgress));
         }
         let now = self.now;
         let membership = &mut self.membership;
-        membership.pending_syncs.clear();
+        membership.pending_syncs = SharedMap::new();
         membership.sync_deadline = None;
         let initial = membership.state == GroupState::Empty;
         membership.enter(GroupState::PreparingRebalance, self.calendar);
@@ -155,7 +156,7 @@ impl<'a> Draft<'a> {
         let membership = &mut self.membership;
         membership.generation = membership.generation.saturating_add(1);
         membership.protocol_name = None;
-        membership.pending_syncs.clear();
+        membership.pending_syncs = SharedMap::new();
         membership.subscribed = membership.compute_subscribed();
         membership.enter(GroupState::Empty, self.calendar);
         self.persist();
@@ -180,10 +181,10 @@ impl<'a> Draft<'a> {
         membership.protocol_name = membership.select_protocol();
         membership.subscribed = membership.compute_subscribed();
         membership.enter(GroupState::CompletingRebalance, self.calendar);
-        membership.pending_syncs = membership.members.keys().cloned().collect();
+        membership.pending_syncs = membership.members.keys().map(|id| (id.clone(), ())).collect();
         membership.sync_deadline = Some(now.saturating_add(membership.rebalance_timeout_ms()));
         let mut answered = Vec::new();
-        for (id, member) in &mut membership.members {
+        for (id, member) in membership.members.iter_mut() {
             member.expect_heartbeat(now);
             member.is_new = false;
             answered.extend(member.awaiting_join.take().map(|token| (token, id.clone())));
@@ -213,7 +214,7 @@ impl<'a> Draft<'a> {
     /// Answers all who wait for their assignment, with it or with `error`, and expects their heartbeats from now on.
     pub(super) fn answer_syncs(&mut self, error: Option<GroupError>) {
         let mut answers = Vec::new();
-        for (id, member) in &mut self.membership.members {
+        for (id, member) in self.membership.members.iter_mut() {
             let Some(token) = member.awaiting_sync.take() else { continue };
             self.answered.push(id.clone());
             member.expect_heartbeat(self.now);
@@ -276,8 +277,8 @@ impl<'a> Draft<'a> {
         if missing.is_empty() {
             return;
         }
-        for id in missing {
-            self.remove_member(&id);
+        for id in missing.keys() {
+            self.remove_member(id);
         }
         self.prepare_rebalance();
     }

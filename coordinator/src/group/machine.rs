@@ -285,9 +285,9 @@ impl Groups {
     pub fn unload(self) -> Vec<(RequestToken, Reply)> {
         let error = GroupError::NotCoordinator;
         let mut replies = Vec::new();
-        for (id, member) in self.groups.into_values().flat_map(|group| group.membership.members) {
-            let join =
-                member.awaiting_join.map(|token| (token, Reply::Join(Err(JoinRefused { member_id: id, error }))));
+        for (id, member) in self.groups.values().flat_map(|group| group.membership.members.iter()) {
+            let refused = || JoinRefused { member_id: id.clone(), error };
+            let join = member.awaiting_join.map(|token| (token, Reply::Join(Err(refused()))));
             let sync = member.awaiting_sync.map(|token| (token, Reply::Sync(Err(error))));
             replies.extend(join.into_iter().chain(sync));
         }
@@ -298,6 +298,12 @@ impl Groups {
     #[must_use]
     pub fn offsets(&self, group: &str) -> OffsetsByTopic {
         self.groups.get(group).map(|group| group.uncommitted.committed(&group.offsets)).unwrap_or_default()
+    }
+
+    /// The committed offsets of a group, one by one and without a copy.
+    pub fn each_offset(&self, group: &str) -> impl Iterator<Item = &CommittedOffset> {
+        let group = self.groups.get(group).into_iter();
+        group.flat_map(|group| group.uncommitted.each(&group.offsets))
     }
 
     /// One committed offset.

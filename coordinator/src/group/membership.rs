@@ -21,6 +21,7 @@ use super::error::GroupError;
 use super::now::Now;
 use super::record::{GroupImage, MemberId, MemberImage};
 use super::subscription::subscribed_topics;
+use crate::shared_map::SharedMap;
 
 /// State of a group, under Kafka's names. `Dead` is what a group that is not there is described as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,7 +123,7 @@ pub(super) struct JoinExtension {
     pub(super) remaining_ms: i64,
 }
 
-/// See the head of this file.
+/// See the head of this file. Every decision is made on a copy, which shares what it does not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Membership {
     pub(super) state: GroupState,
@@ -133,19 +134,19 @@ pub(super) struct Membership {
     pub(super) protocol_type: Option<Arc<str>>,
     pub(super) protocol_name: Option<Arc<str>>,
     pub(super) leader: Option<MemberId>,
-    pub(super) members: BTreeMap<MemberId, Member>,
-    pub(super) static_members: BTreeMap<Arc<str>, MemberId>,
+    pub(super) members: SharedMap<MemberId, Member>,
+    pub(super) static_members: SharedMap<Arc<str>, MemberId>,
     /// How many members offer each protocol.
-    offered: BTreeMap<Arc<str>, usize>,
+    offered: SharedMap<Arc<str>, usize>,
     /// Member ids handed out that have not joined yet, and when they lapse.
-    pub(super) pending_joins: BTreeMap<MemberId, TimestampMs>,
+    pub(super) pending_joins: SharedMap<MemberId, TimestampMs>,
     /// Members of this generation that have not asked for their assignment yet.
-    pub(super) pending_syncs: BTreeSet<MemberId>,
+    pub(super) pending_syncs: SharedMap<MemberId, ()>,
     pub(super) newcomer_since_deadline: bool,
     pub(super) join_deadline: Option<JoinDeadline>,
     pub(super) sync_deadline: Option<TimestampMs>,
     /// Topics that the members of a `consumer` group consume; `None` if unknown.
-    pub(super) subscribed: Option<BTreeSet<Arc<str>>>,
+    pub(super) subscribed: Option<Arc<BTreeSet<Arc<str>>>>,
 }
 
 impl Membership {
@@ -159,11 +160,11 @@ impl Membership {
             protocol_type: None,
             protocol_name: None,
             leader: None,
-            members: BTreeMap::new(),
-            static_members: BTreeMap::new(),
-            offered: BTreeMap::new(),
-            pending_joins: BTreeMap::new(),
-            pending_syncs: BTreeSet::new(),
+            members: SharedMap::new(),
+            static_members: SharedMap::new(),
+            offered: SharedMap::new(),
+            pending_joins: SharedMap::new(),
+            pending_syncs: SharedMap::new(),
             newcomer_since_deadline: false,
             join_deadline: None,
             sync_deadline: None,
@@ -274,7 +275,10 @@ impl Membership {
 
     fn count_in(&mut self, protocols: &[Protocol]) {
         for name in names(protocols) {
-            *self.offered.entry(name.clone()).or_default() += 1;
+            match self.offered.get_mut(name) {
+                Some(count) => *count += 1,
+                None => drop(self.offered.insert(name.clone(), 1)),
+            }
         }
     }
 
@@ -375,25 +379,25 @@ impl Membership {
         self.subscribed.as_ref().map_or(self.uses_consumer_protocol(), |topics| topics.contains(topic))
     }
 
-    pub(super) fn compute_subscribed(&self) -> Option<BTreeSet<Arc<str>>> {
+    pub(super) fn compute_subscribed(&self) -> Option<Arc<BTreeSet<Arc<str>>>> {
         if !self.uses_consumer_protocol() {
             return None;
         }
         if self.members.is_empty() {
-            return Some(BTreeSet::new());
+            return Some(Arc::default());
         }
         let name = self.protocol_name.as_deref()?;
         let mut all = BTreeSet::new();
         for member in self.members.values() {
             all.append(&mut subscribed_topics(&member.metadata(Some(name)))?);
         }
-        Some(all)
+        Some(Arc::new(all))
     }
 
     /// Lets members off whose waiting requests prove them alive; names those whose sessions have ended at `now`.
     pub(super) fn overdue_members(&mut self, now: TimestampMs) -> Vec<MemberId> {
         let mut overdue = Vec::new();
-        for (id, member) in &mut self.members {
+        for (id, member) in self.members.iter_mut() {
             if member.is_overdue(now) {
                 overdue.push(id.clone());
             } else if member.session_deadline.is_some_and(|deadline| deadline <= now) {
@@ -405,7 +409,10 @@ impl Membership {
 
     /// Forgets member ids that were handed out and not used in time.
     pub(super) fn drop_lapsed_joins(&mut self, now: TimestampMs) {
-        self.pending_joins.retain(|_, deadline| *deadline > now);
+        let has_lapsed = self.pending_joins.iter().filter(|(_, deadline)| **deadline <= now);
+        for id in has_lapsed.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.pending_joins.remove(&id);
+        }
     }
 
     /// The next instant at which time alone changes the group.

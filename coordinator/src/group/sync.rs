@@ -63,7 +63,7 @@ impl Draft<'_> {
     /// The leader has spoken: the generation is complete, written down, and everyone who waits gets its part.
     fn take_assignments(&mut self, assignments: &[(MemberId, Bytes)]) {
         let by_member: BTreeMap<_, _> = assignments.iter().map(|(id, bytes)| (id, bytes)).collect();
-        for (id, member) in &mut self.membership.members {
+        for (id, member) in self.membership.members.iter_mut() {
             member.assignment = by_member.get(id).map(|bytes| (*bytes).clone()).unwrap_or_default();
         }
         self.membership.enter(GroupState::Stable, self.calendar);

@@ -90,6 +90,16 @@ impl Uncommitted {
         }
     }
 
+    /// All offsets as they are committed, one by one.
+    pub(super) fn each<'a>(&'a self, live: &'a OffsetsByTopic) -> impl Iterator<Item = &'a CommittedOffset> {
+        let settled = live.iter().flat_map(|(topic, of_topic)| {
+            let shadows = self.offsets.get(topic);
+            let is_settled = move |partition: &PartitionIndex| !shadows.is_some_and(|it| it.contains_key(partition));
+            of_topic.iter().filter(move |(partition, _)| is_settled(partition)).map(|(_, offset)| offset)
+        });
+        settled.chain(self.offsets.values().flat_map(BTreeMap::values).filter_map(|shadow| shadow.committed.as_ref()))
+    }
+
     /// All offsets as they are committed.
     pub(super) fn committed(&self, live: &OffsetsByTopic) -> OffsetsByTopic {
         let mut committed = live.clone();

@@ -18,6 +18,8 @@ pub(crate) struct MemoryLog {
     /// While true, too few replicas are in sync.
     lacks_replicas: Mutex<bool>,
     max_batch_bytes: Mutex<usize>,
+    /// What was not committed is lost, which the coordinator has not learned yet.
+    lost: Mutex<bool>,
 }
 
 impl MemoryLog {
@@ -29,6 +31,7 @@ impl MemoryLog {
             failures: Mutex::new(0),
             lacks_replicas: Mutex::new(false),
             max_batch_bytes: Mutex::new(1_048_588),
+            lost: Mutex::new(false),
         }
     }
 
@@ -46,6 +49,16 @@ impl MemoryLog {
 
     pub(crate) fn fail_next(&self, appends: usize) {
         *self.failures.lock() = appends;
+    }
+
+    /// Drops what is not committed; whoever waits for it learns that.
+    pub(crate) fn lose_uncommitted(&self) {
+        let committed = *self.committed.lock();
+        let is_kept = |batch: &Bytes| BatchView::parse(batch).unwrap().header.next_offset() <= committed;
+        self.batches.lock().retain(is_kept);
+        *self.lost.lock() = true;
+        // Wakes those who wait; nothing is committed by it.
+        self.held.send_replace(true);
     }
 
     pub(crate) fn batches(&self) -> Vec<Bytes> {
@@ -88,10 +101,15 @@ impl MemoryLog {
         *committed >= end
     }
 
-    pub(crate) async fn committed(&self, end: Offset) {
-        if !self.is_committed(end) {
-            self.released().await;
+    pub(crate) async fn committed(&self, end: Offset) -> Result<(), LogFailure> {
+        let mut held = self.held.subscribe();
+        while !self.is_committed(end) {
+            if std::mem::take(&mut *self.lost.lock()) {
+                return Err(LogFailure::Failed("made to lose it".to_owned()));
+            }
+            let _ = held.changed().await;
         }
+        Ok(())
     }
 
     pub(crate) async fn bounds(&self) -> Result<(Offset, Offset), LogFailure> {

@@ -50,15 +50,14 @@ pub(crate) async fn handle(
 async fn claim(context: &RequestContext<'_>, groups: impl Iterator<Item = &Str> + Send) -> Result<(), BadRequest> {
     let mut bytes = 0;
     for group in groups {
-        let weight = context.broker.groups.query(group, |groups, group| weight(&groups.offsets(group)));
+        let weight = context.broker.groups.query(group, |groups, group| groups.each_offset(group).map(weight).sum());
         bytes += weight.await.unwrap_or(0);
     }
     context.claim_reply(ApiKey::OffsetFetch, bytes).await
 }
 
-fn weight(offsets: &OffsetsByTopic) -> usize {
-    let of_partition = |committed: &CommittedOffset| OFFSET_BYTES + 2 * committed.metadata.len();
-    offsets.values().flat_map(|of_topic| of_topic.values()).map(of_partition).sum()
+fn weight(committed: &CommittedOffset) -> usize {
+    OFFSET_BYTES + 2 * committed.metadata.len()
 }
 
 /// The groups in their order, each once with all that is asked of it.

@@ -137,3 +137,21 @@ fn a_newcomer_may_join_while_the_last_member_of_a_rebalance_has_left() {
     let b = shard.join(JoinGroup { protocols: protocols(&["sticky"]), ..newcomer("b") });
     assert_eq!(shard.join_error(b), GroupError::MemberIdRequired);
 }
+
+#[test]
+fn a_join_copies_no_more_of_a_large_group_than_it_changes() {
+    let mut shard = Shard::with(GroupSettings { max_size: usize::MAX, ..settings() });
+    let join = |shard: &mut Shard, id: &str| {
+        shard.join(newcomer(id));
+        shard.join(known(id));
+    };
+    for n in 0..1_000 {
+        join(&mut shard, &format!("m{n:04}"));
+    }
+    let before = shard.groups.membership(GROUP).unwrap().clone();
+    join(&mut shard, "m0500-late");
+    let after = shard.groups.membership(GROUP).unwrap();
+    assert_eq!((before.members.len(), after.members.len()), (1_000, 1_001));
+    let (shared, chunks) = before.members.shared_chunks(&after.members);
+    assert!(chunks > 10 && shared >= chunks - 2, "{shared} of {chunks} chunks are shared");
+}

@@ -104,7 +104,7 @@ impl Clients {
     }
 
     fn members(&self) -> Vec<(MemberId, Option<std::sync::Arc<str>>, Vec<Protocol>)> {
-        let members = self.shard.groups.membership(GROUP).into_iter().flat_map(|membership| &membership.members);
+        let members = self.shard.groups.membership(GROUP).into_iter().flat_map(|membership| membership.members.iter());
         members.map(|(id, member)| (id.clone(), member.instance_id.clone(), member.protocols.to_vec())).collect()
     }
 
@@ -185,8 +185,8 @@ impl Clients {
                 membership.state == GroupState::Empty,
                 membership.members.is_empty() && !joins && membership.join_deadline.is_none()
             );
-            for (instance, id) in &membership.static_members {
-                assert_eq!(membership.members[id].instance_id.as_ref(), Some(instance));
+            for (instance, id) in membership.static_members.iter() {
+                assert_eq!(membership.members.get(id).unwrap().instance_id.as_ref(), Some(instance));
             }
             if membership.state == GroupState::Stable {
                 assert!(membership.protocol_name.is_some());
@@ -198,7 +198,14 @@ impl Clients {
         assert_eq!(offset, self.committed, "an offset was lost");
         // What is shown is what a broker finds that takes over now, no more and no less.
         let taken_over = self.shard.reloaded_at(self.shard.committed);
-        assert_eq!(self.shard.groups.offsets(GROUP), taken_over.groups.offsets(GROUP));
+        let shown = self.shard.groups.offsets(GROUP);
+        assert_eq!(shown, taken_over.groups.offsets(GROUP));
+        let mut one_by_one: Vec<_> = self.shard.groups.each_offset(GROUP).cloned().collect();
+        let mut at_once: Vec<_> = shown.into_values().flat_map(std::collections::BTreeMap::into_values).collect();
+        for all in [&mut one_by_one, &mut at_once] {
+            all.sort_by_key(|it| (it.offset, it.commit_timestamp));
+        }
+        assert_eq!(one_by_one, at_once);
     }
 
     /// All members of one generation that completed were told the same leader and protocol, and one leader only.

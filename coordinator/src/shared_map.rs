@@ -1,7 +1,8 @@
 //! An ordered map whose copies share what they have in common.
 //!
 //! The brokers read immutable images of the cluster while the next command is applied: copying an image must not cost a
-//! copy of every topic. Entries lie in sorted chunks behind reference counts. A copy of the map is one count; a change
+//! copy of every topic. A decision on a consumer group is made on a copy of its membership: it must not cost a copy of every
+//! member. Entries lie in sorted chunks behind reference counts. A copy of the map is one count; a change
 //! copies the list of chunks and the one chunk it touches, and nothing at all while no copy is alive.
 //!
 //! Invariants: no chunk is empty, none holds more than [`CHUNK_ENTRIES`], keys rise strictly through all of them.
@@ -119,6 +120,37 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
             Arc::make_mut(&mut chunks[place.chunk]).extend(next.iter().cloned());
         }
         Some(value)
+    }
+
+    /// The value of `key`, to be changed.
+    pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let place = self.place(key);
+        if !place.is_present {
+            return None;
+        }
+        let chunk = Arc::make_mut(&mut Arc::make_mut(&mut self.chunks)[place.chunk]);
+        Some(&mut chunk[place.entry].1)
+    }
+
+    /// The entries in the order of their keys, the values to be changed: nothing stays shared.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        let chunks = Arc::make_mut(&mut self.chunks).iter_mut();
+        chunks.flat_map(|chunk| Arc::make_mut(chunk).iter_mut().map(|(key, value)| (&*key, value)))
+    }
+
+    /// The keys in their order.
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &K> {
+        self.iter().map(|(key, _)| key)
+    }
+
+    /// How many chunks both have in common.
+    #[cfg(test)]
+    pub(crate) fn shared_chunks(&self, other: &Self) -> (usize, usize) {
+        let is_shared = |chunk: &&Arc<Chunk<K, V>>| other.chunks.iter().any(|other| Arc::ptr_eq(chunk, other));
+        (self.chunks.iter().filter(is_shared).count(), self.chunks.len())
     }
 
     /// The entries in the order of their keys.
@@ -241,6 +273,8 @@ mod tests {
             for (i, (is_insert, key)) in steps.into_iter().enumerate() {
                 if is_insert {
                     prop_assert_eq!(shared.insert(key, i), tree.insert(key, i));
+                } else if i % 3 == 0 {
+                    prop_assert_eq!(shared.get_mut(&key).map(std::mem::take), tree.get_mut(&key).map(std::mem::take));
                 } else {
                     prop_assert_eq!(shared.remove(&key), tree.remove(&key));
                 }
@@ -262,7 +296,11 @@ mod tests {
         let mut after = before.clone();
         after.insert(5_000, 0);
         assert_eq!(before.get(&5_000), Some(&5_000));
-        let shared = before.chunks.iter().zip(after.chunks.iter()).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
-        assert_eq!(shared, before.chunks.len() - 1);
+        let chunks = before.chunks.len();
+        assert_eq!(before.shared_chunks(&after), (chunks - 1, chunks));
+        *after.get_mut(&9_999).unwrap() = 0;
+        assert_eq!((before.get(&9_999), before.shared_chunks(&after)), (Some(&9_999), (chunks - 2, chunks)));
+        after.iter_mut().for_each(|(_, value)| *value = 1);
+        assert_eq!((before.shared_chunks(&after), after.values().sum::<u32>()), ((0, chunks), 10_000));
     }
 }
