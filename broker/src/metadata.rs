@@ -32,6 +32,7 @@ use uuid::Uuid;
 
 use crate::config::{HostPort, MemberList};
 use crate::machine::blocking;
+use crate::supervision;
 
 mod backend;
 mod balancing;
@@ -271,7 +272,8 @@ impl Metadata {
             closing: CancellationToken::new(),
         };
         let inner = Arc::new(inner);
-        tokio::spawn(purging::purge(Arc::downgrade(&inner), metrics, entries, snapshot_bytes));
+        let purging = purging::purge(Arc::downgrade(&inner), metrics, entries, snapshot_bytes);
+        tokio::spawn(supervision::without_panic("metadata-purging", purging));
         Ok(Metadata { inner })
     }
 

@@ -46,6 +46,7 @@ impl Drop for Bulk {
 impl Bulk {
     fn begin(asking: Asking, request: AppendEntriesRequest<TypeConfig>) -> Bulk {
         let (vote, prev, last) = (request.vote, request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
+        // Its panic is the failure of the call that waits for it: openraft sends the entries again.
         let task = tokio::spawn(async move {
             let within = time_for(request.entries.iter().map(encoded_len).sum());
             asking.append(&request, within).await

@@ -27,6 +27,7 @@ use super::{Metadata, MetadataError, node_id, raft_id};
 use crate::config::HostPort;
 use crate::internal::Refusal;
 use crate::internal::client::CallError;
+use crate::supervision;
 
 /// How long another node may take to say who it is.
 const HELLO_WITHIN: Duration = Duration::from_secs(1);
@@ -171,7 +172,7 @@ impl Metadata {
         self.change_members(ChangeMembers::AddNodes(follows), false).await.map_err(Refusal::later)?;
         let gets_vote = had_vote || asked.wants_vote;
         if gets_vote {
-            tokio::spawn(self.clone().give_vote(asked.node_id));
+            tokio::spawn(supervision::without_panic("vote-giving", self.clone().give_vote(asked.node_id)));
         }
         Ok(Joined { cluster_id, gets_vote })
     }

@@ -19,7 +19,7 @@ use openraft::error::{Fatal, RaftError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
 use openraft::storage::Snapshot;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::entry::{Raft, TypeConfig};
 use super::network::SnapshotHead;
@@ -30,6 +30,7 @@ use super::up_to_date::AskedVersion;
 use super::voters::{AskedChange, AskedQuorum, VoterError};
 use super::{Metadata, SubmitError};
 use crate::internal::{self, Internal, Refusal};
+use crate::supervision;
 
 pub(super) const HELLO: &str = "/v1/hello";
 pub(super) const BOOTSTRAP: &str = "/v1/bootstrap";
@@ -190,11 +191,14 @@ async fn in_slot<A: Send + 'static>(
 ) -> Answer<A> {
     let busy = || Refusal::later("the disk has not taken yet what was asked before");
     let slot = slots.clone().try_acquire_owned().map_err(|_| busy())?;
-    let working = tokio::spawn(async move {
+    let (report, reported) = oneshot::channel();
+    // When it panics, Raft's state is in doubt, and the one who asked may not be there to tell.
+    tokio::spawn(supervision::without_panic("raft-request", async move {
         let _slot = slot;
-        work.await
-    });
-    working.await.map(Json).map_err(|error| Refusal::later(error.to_string()))
+        // The one who asked may have given up.
+        let _ = report.send(work.await);
+    }));
+    reported.await.map(Json).map_err(|error| Refusal::later(error.to_string()))
 }
 
 async fn vote(
@@ -261,8 +265,6 @@ fn admitted(internal: &Internal) -> Result<&Raft, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
-
     use super::*;
 
     #[tokio::test]
