@@ -29,6 +29,8 @@ const RETENTION_CONCURRENCY: usize = 8;
 const FOLLOW_UP_INTERVAL: Duration = Duration::from_secs(1);
 /// Partitions whose archived objects are looked for together: a store that comes back must not meet a crowd.
 const EVICTION_CONCURRENCY: usize = 1;
+/// Partitions whose manifests are read together to verify their lineage.
+const LINEAGE_CONCURRENCY: usize = 16;
 /// How long the metadata have to confirm that this node leads a partition.
 const UP_TO_DATE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -106,16 +108,29 @@ pub(crate) async fn retain(broker: Arc<Broker>, stop: CancellationToken) {
     passes.shutdown().await;
 }
 
-/// Evicts what had to wait for a checkpoint as soon as there is one, and verifies the lineage of new leaders, until `stop`.
+/// Finds out whether the logs of new leaders continue the archive, until `stop`. One whose manifest does not come holds up no
+/// other one.
+pub(crate) async fn verify_lineages(broker: Arc<Broker>, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(LINEAGE_CONCURRENCY));
+    let mut passes = JoinSet::new();
+    while pause(&stop, FOLLOW_UP_INTERVAL).await {
+        while passes.try_join_next().is_some() {}
+        for partition in broker.partitions.led().into_iter().filter(|partition| partition.is_lineage_open()) {
+            let Ok(only) = Arc::clone(&partition.verifying).try_lock_owned() else { continue };
+            let slots = Arc::clone(&slots);
+            passes.spawn(async move {
+                let (_only, _slot) = (only, slots.acquire().await.ok());
+                partition.verify_lineage().await;
+            });
+        }
+    }
+    passes.shutdown().await;
+}
+
+/// Evicts what had to wait for a checkpoint as soon as there is one, until `stop`.
 pub(crate) async fn follow_up(broker: Arc<Broker>, stop: CancellationToken) {
     while pause(&stop, FOLLOW_UP_INTERVAL).await {
         for partition in broker.partitions.led() {
-            if partition.is_lineage_open() {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = partition.verify_lineage() => {}
-                }
-            }
             if !partition.log.can_evict_more() {
                 continue;
             }

@@ -176,6 +176,8 @@ pub(crate) struct Partition {
     pub(crate) background: Arc<tokio::sync::Mutex<()>>,
     /// Held by retention from before it waits for its turn, so that only one waits.
     pub(crate) retention: Arc<tokio::sync::Mutex<()>>,
+    /// Held while it is found out whether the log continues the archive.
+    pub(crate) verifying: Arc<tokio::sync::Mutex<()>>,
     /// True when the bucket may hold objects of the partition that no manifest names.
     pub(crate) is_unswept: AtomicBool,
 }
@@ -214,6 +216,7 @@ impl Partition {
             surveyed_in: AtomicI32::new(NO_LEADER_EPOCH),
             background: Arc::default(),
             retention: Arc::default(),
+            verifying: Arc::default(),
             // A crash may have left something.
             is_unswept: AtomicBool::new(true),
         }

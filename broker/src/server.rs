@@ -211,6 +211,7 @@ impl Server {
         self.start_task("store-identity", Arc::clone(&broker.store).keep(stop.clone()));
         self.start_task("retention", archiver::retain(Arc::clone(broker), stop.clone()));
         self.start_task("archive-follow-up", archiver::follow_up(Arc::clone(broker), stop.clone()));
+        self.start_task("lineage", archiver::verify_lineages(Arc::clone(broker), stop.clone()));
         self.start_task("sweep", archiver::sweep(Arc::clone(broker), stop.clone()));
         self.start_task("replication", replication::replicate(Arc::clone(broker), stop.clone()));
         self.start_task("mending", replication::mending::mend(Arc::clone(broker), stop.clone()));

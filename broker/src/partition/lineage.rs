@@ -13,14 +13,19 @@
 //! was read, nothing is appended, committed or given to followers, and what is archived is read from the archive.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hot_tier::{Bootstrap, StorageError};
+use model::archive::ManifestPointer;
 use model::segment::EpochStart;
 use model::{LeaderEpoch, NO_LEADER_EPOCH, Offset};
 use tracing::{error, warn};
 
 use super::term::Role;
 use super::{Leadership, Partition};
+
+/// How long the object store may take to tell; then it is asked again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 impl Partition {
     /// True when a leader of `leadership`, which follows `before`, may have other records than the archive below its end.
@@ -35,8 +40,9 @@ impl Partition {
             return false;
         }
         // One leader wrote all records of an epoch.
-        let last = epoch_at(&self.log.epochs(), pointer.archived_end - 1);
-        last != NO_LEADER_EPOCH && last != pointer.leader_epoch
+        let epochs = self.log.epochs();
+        let last = epoch_at(&epochs, pointer.archived_end - 1);
+        last != NO_LEADER_EPOCH && last != pointer.leader_epoch && !has_led_since(&epochs, &pointer)
     }
 
     /// True while this node leads and does not know yet whether its log continues the archive.
@@ -46,12 +52,17 @@ impl Partition {
         self.role.try_read().is_none_or(|role| is_open(&role))
     }
 
-    /// Reads the manifest, and gives up the local log when it does not continue the archive.
+    /// Reads the manifest, and gives up the local log when it does not continue the archive. Calls must not overlap.
     pub(crate) async fn verify_lineage(self: &Arc<Self>) {
         let (topic, index) = (&self.topic, self.id.partition);
         let (Some(term), Some(pointer)) = (self.term(), self.ledger()) else { return };
-        let archived = match self.cold.entries(&pointer).await {
-            Ok(entries) => entries.last().and_then(|last| last.epochs.last().copied()),
+        let answer = match tokio::time::timeout(ANSWER_WITHIN, self.cold.entries(&pointer)).await {
+            Ok(Ok(entries)) => Ok(entries.last().and_then(|last| last.epochs.last().copied())),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("the object store did not answer within {ANSWER_WITHIN:?}")),
+        };
+        let archived = match answer {
+            Ok(archived) => archived,
             Err(error) => {
                 warn!(%topic, partition = index, %error, "cannot compare the log with the archive yet: no record is accepted before");
                 return;
@@ -106,6 +117,16 @@ impl Partition {
         );
         Ok(())
     }
+}
+
+/// True when the log knows an epoch, not older than the last archiving, that began behind the archive. Whoever led in it had what
+/// was archived, and so had this log: a leader notes its epoch once its log certainly continues the archive, and a follower
+/// takes records of an epoch only behind those that it has in common with that leader. So a restart of the leader alone needs
+/// no store.
+fn has_led_since(epochs: &[EpochStart], pointer: &ManifestPointer) -> bool {
+    let is_since =
+        |epoch: &EpochStart| epoch.leader_epoch >= pointer.leader_epoch && epoch.start_offset >= pointer.archived_end;
+    epochs.iter().any(is_since)
 }
 
 /// The epoch of the record at `offset`, or −1.

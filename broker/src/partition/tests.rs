@@ -25,7 +25,7 @@ struct Replica {
     partition: Arc<Partition>,
     hot: HotTier,
     min_insync_replicas: u32,
-    _dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
 }
 
 fn id() -> TopicPartition {
@@ -37,7 +37,14 @@ fn settings() -> Arc<TopicSettings> {
 }
 
 async fn replica(node_id: NodeId, min_insync_replicas: u32) -> Replica {
-    let dir = tempfile::tempdir().unwrap();
+    replica_in(Arc::new(tempfile::tempdir().unwrap()), (node_id, min_insync_replicas), settings()).await
+}
+
+async fn replica_in(
+    dir: Arc<tempfile::TempDir>,
+    (node_id, min_insync_replicas): (NodeId, u32),
+    settings: Arc<TopicSettings>,
+) -> Replica {
     let config = hot_tier::Config { data_dir: dir.path().to_owned(), ..hot_tier::Config::default() };
     let flushed: Arc<OnceLock<Arc<Partition>>> = Arc::default();
     let listener = Arc::clone(&flushed);
@@ -47,15 +54,26 @@ async fn replica(node_id: NodeId, min_insync_replicas: u32) -> Replica {
         }
     };
     let hot = HotTier::open(config, 0, Arc::new(on_flush)).unwrap();
-    let log = hot.create(&TopicName::new("t").unwrap(), id(), settings()).unwrap();
+    let log = hot.create(&TopicName::new("t").unwrap(), id(), settings).unwrap();
     let cold = cold_tier::Config { url: "memory://".to_owned(), cluster_id: "c".to_owned(), ..Default::default() };
     let cold = ColdTier::open(cold).await.unwrap();
     let partition = Arc::new(Partition::new(log, node_id, cold, Duration::from_secs(1), Arc::new(Notify::new())));
     flushed.set(Arc::clone(&partition)).unwrap();
-    Replica { partition, hot, min_insync_replicas, _dir: dir }
+    Replica { partition, hot, min_insync_replicas, dir }
 }
 
 impl Replica {
+    /// The replica after a restart of its node: what is archived is known, and nothing else but the log.
+    async fn restarted(self) -> Replica {
+        let (dir, node_id, min_insync_replicas) =
+            (Arc::clone(&self.dir), self.partition.node_id, self.min_insync_replicas);
+        let ledger = self.partition.ledger();
+        drop(self);
+        let restarted = replica_in(dir, (node_id, min_insync_replicas), settings()).await;
+        restarted.partition.follow_ledger(ledger.as_ref());
+        restarted
+    }
+
     fn follow(&self, leader: NodeId, leader_epoch: i32, isr: &[NodeId]) {
         self.follow_from(0, leader, leader_epoch, isr);
     }

@@ -11,6 +11,12 @@ async fn replaced_leader() -> Replica {
     replica.append(10);
     replica.flushed();
     replica.follow(2, 5, &[2]);
+    archive(&replica);
+    replica
+}
+
+/// The ledger of an archive up to offset 6, made in epoch 5.
+fn archive(replica: &Replica) {
     let pointer = ManifestPointer {
         object: "manifest".to_owned(),
         version: 1,
@@ -23,7 +29,6 @@ async fn replaced_leader() -> Replica {
         max_timestamp: -1,
     };
     replica.partition.follow_ledger(Some(&Arc::new(pointer)));
-    replica
 }
 
 fn refuses(replica: &Replica) -> bool {
@@ -68,4 +73,34 @@ async fn a_leader_elected_from_the_in_sync_replicas_does_not_wait_for_the_archiv
     let with_follower = replaced_leader().await;
     with_follower.follow(1, 6, &[1, 3]);
     assert_eq!(with_follower.append(1).appended.base_offset, 10);
+}
+
+/// Leader of epoch 4 for ten records, alone in sync, which has archived up to offset 6 in epoch 5.
+async fn archived_alone() -> Replica {
+    let replica = replica(1, 1).await;
+    replica.follow(1, 4, &[1]);
+    replica.append(10);
+    replica.flushed();
+    replica.follow(1, 5, &[1]);
+    archive(&replica);
+    replica
+}
+
+#[tokio::test]
+async fn a_restarted_leader_that_was_alone_in_sync_does_not_wait_for_the_store() {
+    let restarted = archived_alone().await.restarted().await;
+    restarted.follow(1, 6, &[1]);
+    assert_eq!(restarted.partition.high_watermark(), 10);
+    assert_eq!(restarted.append(1).appended.base_offset, 10);
+    // Nor after the next restart, nor when it has archived again.
+    let again = restarted.restarted().await;
+    again.follow(1, 7, &[1]);
+    assert_eq!(again.append(1).appended.base_offset, 11);
+}
+
+#[tokio::test]
+async fn a_restarted_leader_that_another_one_had_replaced_waits_for_the_store() {
+    let restarted = replaced_leader().await.restarted().await;
+    restarted.follow(1, 6, &[1]);
+    assert!(refuses(&restarted), "its records from 4 on may be others than the archived ones");
 }
