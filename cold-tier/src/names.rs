@@ -11,11 +11,16 @@
 //! Numbers are decimal, padded so that names sort as numbers do (20 digits for offsets and versions, 10 for epochs); the
 //! attempt is a UUID. Objects lie only in the folders `data` and `manifest`, so no name is a folder of another.
 //!
-//! Beside the partitions lies the topic's Iceberg table, in `iceberg/`; its names are those of `docs/formats/iceberg.md`.
+//! File systems limit a part of a path to 255 bytes: a topic's name is cut to [`TOPIC_NAME_MAX`] there, and its id still tells it
+//! from others. Before, object stores got longer names as they are; such folders are read and swept as well
+//! ([`Names::whole_topic`]). All of a name is at most [`NAME_MAX`] bytes.
+//!
+//! Beside the partitions lies the topic's Iceberg table, in `iceberg/`, and in `table-state/` what its commits show of the ledger;
+//! the names are those of `docs/formats/iceberg.md`.
 
 use std::cmp::Reverse;
 
-use model::{LeaderEpoch, Offset, TopicName, TopicPartition};
+use model::{LeaderEpoch, Offset, TopicId, TopicName, TopicPartition};
 use uuid::Uuid;
 
 /// Names of one cluster's objects.
@@ -53,12 +58,19 @@ impl Names {
         format!("{}/store-identity.json", self.cluster_id)
     }
 
-    pub(crate) fn topic(&self, topic: &TopicName, partition: TopicPartition) -> String {
-        format!("{}/topics/{topic}-{}", self.cluster_id, partition.topic_id)
+    pub(crate) fn topic(&self, topic: &TopicName, topic_id: TopicId) -> String {
+        // Topic names are ASCII: any cut is a character boundary.
+        let name = &topic.as_str()[..topic.len().min(TOPIC_NAME_MAX)];
+        format!("{}/topics/{name}-{topic_id}", self.cluster_id)
+    }
+
+    /// The folder that a topic of a long name had before its name was cut; `None` when the name is short enough.
+    pub(crate) fn whole_topic(&self, topic: &TopicName, topic_id: TopicId) -> Option<String> {
+        (topic.len() > TOPIC_NAME_MAX).then(|| format!("{}/topics/{topic}-{topic_id}", self.cluster_id))
     }
 
     pub(crate) fn partition(&self, topic: &TopicName, partition: TopicPartition) -> String {
-        format!("{}/{}", self.topic(topic, partition), partition.partition)
+        format!("{}/{}", self.topic(topic, partition.topic_id), partition.partition)
     }
 
     pub(crate) fn data(&self, topic: &TopicName, partition: TopicPartition, span: Span) -> String {
@@ -78,6 +90,12 @@ impl Names {
         format!("{}-{n}.node", manifest.strip_suffix(".manifest").unwrap_or(manifest))
     }
 }
+
+/// Bytes of a topic's name that its folder's name carries: with a dash and the id, they are a path's part of 255 bytes.
+pub(crate) const TOPIC_NAME_MAX: usize = 255 - 1 - TopicId::TEXT_LEN;
+
+/// Bytes of the longest name of an object, relative to the store's root.
+pub(crate) const NAME_MAX: usize = 512;
 
 pub(crate) const MARKER_PREFIX: &str = "firn-cluster-";
 
@@ -194,8 +212,6 @@ pub fn table_file(topic_folder: &str, name: &str) -> Option<TableFile> {
 
 #[cfg(test)]
 mod tests {
-    use model::TopicId;
-
     use super::*;
 
     fn span() -> Span {
@@ -213,7 +229,7 @@ mod tests {
             "c1/topics/orders.eu-AAAAAAAAAAAAAAAAAAAAAQ/4/data/\
              00000000000000000005-00000000000000000017-0000000003-00000000-0000-0000-0000-000000000007.parquet"
         );
-        let (of_topic, of_partition) = (names.topic(&topic, partition), names.partition(&topic, partition));
+        let (of_topic, of_partition) = (names.topic(&topic, partition.topic_id), names.partition(&topic, partition));
         let parse_both = |name: &str| (parse(&of_topic, name), parse(&of_partition, name));
         let named = |kind| Some(Named { kind, base: 5, next: 17, leader_epoch: 3 });
         assert_eq!(parse_both(&data), (named(Kind::Data), named(Kind::Data)));
@@ -238,6 +254,28 @@ mod tests {
             format!("4/backup/{ours}.parquet"),
             format!("x/data/{ours}.parquet"),
             format!("4/data/2024/{ours}.parquet"),
+    #[test]
+    fn the_longest_names_fit_file_systems_and_stores() {
+        let names = Names::new(&"c".repeat(64)).unwrap();
+        let partition = TopicPartition { topic_id: TopicId::ZERO, partition: i32::MAX };
+        let span = Span { base: i64::MAX, next: i64::MAX, leader_epoch: i32::MAX, attempt: Uuid::max() };
+        for len in [1, 232, 233, 249] {
+            let topic = TopicName::new(&"x".repeat(len)).unwrap();
+            let manifest = names.manifest(&topic, partition, u64::MAX, span);
+            let node = Names::node(&manifest, usize::MAX);
+            let table = format!(
+                "{}/iceberg/metadata/snap-{}-{}-added-9.avro",
+                names.topic(&topic, TopicId::ZERO),
+                u64::MAX,
+                Uuid::max()
+            );
+            for name in [names.data(&topic, partition, span), manifest, node, table] {
+                assert!(name.len() <= NAME_MAX && name.split('/').all(|part| part.len() <= 255), "{name}");
+            }
+            assert_eq!(names.whole_topic(&topic, TopicId::ZERO).is_some(), len > 232);
+        }
+    }
+
             format!("4/manifest/{ours}.manifest"),
             format!("4/manifest/00000000000000000009-{ours}.node"),
             "4/manifest/00000000000000000009-ü.manifest".to_owned(),

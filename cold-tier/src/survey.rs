@@ -4,6 +4,8 @@
 //! failed: its objects are there and hold committed records all the same, but its log start may be that of a leader which
 //! had been replaced already.
 
+use std::collections::BTreeSet;
+
 use futures::stream::{self, StreamExt, TryStreamExt};
 use model::archive::ManifestPointer;
 use model::{PartitionIndex, TopicId, TopicName, TopicPartition};
@@ -11,7 +13,7 @@ use model::{PartitionIndex, TopicId, TopicName, TopicPartition};
 use crate::config::Config;
 use crate::error::{OpenError, ReadError};
 use crate::manifest::{MAX_MANIFEST_BYTES, Manifest};
-use crate::names::MARKER_PREFIX;
+use crate::names::{MARKER_PREFIX, TOPIC_NAME_MAX};
 use crate::store::open::{local_root, open_store, redacted};
 use crate::tier::ColdTier;
 
@@ -48,16 +50,27 @@ pub async fn clusters(config: &Config) -> Result<Vec<String>, OpenError> {
 }
 
 impl ColdTier {
-    /// The topics that have a folder in the archive, sorted; several may have one name.
+    /// The topics that have a folder in the archive, sorted; several may have one name. A name that its folder may have cut is
+    /// read from a manifest.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn archived_topics(&self) -> Result<Vec<(TopicName, TopicId)>, ReadError> {
         let root = format!("{}/topics", self.inner.names.cluster_id());
         let listed = self.inner.store.list_folder(&root).await?;
-        let mut topics: Vec<_> = listed.folders.iter().filter_map(|folder| parse_topic(folder)).collect();
-        topics.sort();
-        Ok(topics)
+        let mut topics = BTreeSet::new();
+        for (name, id) in listed.folders.iter().filter_map(|folder| parse_topic(folder)) {
+            let named = if name.len() == TOPIC_NAME_MAX { self.name_in_manifest(&name, id).await? } else { None };
+            topics.insert((named.unwrap_or(name), id));
+        }
+        Ok(topics.into_iter().collect())
+    }
+
+    /// The name of a topic as one of its manifests has it, if it has one.
+    async fn name_in_manifest(&self, cut: &TopicName, id: TopicId) -> Result<Option<TopicName>, ReadError> {
+        let Some(newest) = self.newest_manifests(cut, id).await?.into_iter().next() else { return Ok(None) };
+        let manifest = self.inner.manifests.manifest(&newest.pointer).await?;
+        Ok(Some(manifest.topic.clone()))
     }
 
     /// The newest manifest of each partition of a topic that has one, in the order of their indexes.
@@ -65,10 +78,11 @@ impl ColdTier {
     /// # Errors
     /// When the store does not answer, or a manifest is damaged.
     pub async fn newest_manifests(&self, topic: &TopicName, id: TopicId) -> Result<Vec<NewestManifest>, ReadError> {
-        let listed = self.inner.store.list_folder(&self.topic_folder(topic, id)).await?;
         let index = |folder: &String| folder.rsplit('/').next()?.parse::<PartitionIndex>().ok().filter(|i| *i >= 0);
-        let mut partitions: Vec<_> = listed.folders.iter().filter_map(index).collect();
-        partitions.sort_unstable();
+        let mut partitions = BTreeSet::new();
+        for folder in self.inner.topic_folders(topic, id) {
+            partitions.extend(self.inner.store.list_folder(&folder).await?.folders.iter().filter_map(index));
+        }
         let newest = |partition| self.newest_manifest(topic, TopicPartition { topic_id: id, partition });
         let found = stream::iter(partitions).map(newest).buffered(PARTITIONS_AHEAD);
         found.try_filter_map(futures::future::ok).try_collect().await
@@ -83,14 +97,16 @@ impl ColdTier {
         topic: &TopicName,
         partition: TopicPartition,
     ) -> Result<Option<NewestManifest>, ReadError> {
-        let folder = format!("{}/manifest", self.inner.names.partition(topic, partition));
-        let listed = self.inner.store.list_folder(&folder).await?;
+        let mut objects = Vec::new();
+        for folder in self.inner.partition_folders(topic, partition) {
+            objects.extend(self.inner.store.list_folder(&format!("{folder}/manifest")).await?.objects);
+        }
         // Names begin with the padded version; the leader epoch decides between two of one version.
         let rank = |name: &str| {
             let parts: Vec<_> = name.rsplit('/').next()?.strip_suffix(".manifest")?.splitn(5, '-').collect();
             Some((parts.first()?.parse::<u64>().ok()?, parts.get(3)?.parse::<i64>().ok()?))
         };
-        let manifests = listed.objects.into_iter().filter_map(|meta| Some((rank(meta.location.as_ref())?, meta)));
+        let manifests = objects.into_iter().filter_map(|meta| Some((rank(meta.location.as_ref())?, meta)));
         let Some((_, meta)) = manifests.max_by_key(|(rank, _)| *rank) else { return Ok(None) };
         let object = meta.location.to_string();
         let bytes = self.inner.store.get(&object, MAX_MANIFEST_BYTES).await?;

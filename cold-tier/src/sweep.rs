@@ -92,7 +92,7 @@ impl ColdTier {
         let Some(live) = live else { return Ok(SweepReport::default()) };
         let held = self.inner.held_by(live).await?;
         let grace_ms = u64::try_from(self.inner.config.sweep_grace.as_millis()).unwrap_or(u64::MAX);
-        let folder = self.inner.names.partition(topic, partition);
+        let folders = self.inner.partition_folders(topic, partition);
         let known = self.inner.orphans.lock().get(&partition).cloned().unwrap_or_default();
         let mut look = Look {
             live,
@@ -105,7 +105,12 @@ impl ColdTier {
             is_ahead: false,
             report: SweepReport::default(),
         };
-        let listed = self.inner.each_in(&folder, |object| look.take(&folder, object)).await;
+        let mut listed = Ok(());
+        for folder in &folders {
+            if listed.is_ok() {
+                listed = self.inner.each_in(folder, |object| look.take(folder, object)).await;
+            }
+        }
         let Look { orphans, doomed, is_ahead, mut report, .. } = look;
         // Also after a failure: what was not listed then begins to wait again.
         self.inner.orphans.lock().insert(partition, orphans);
@@ -115,7 +120,9 @@ impl ColdTier {
         } else {
             self.inner.delete_all(doomed, &mut report).await?;
         }
-        self.inner.sweep_staged(&folder, self.inner.config.sweep_grace, &mut report).await?;
+        for folder in &folders {
+            self.inner.sweep_staged(folder, self.inner.config.sweep_grace, &mut report).await?;
+        }
         Ok(report)
     }
 
@@ -143,31 +150,11 @@ impl ColdTier {
     /// # Errors
     /// When the store fails; calling again goes on.
     pub async fn delete_topic(&self, topic: &TopicName, topic_id: model::TopicId) -> Result<SweepReport, ArchiveError> {
-        let partition = TopicPartition { topic_id, partition: 0 };
-        let folder = self.inner.names.topic(topic, partition);
         self.inner.orphans.lock().retain(|partition, _| partition.topic_id != topic_id);
-        let mut report = self.inner.delete_table(&folder).await?;
-        // A topic may have any number of objects: they go batch by batch.
-        loop {
-            let (mut doomed, mut batch) = (Vec::new(), SweepReport::default());
-            let take = |object: ObjectMeta| {
-                let name = object.location.as_ref();
-                if parse(&folder, name).is_none() && table_file(&folder, name).is_none() && !is_hold(&folder, name) {
-                    batch.foreign += 1;
-                } else if doomed.len() < MAX_DELETIONS {
-                    doomed.push(object);
-                }
-            };
-            self.inner.each_in(&folder, take).await?;
-            batch.listed = doomed.len() as u64;
-            let is_full = doomed.len() == MAX_DELETIONS;
-            self.inner.delete_all(doomed, &mut batch).await?;
-            report.add(SweepReport { foreign: if is_full { 0 } else { batch.foreign }, ..batch });
-            if !is_full {
-                break;
-            }
+        let mut report = SweepReport::default();
+        for folder in self.inner.topic_folders(topic, topic_id) {
+            report.add(self.inner.delete_topic_in(&folder).await?);
         }
-        self.inner.sweep_staged(&folder, Duration::ZERO, &mut report).await?;
         Ok(report)
     }
 }
@@ -299,6 +286,33 @@ impl Inner {
         report.deleted_bytes += found.deleted_bytes;
         metrics::counter!("firn_archive_swept_objects_total").increment(found.deleted);
         Ok(())
+    }
+
+    /// Deletes every object of ours in a topic's folder, its table first.
+    async fn delete_topic_in(&self, folder: &str) -> Result<SweepReport, StoreError> {
+        let mut report = self.delete_table(folder).await?;
+        // A topic may have any number of objects: they go batch by batch.
+        loop {
+            let (mut doomed, mut batch) = (Vec::new(), SweepReport::default());
+            let take = |object: ObjectMeta| {
+                let name = object.location.as_ref();
+                if parse(folder, name).is_none() && table_file(folder, name).is_none() && !is_hold(folder, name) {
+                    batch.foreign += 1;
+                } else if doomed.len() < MAX_DELETIONS {
+                    doomed.push(object);
+                }
+            };
+            self.each_in(folder, take).await?;
+            batch.listed = doomed.len() as u64;
+            let is_full = doomed.len() == MAX_DELETIONS;
+            self.delete_all(doomed, &mut batch).await?;
+            report.add(SweepReport { foreign: if is_full { 0 } else { batch.foreign }, ..batch });
+            if !is_full {
+                break;
+            }
+        }
+        self.sweep_staged(folder, Duration::ZERO, &mut report).await?;
+        Ok(report)
     }
 
     /// Deletes the files of the topic's Iceberg table in the order of [`crate::TableFile`].

@@ -205,7 +205,7 @@ impl ColdTier {
     /// A topic's folder below the root, without a slash at its end.
     #[must_use]
     pub fn topic_folder(&self, topic: &TopicName, topic_id: TopicId) -> String {
-        self.inner.names.topic(topic, TopicPartition { topic_id, partition: 0 })
+        self.inner.names.topic(topic, topic_id)
     }
 
     /// The object store, for what lies beside the archive: names are relative to its root.
@@ -253,5 +253,20 @@ impl ColdTier {
             }
         }
         Ok(())
+    }
+}
+
+impl Inner {
+    /// The folders in which a topic's objects may lie; new ones go into the first.
+    pub(crate) fn topic_folders(&self, topic: &TopicName, topic_id: TopicId) -> Vec<String> {
+        // A file system has never taken the long one.
+        let whole = self.names.whole_topic(topic, topic_id).filter(|_| self.root.is_none());
+        std::iter::once(self.names.topic(topic, topic_id)).chain(whole).collect()
+    }
+
+    /// As [`Self::topic_folders`], those of a partition.
+    pub(crate) fn partition_folders(&self, topic: &TopicName, partition: TopicPartition) -> Vec<String> {
+        let folders = self.topic_folders(topic, partition.topic_id);
+        folders.into_iter().map(|folder| format!("{folder}/{}", partition.partition)).collect()
     }
 }

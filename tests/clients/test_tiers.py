@@ -161,6 +161,18 @@ def test_local_copies_go_when_total_retention_has_nothing_to_do(server: FirnServ
     expect_same(written, consume(server.bootstrap, topic))
 
 
+def test_the_longest_topic_names_settle_in_the_archive(server: FirnServer) -> None:
+    topics = [server.create_topic(tier="cold", name="n" * length) for length in (233, 249)]
+    for topic in topics:
+        written = produce(server.bootstrap, topic, generated(50, seed=14), **SMALL)
+        server.settle(topic, 30)
+        expect_same(written, consume(server.bootstrap, topic))
+    admin = server.admin()
+    for removed in admin.delete_topics(topics, operation_timeout=20).values():
+        removed.result(20)
+    wait_until("their objects to go", lambda: not data_objects(server, "n" * 232))
+
+
 @pytest.mark.parametrize("archived", ["true", "false"])
 def test_retention_reaches_the_open_segment(server: FirnServer, archived: str) -> None:
     topic = server.create_topic("retention-open", config={"retention.ms": "1000", "remote.storage.enable": archived})

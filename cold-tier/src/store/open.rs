@@ -33,7 +33,12 @@ use super::durable::DurableLocal;
 use super::{MIN_RATE_BYTES_PER_SECOND, Store};
 use crate::config::Config;
 use crate::error::OpenError;
+use crate::names::NAME_MAX;
 
+/// Bytes of the longest key that S3, Google Cloud Storage and Azure take.
+const KEY_MAX: usize = 1024;
+/// Bytes of the longest path that file systems take.
+const PATH_MAX: usize = 4095;
 /// Retries inside `object_store`, per call.
 const CLIENT_RETRIES: usize = 3;
 const DEFAULT_REGION: &str = "us-east-1";
@@ -77,14 +82,18 @@ impl Opened {
 pub(crate) async fn open_store(config: &Config) -> Result<Opened, OpenError> {
     let refuse = |reason: String| OpenError::Url { url: redacted(&config.url), reason };
     let Some(url) = parse_url(&config.url) else {
-        return folder(FsPath::new(&config.url)).map_err(|e| refuse(e.to_string()));
+        return folder(FsPath::new(&config.url)).map_err(refuse);
     };
     let mut options = config.options.clone();
     options.extend(url.query_pairs().map(|(k, v)| (k.into_owned(), v.into_owned())));
     let built = match url.scheme() {
         "file" => {
             let path = file_path(&url).ok_or_else(|| refuse("it is not a local path".into()))?;
-            return folder(&path).map_err(|e| refuse(e.to_string()));
+            return folder(&path).map_err(refuse);
+        }
+        _ if url.path().len() + NAME_MAX > KEY_MAX => {
+            let longest = KEY_MAX - NAME_MAX;
+            return Err(refuse(format!("its path is longer than {longest} bytes: names in it would not fit")));
         }
         "memory" => Ok(Arc::new(InMemory::new()) as Arc<dyn ObjectStore>),
         "s3" | "s3a" => return s3(&url, &options, config).await.map_err(refuse),
@@ -117,9 +126,13 @@ fn file_path(url: &Url) -> Option<PathBuf> {
     url.to_file_path().ok()
 }
 
-fn folder(path: &FsPath) -> object_store::Result<Opened> {
+fn folder(path: &FsPath) -> Result<Opened, String> {
+    let opened = DurableLocal::new(path).map_err(|e| e.to_string())?;
+    if opened.root().as_os_str().len() + NAME_MAX > PATH_MAX {
+        return Err(format!("its path is longer than {} bytes: names in it would not fit", PATH_MAX - NAME_MAX));
+    }
     // Tables name the folder as it was given, not as links lead to it.
-    Ok(Opened { folder: Some(path.to_owned()), ..Opened::from(DurableLocal::new(path)?) })
+    Ok(Opened { folder: Some(path.to_owned()), ..Opened::from(opened) })
 }
 
 fn client_options(config: &Config, allow_http: bool) -> ClientOptions {

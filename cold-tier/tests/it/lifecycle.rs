@@ -7,9 +7,10 @@ use cold_tier::{
     ArchiveError, ArchiveOptions, ColdTier, Config, LedgerEntry, ManifestChange, RetentionLimits, SweepBy,
     TimestampOffset,
 };
+use model::TopicName;
 use model::archive::ManifestPointer;
 use model::batch::BatchFacts;
-use model::segment::EpochStart;
+use model::segment::{EpochStart, SealedSegment};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use uuid::Uuid;
@@ -484,4 +485,31 @@ async fn a_store_keeps_the_first_identity_and_tells_what_it_lacks() {
     assert_eq!(older.pointer.version, 1);
     assert_eq!(tier.first_missing(entry(ledger.clone())).await.unwrap(), Some(ledger.object.clone()));
     assert!(tier.seen_until(&ledger, 0, 50).await.is_err(), "the caches do not answer for the store");
+}
+
+#[tokio::test]
+async fn an_archive_under_a_long_name_that_is_not_cut_is_read_swept_and_deleted() {
+    let (store, tier) = store();
+    let long = TopicName::new(&"x".repeat(249)).unwrap();
+    let (folder, id) = (tier.topic_folder(&long, partition().topic_id), partition().topic_id);
+    assert!(folder.ends_with(&format!("/{}-{id}", "x".repeat(232))), "{folder}");
+    let segment = SealedSegment { topic: long.clone(), ..simple(0, 50, 100).segment };
+    let mut archived = tier.archive(&[segment], options()).await.unwrap();
+    // Where it lay before names were cut.
+    let whole = archived.object.replace(&format!("-{id}/"), &format!("{}-{id}/", "x".repeat(17)));
+    store.rename(&archived.object.as_str().into(), &whole.as_str().into()).await.unwrap();
+    archived.object = whole;
+    let ledger = tier.write_manifest(&partition(), &long, None, append(vec![archived])).await.unwrap();
+    assert_eq!(offsets(&tier, &ledger).await.len(), 50);
+    let newest = tier.newest_manifests(&long, id).await.unwrap();
+    assert_eq!(newest[0].pointer.object, ledger.object);
+    assert_eq!(tier.archived_topics().await.unwrap(), [(long.clone(), id)]);
+    let cut = tier.write_manifest(&partition(), &long, Some(&ledger), log_start(50)).await.unwrap();
+    let report = tier.sweep_partition(&long, partition(), Some(&cut), by(LATER)).await.unwrap();
+    assert_eq!((report.deleted, report.foreign), (2, 0), "the object and the manifest before");
+    let left = format!("{}{}-{id}/0/data/", folder.strip_suffix(&format!("-{id}")).unwrap(), "x".repeat(17));
+    let late = format!("{left}{:020}-{:020}-{:010}-{}.parquet", 50, 60, LEADER_EPOCH, Uuid::from_u128(9));
+    store.put(&late.as_str().into(), "late".into()).await.unwrap();
+    assert_eq!(tier.delete_topic(&long, id).await.unwrap().deleted, 2);
+    assert!(names(&*store).await.is_empty());
 }

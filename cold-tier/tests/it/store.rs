@@ -92,7 +92,9 @@ async fn the_sweep_of_a_folder_takes_what_interrupted_uploads_staged() {
 
 #[tokio::test]
 async fn urls_that_name_no_store_are_refused_with_the_reason() {
+    let too_long = format!("s3://bucket/{}", "deep/".repeat(120));
     for (url, reason) in [
+        (too_long.as_str(), "longer than 512 bytes"),
         ("ftp://host/path", "unknown scheme"),
         ("s3://bucket?endpiont=http://x", "endpiont"),
         ("s3://", "names no bucket"),
