@@ -29,7 +29,7 @@ use crate::tier::{ColdTier, Inner};
 use crate::verify;
 use crate::workers::JobError;
 use crate::writer::encode::{EncodeError, Encoded, ObjectFacts, encode};
-use crate::writer::rows::micros;
+use crate::writer::rows::is_exact;
 use crate::writer::segment::Walk;
 use crate::writer::sink::{Finished, Sink};
 
@@ -134,7 +134,7 @@ impl Job {
     }
 
     async fn run(&self) -> Result<ArchivedSegment, ArchiveError> {
-        let exact = self.segments.iter().any(|segment| micros(segment.max_timestamp).is_none());
+        let exact = self.segments.iter().any(|segment| is_exact(segment.max_timestamp));
         let (encoded, etag) = match self.encode_and_send(exact).await {
             Err(EncodeError::NeedsExactTimestamps) => self.encode_and_send(true).await,
             done => done,

@@ -58,6 +58,7 @@ pub use names::{TableFile, table_file};
 pub use read::lookup::TimestampOffset;
 pub use read::{ColdFetch, ColdRead};
 pub use retention::RetentionLimits;
+pub use schema::{TIMESTAMP_RANGE_MS, timestamp_micros};
 pub use store::StoreTrouble;
 pub use survey::NewestManifest;
 pub use sweep::{SweepBy, SweepReport};

@@ -3,9 +3,11 @@
 //! Field ids are numbered breadth first, because that is how Iceberg numbers the fields of a new table.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
 
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use model::{NO_TIMESTAMP, TimestampMs};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 /// Version of the layout, in every object's metadata.
@@ -22,8 +24,18 @@ pub(crate) const LEADER_EPOCH: &str = "leader_epoch";
 pub(crate) const PRODUCER_ID: &str = "producer_id";
 pub(crate) const PRODUCER_EPOCH: &str = "producer_epoch";
 pub(crate) const SEQUENCE: &str = "sequence";
-/// Present only in objects with a timestamp that microseconds cannot hold.
+/// Present only in objects with a timestamp outside of [`TIMESTAMP_RANGE_MS`].
 pub(crate) const TIMESTAMP_MS: &str = "timestamp_ms";
+
+/// What the column `timestamp` holds, in ms: the years 1 to 9999, as SQL and Python know them. Engines fail, or answer wrong, on
+/// one value beyond their own range. Objects of earlier versions may hold whatever fits microseconds.
+pub const TIMESTAMP_RANGE_MS: RangeInclusive<TimestampMs> = -62_135_596_800_000..=253_402_300_799_999;
+
+/// What the column `timestamp` has for a record's timestamp, in microseconds; `None` is null there.
+#[must_use]
+pub fn timestamp_micros(timestamp: TimestampMs) -> Option<i64> {
+    (timestamp != NO_TIMESTAMP && TIMESTAMP_RANGE_MS.contains(&timestamp)).then(|| timestamp * 1000)
+}
 
 /// Paths of the leaf columns, in order; [`TIMESTAMP_MS`] may follow.
 pub(crate) const LEAVES: [&str; 12] = [

@@ -2,16 +2,13 @@
 
 use std::collections::HashMap;
 
-use cold_tier::ArchivedSegment;
+use cold_tier::{ArchivedSegment, timestamp_micros};
 use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, Literal, Struct};
 use model::{Offset, TimestampMs};
 use serde::{Deserialize, Serialize};
 
 use super::schema::{OFFSET, PARTITION, TIMESTAMP};
 use super::{Table, TableError};
-
-/// Largest magnitude of a timestamp in ms that the column `timestamp` holds.
-const MAX_TIMESTAMP_MS: TimestampMs = i64::MAX / 1000;
 
 /// What a table says of one archived object: fields of the manifest's entry for it, under the same names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,11 +52,10 @@ impl DataObject {
         let mut lower = HashMap::from([(PARTITION, Datum::int(partition)), (OFFSET, Datum::long(self.base_offset))]);
         let last_offset = self.next_offset.saturating_sub(1);
         let mut upper = HashMap::from([(PARTITION, Datum::int(partition)), (OFFSET, Datum::long(last_offset))]);
-        // −1 may stand for "none"; what microseconds cannot hold is null in the column.
-        let known = 0..=MAX_TIMESTAMP_MS;
-        if known.contains(&self.min_timestamp) && known.contains(&self.max_timestamp) {
-            lower.insert(TIMESTAMP, Datum::timestamptz_micros(self.min_timestamp * 1000));
-            upper.insert(TIMESTAMP, Datum::timestamptz_micros(self.max_timestamp * 1000));
+        // −1 may stand for "none"; what is outside of the column's range is null there.
+        if let (Some(min), Some(max)) = (timestamp_micros(self.min_timestamp), timestamp_micros(self.max_timestamp)) {
+            lower.insert(TIMESTAMP, Datum::timestamptz_micros(min));
+            upper.insert(TIMESTAMP, Datum::timestamptz_micros(max));
         }
         let never_null = [PARTITION, OFFSET];
         DataFileBuilder::default()

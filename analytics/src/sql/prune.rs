@@ -1,10 +1,11 @@
 //! What manifests and footers know of a run of records, and which runs a filter rules out, or lets through whole.
 //!
-//! `partition` and `offset` are bounded by the manifest; `timestamp` only where every bound fits microseconds. A run can
+//! `partition` and `offset` are bounded by the manifest; `timestamp` only where every bound is within the column's range. A run can
 //! count as let through whole only if the filter is a plain comparison of columns with values and no column can be null.
 
 use std::sync::Arc;
 
+use cold_tier::timestamp_micros;
 use datafusion::arrow::array::{
     ArrayRef, BooleanArray, Int32Array, Int64Array, TimestampMicrosecondArray, UInt64Array,
 };
@@ -42,8 +43,8 @@ impl Bounds {
         if (min, max) == (NO_TIMESTAMP, NO_TIMESTAMP) {
             return Bounds { timestamps: None, nulls: Some(self.rows), ..self };
         }
-        // What does not fit is null in the column; its bounds then say nothing.
-        let timestamps = min.checked_mul(1000).zip(max.checked_mul(1000));
+        // What is outside of the column's range is null there; such bounds say nothing.
+        let timestamps = timestamp_micros(min).zip(timestamp_micros(max));
         Bounds { timestamps, nulls: nulls.filter(|_| timestamps.is_some()), ..self }
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use model::batch::{BatchHeader, Record, TimestampType};
 use model::{NO_TIMESTAMP, Offset, PartitionIndex, TimestampMs};
 
-use crate::schema;
+use crate::schema::{self, timestamp_micros};
 
 /// Bytes that a record costs besides key, value and headers, as it is counted for the size of a chunk.
 const RECORD_OVERHEAD_BYTES: usize = 12;
@@ -28,7 +28,7 @@ pub(crate) struct RowFacts {
     pub(crate) record_bytes: usize,
 }
 
-/// A timestamp that microseconds since the epoch cannot hold: the object needs the column `timestamp_ms`.
+/// A timestamp outside of [`crate::TIMESTAMP_RANGE_MS`]: the object needs the column `timestamp_ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnfitTimestamp;
 
@@ -36,7 +36,7 @@ pub struct UnfitTimestamp;
 #[derive(Debug, thiserror::Error)]
 pub enum RowError {
     /// Its timestamp needs the column `timestamp_ms`.
-    #[error("its timestamp does not fit microseconds")]
+    #[error("its timestamp is outside of the years 1 to 9999")]
     Timestamp(UnfitTimestamp),
     /// A header of it is malformed.
     #[error(transparent)]
@@ -120,7 +120,7 @@ impl Rows {
     /// # Errors
     /// [`RowError`]; nothing more may be taken then.
     pub fn push(&mut self, header: &BatchHeader, record: &Record<'_>) -> Result<(), RowError> {
-        if !self.exact_timestamps && record.timestamp != NO_TIMESTAMP && micros(record.timestamp).is_none() {
+        if !self.exact_timestamps && is_exact(record.timestamp) {
             return Err(RowError::Timestamp(UnfitTimestamp));
         }
         let mut bytes = RECORD_OVERHEAD_BYTES;
@@ -207,24 +207,24 @@ pub(crate) fn sequence(header: &BatchHeader, record: &Record<'_>) -> i32 {
     i32::try_from(wrapped).unwrap_or(0)
 }
 
-/// Microseconds, where they exist.
-pub(crate) fn micros(timestamp: TimestampMs) -> Option<i64> {
-    timestamp.checked_mul(1000)
+/// True for a timestamp that only the column `timestamp_ms` holds.
+pub(crate) fn is_exact(timestamp: TimestampMs) -> bool {
+    timestamp != NO_TIMESTAMP && timestamp_micros(timestamp).is_none()
 }
 
 fn timestamps(mut millis: Vec<i64>) -> TimestampMicrosecondArray {
-    let has_value = |&t: &i64| t != NO_TIMESTAMP && micros(t).is_some();
+    let has_value = |&t: &i64| timestamp_micros(t).is_some();
     let nulls =
         if millis.iter().all(has_value) { None } else { Some(NullBuffer::from_iter(millis.iter().map(has_value))) };
     for timestamp in &mut millis {
-        *timestamp = if has_value(timestamp) { *timestamp * 1000 } else { 0 };
+        *timestamp = timestamp_micros(*timestamp).unwrap_or(0);
     }
     TimestampMicrosecondArray::new(ScalarBuffer::from(millis), nulls).with_timezone("UTC")
 }
 
-/// Milliseconds of the timestamps that microseconds cannot hold, null elsewhere.
+/// Milliseconds of the timestamps that the column `timestamp` does not hold, null elsewhere.
 fn exact_timestamps(millis: &[i64]) -> Int64Array {
-    millis.iter().map(|&t| (t != NO_TIMESTAMP && micros(t).is_none()).then_some(t)).collect()
+    millis.iter().map(|&t| is_exact(t).then_some(t)).collect()
 }
 
 /// A column of byte strings that refers to the block they lie in.
