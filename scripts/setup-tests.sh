@@ -6,12 +6,12 @@ set -euo pipefail
 # shellcheck source=scripts/test-cache.sh
 . "$(dirname "${BASH_SOURCE[0]}")/test-cache.sh"
 
+# install_jars POM FOLDER: what the file depends on, into a folder of the cache.
 install_jars() {
   need java default-jdk-headless
   need mvn maven
-  rm -rf "$FIRN_TEST_CACHE/jars"
-  mvn -B -q -Dstyle.color=never -f "$REPO/tests/clients/java/pom.xml" dependency:copy-dependencies \
-    -DoutputDirectory="$FIRN_TEST_CACHE/jars"
+  rm -rf "${FIRN_TEST_CACHE:?}/$2"
+  mvn -B -q -Dstyle.color=never -f "$1" dependency:copy-dependencies -DoutputDirectory="$FIRN_TEST_CACHE/$2"
 }
 
 install_kafka_python_tests() {
@@ -65,7 +65,11 @@ main() {
   need ip iproute2
   need nft nftables
   prepare_versitygw
-  run_step kafka-tools "$(sha256sum <"$REPO/tests/clients/java/pom.xml")" install_jars
+  local pom
+  pom=$REPO/tests/clients/java/pom.xml
+  run_step kafka-tools "$(sha256sum <"$pom")" install_jars "$pom" jars
+  pom=$REPO/tests/clients/java/iceberg/pom.xml
+  run_step iceberg-client "$(sha256sum <"$pom")" install_jars "$pom" iceberg-jars
   run_step kafka-python "$KAFKA_PYTHON_VERSION $(sha256sum <"$REPO/tests/clients/kafka_python_service.py")" install_kafka_python_tests
   run_step rskafka "$RSKAFKA_VERSION $RSKAFKA_RSASL_VERSION $(sha256sum <"$REPO/rust-toolchain.toml")" install_rskafka_tests
   prepare_flights

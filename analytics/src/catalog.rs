@@ -1,9 +1,10 @@
-//! The read side of an Apache Iceberg REST catalog: the topics' tables, in one namespace.
+//! The read side of an Apache Iceberg REST catalog: the topics' tables.
 //!
 //! ```text
 //! GET  /iceberg/v1/config                                  what the catalog can do
-//! GET  /iceberg/v1/namespaces                              one: topics
+//! GET  /iceberg/v1/namespaces                              topics, and topics_escaped with the second form of names
 //! GET  /iceberg/v1/namespaces/topics            also HEAD
+//! GET  /iceberg/v1/namespaces/topics/views                 none
 //! GET  /iceberg/v1/namespaces/topics/tables                names, in pages
 //! GET  /iceberg/v1/namespaces/topics/tables/T   also HEAD  the newest metadata
 //! POST /iceberg/v1/namespaces/topics/tables/T/metrics      taken, and forgotten

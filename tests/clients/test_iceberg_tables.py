@@ -5,6 +5,7 @@ import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,9 +18,10 @@ from conftest import StartServer
 from harness.bucket import topic_objects
 from harness.firn import FirnServer
 from harness.iceberg_rows import FEW, Lake, connection, duckdb_rest, pyiceberg_rest, pyiceberg_static
+from harness.java import iceberg_metadata_tables
 from harness.load import Load
 from harness.process import wait_until
-from harness.records import Row, consume, corner_cases, expect_same, generated, produce
+from harness.records import Draft, Row, consume, corner_cases, expect_same, generated, produce
 from harness.stores import VersityGw
 
 pytestmark = pytest.mark.firn
@@ -169,9 +171,38 @@ def test_names_with_dots_and_dashes_lead_to_their_topics(lake: Lake) -> None:
     escaped = topic.replace("_", "__").replace(".", "_d").replace("-", "_h")
     catalog = lake.catalog()
     assert ("topics", topic) in catalog.list_tables("topics")
-    assert catalog.load_table(f"topics.{escaped}").scan().to_arrow().num_rows == len(rows)
+    # The namesake of the second form has its own table, and takes nothing from the first.
+    namesake = lake.server.create_topic(name=escaped, tier="cold")
+    wait_until("the namesake's table", lambda: lake.version(namesake) > 0)
+    assert catalog.load_table(f"topics_escaped.{escaped}").scan().to_arrow().num_rows == len(rows)
+    assert catalog.load_table(f"topics.{escaped}").scan().to_arrow().num_rows == 0
     with connection(lake) as connected:
-        assert connected.execute(f"SELECT count(*) FROM lake.topics.{escaped}").fetchone() == (len(rows),)
+        assert connected.execute(f"SELECT count(*) FROM lake.topics_escaped.{escaped}").fetchone() == (len(rows),)
+
+
+def test_clients_in_java_open_metadata_tables(lake: Lake) -> None:
+    if lake.on_s3:
+        pytest.skip("one store is enough: the test's client reads files")
+    topic = lake.server.create_topic("looked.into", tier="cold", partitions=PARTITIONS)
+    write(lake, topic, seed=20, count=100)
+    lake.expect_the_log(topic, PARTITIONS, FEW)
+    found = iceberg_metadata_tables(lake.catalog_url, topic, "snapshots", "files", "missing")
+    assert found["snapshots"] >= 1 and found["files"] == len(lake.server.archived_files(topic)) and found["missing"] == -1
+
+
+def test_a_time_that_engines_cannot_hold_is_null_and_its_milliseconds_stay(lake: Lake) -> None:
+    far, late = 9_223_372_036_854_775, 253_402_300_799_999
+    anything = {"message.timestamp.after.max.ms": str(2**63 - 1)}
+    topic = lake.server.create_topic("far", tier="cold", config=anything)
+    drafts = [Draft(value=b"x", timestamp=timestamp) for timestamp in (1_700_000_000_000, late, late + 1, far)]
+    expect_same(produce(lake.server.bootstrap, topic, drafts), consume(lake.server.bootstrap, topic))
+    wait_until("its table", lambda: lake.version(topic) > 0 and lake.summary(topic)["total-records"] == "4")
+    with connection(lake) as connected:
+        query = f'SELECT max("timestamp"), count("timestamp"), list(timestamp_ms ORDER BY "offset") FROM lake.topics."{topic}"'
+        row = connected.execute(query).fetchone()
+        assert row == (datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC), 2, [None, None, late + 1, far])
+    times = lake.catalog().load_table(("topics", topic)).scan(selected_fields=("timestamp",)).to_arrow()["timestamp"]
+    assert [time and time.year for time in times.to_pylist()] == [2023, 9999, None, None]
 
 
 def test_the_catalog_is_for_reading(lake: Lake) -> None:
@@ -179,7 +210,7 @@ def test_the_catalog_is_for_reading(lake: Lake) -> None:
     write(lake, topic, seed=18, count=100)
     rows = lake.expect_the_log(topic, PARTITIONS, FEW)
     catalog = lake.catalog()
-    assert catalog.list_namespaces() == [("topics",)]
+    assert catalog.list_namespaces() == [("topics",), ("topics_escaped",)]
     assert catalog.namespace_exists("topics") and catalog.table_exists(("topics", topic))
     assert not catalog.table_exists(("topics", "nothing"))
     with pytest.raises(NoSuchNamespaceError):

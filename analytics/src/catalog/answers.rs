@@ -22,7 +22,7 @@ impl Refusal {
     }
 
     pub(super) fn no_namespace(name: &str) -> Refusal {
-        let message = format!("there is no namespace {name:?}: all topics are tables of the namespace \"topics\"");
+        let message = format!("there is no namespace {name:?}: the topics are tables of \"topics\"");
         Refusal::new(StatusCode::NOT_FOUND, "NoSuchNamespaceException", message)
     }
 
@@ -50,6 +50,13 @@ impl IntoResponse for Refusal {
         let Refusal { status, kind, message } = self;
         (status, Json(Body { error: Model { message, r#type: kind, code: status.as_u16() } })).into_response()
     }
+}
+
+/// What the route for tokens answers: its errors have a form of their own.
+#[derive(Debug, Serialize)]
+pub(super) struct OAuthError {
+    pub(super) error: &'static str,
+    pub(super) error_description: &'static str,
 }
 
 /// `GET /v1/config`.

@@ -5,7 +5,61 @@
 //! |---|---|---|---|
 //! | second form | `__` | `_d` | `_h` |
 //!
-//! Everything else stands for itself, so each of the two forms can be made from the other.
+//! Everything else stands for itself, so each of the two forms can be made from the other. A second form may be the name of
+//! another topic, now or later: the two have a namespace each, so that a name means one topic whichever topics there are.
+
+/// How the tables of a namespace are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// `topics`: as their topics.
+    Plain,
+    /// `topics_escaped`: by the second form.
+    Escaped,
+}
+
+impl Naming {
+    /// One for each namespace.
+    pub const ALL: [Naming; 2] = [Naming::Plain, Naming::Escaped];
+
+    /// The naming of the namespace of this name.
+    #[must_use]
+    pub fn of(namespace: &str) -> Option<Naming> {
+        Naming::ALL.into_iter().find(|naming| naming.namespace() == namespace)
+    }
+
+    /// The namespace's name.
+    #[must_use]
+    pub fn namespace(self) -> &'static str {
+        match self {
+            Naming::Plain => "topics",
+            Naming::Escaped => "topics_escaped",
+        }
+    }
+
+    /// The name of a topic's table.
+    #[must_use]
+    pub fn table(self, topic: &str) -> String {
+        match self {
+            Naming::Plain => topic.to_owned(),
+            Naming::Escaped => escape(topic),
+        }
+    }
+
+    /// The topic whose table has this name, whether there is such a topic or not.
+    #[must_use]
+    pub fn topic(self, table: &str) -> Option<String> {
+        match self {
+            Naming::Plain => Some(table.to_owned()),
+            Naming::Escaped => unescape(table),
+        }
+    }
+
+    /// Whether the namespace's list has the topic's table: one that has the same name in both is listed once.
+    #[must_use]
+    pub fn lists(self, topic: &str) -> bool {
+        self == Naming::Plain || topic.contains(['_', '.', '-'])
+    }
+}
 
 /// The second form of a topic's name: letters, digits and `_` alone.
 #[must_use]

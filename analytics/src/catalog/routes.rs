@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -12,13 +14,12 @@ use model::archive::TopicArchive;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::answers::{CatalogConfig, Identifier, Loaded, Namespace, Namespaces, Refusal, Tables};
-use super::{Node, names};
+use super::Node;
+use super::answers::{CatalogConfig, Identifier, Loaded, Namespace, Namespaces, OAuthError, Refusal, Tables};
+use super::names::Naming;
 use crate::lake::files::{Files, absent, newest};
 use crate::lake::has_table;
 
-/// The only namespace.
-const NAMESPACE: &str = "topics";
 /// Separates the levels of a namespace in a path.
 const SEPARATOR: char = '\u{1f}';
 /// Names in a page when the client does not say how many, and at most.
@@ -40,12 +41,16 @@ pub fn router(node: Node) -> Router {
     Router::new()
         .route("/iceberg/v1/config", get(config).fallback(refused))
         .route("/iceberg/v1/namespaces", get(namespaces).fallback(refused))
-        .route("/iceberg/v1/namespaces/{namespace}", get(namespace).fallback(refused))
+        .route("/iceberg/v1/namespaces/{namespace}", get(namespace).head(namespace_exists).fallback(refused))
         .route("/iceberg/v1/namespaces/{namespace}/tables", get(tables).fallback(refused))
         .route("/iceberg/v1/namespaces/{namespace}/tables/{table}", get(load).head(exists).fallback(refused))
         .route("/iceberg/v1/namespaces/{namespace}/tables/{table}/metrics", post(take_metrics).fallback(refused))
+        .route("/iceberg/v1/namespaces/{namespace}/views", get(views).fallback(refused))
+        .route("/iceberg/v1/namespaces/{namespace}/views/{view}", get(view).fallback(refused))
+        .route("/iceberg/v1/oauth/tokens", post(tokens).fallback(refused))
         .route("/iceberg", get(unknown).fallback(refused))
         .route("/iceberg/{*rest}", get(unknown).fallback(refused))
+        .layer(map_response(readable))
         .with_state(node)
 }
 
@@ -63,18 +68,19 @@ async fn config() -> Json<CatalogConfig> {
 
 async fn namespaces(Query(page): Query<Page>) -> Result<Json<Namespaces>, Refusal> {
     let namespaces = match page.parent.as_deref().filter(|parent| !parent.is_empty()) {
-        None => vec![[NAMESPACE]],
-        Some(parent) => {
-            check_namespace(parent)?;
-            Vec::new()
-        }
+        None => Naming::ALL.map(|naming| [naming.namespace()]).to_vec(),
+        Some(parent) => naming(parent).map(|_| Vec::new())?,
     };
     Ok(Json(Namespaces { namespaces, next_page_token: None }))
 }
 
 async fn namespace(Path(name): Path<String>) -> Result<Json<Namespace>, Refusal> {
-    check_namespace(&name)?;
-    Ok(Json(Namespace { namespace: [NAMESPACE], properties: BTreeMap::new() }))
+    let namespace = [naming(&name)?.namespace()];
+    Ok(Json(Namespace { namespace, properties: BTreeMap::new() }))
+}
+
+async fn namespace_exists(Path(name): Path<String>) -> Result<StatusCode, Refusal> {
+    naming(&name).map(|_| StatusCode::NO_CONTENT)
 }
 
 async fn tables(
@@ -82,18 +88,17 @@ async fn tables(
     Path(namespace): Path<String>,
     Query(page): Query<Page>,
 ) -> Result<Json<Tables>, Refusal> {
-    check_namespace(&namespace)?;
+    let naming = naming(&namespace)?;
     let topics = (node.topics)().ok_or_else(not_open)?;
     let after = page.page_token.unwrap_or_default();
-    // Topics come in the order of their names, and the last name of a page leads to the next.
+    // Topics come in the order of their names, and the last topic of a page leads to the next.
     let rest = topics.iter().filter(|topic| has_table(topic)).map(|topic| topic.name.as_str());
-    let mut rest = rest.filter(|name| *name > after.as_str()).peekable();
+    let mut rest = rest.filter(|name| *name > after.as_str() && naming.lists(name)).peekable();
     let size = page.page_size.unwrap_or(PAGE).clamp(1, PAGE);
-    let identifier = |name: &str| Identifier { namespace: [NAMESPACE], name: name.to_owned() };
-    let identifiers: Vec<_> = rest.by_ref().take(size).map(identifier).collect();
-    let more = rest.peek().is_some();
-    let next_page_token = identifiers.last().filter(|_| more).map(|last| last.name.clone());
-    Ok(Json(Tables { identifiers, next_page_token }))
+    let listed: Vec<_> = rest.by_ref().take(size).collect();
+    let next_page_token = listed.last().filter(|_| rest.peek().is_some()).map(|last| (*last).to_owned());
+    let identifier = |topic: &&str| Identifier { namespace: [naming.namespace()], name: naming.table(topic) };
+    Ok(Json(Tables { identifiers: listed.iter().map(identifier).collect(), next_page_token }))
 }
 
 async fn exists(
@@ -135,9 +140,35 @@ async fn take_metrics(
     find(&node, &namespace, &table).map(|_| StatusCode::NO_CONTENT)
 }
 
+/// There are no views, as far as a client asks without having read what the catalog has.
+async fn views(Path(namespace): Path<String>) -> Result<Json<Tables>, Refusal> {
+    naming(&namespace)?;
+    Ok(Json(Tables { identifiers: Vec::new(), next_page_token: None }))
+}
+
+async fn view(Path((namespace, view)): Path<(String, String)>) -> Refusal {
+    let levels = namespace.replace(SEPARATOR, ".");
+    let message = format!("there is no view {view:?} in {levels:?}: this catalog has none");
+    Refusal::new(StatusCode::NOT_FOUND, "NoSuchViewException", message)
+}
+
+async fn tokens() -> (StatusCode, Json<OAuthError>) {
+    let error_description = "this catalog has no authentication: configure neither a credential nor a token";
+    (StatusCode::BAD_REQUEST, Json(OAuthError { error: "unsupported_grant_type", error_description }))
+}
+
+/// What cannot be read of a request is told in the specification's form, too.
+async fn readable(answer: Response) -> Response {
+    let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if answer.status() != StatusCode::BAD_REQUEST || is_json {
+        return answer;
+    }
+    let message = "the path or the parameters of the request cannot be read";
+    Refusal::new(StatusCode::BAD_REQUEST, "BadRequestException", message).into_response()
+}
+
 async fn unknown(uri: Uri) -> Refusal {
-    let message =
-        format!("{} is nothing that this catalog has: it serves the tables of one namespace, for reading", uri.path());
+    let message = format!("{} is nothing that this catalog has: it serves the topics' tables, for reading", uri.path());
     Refusal::new(StatusCode::NOT_FOUND, "NotFoundException", message)
 }
 
@@ -150,21 +181,25 @@ async fn refused(method: Method, uri: Uri) -> Response {
     Refusal::new(StatusCode::NOT_ACCEPTABLE, "UnsupportedOperationException", message).into_response()
 }
 
-fn check_namespace(name: &str) -> Result<(), Refusal> {
-    if name.split(SEPARATOR).eq([NAMESPACE]) { Ok(()) } else { Err(Refusal::no_namespace(name)) }
+fn naming(namespace: &str) -> Result<Naming, Refusal> {
+    Naming::of(namespace).ok_or_else(|| Refusal::no_namespace(&namespace.replace(SEPARATOR, ".")))
 }
 
 /// The table of that name, which need not have metadata yet, and its topic's name.
+///
+/// What the specification answers for a table in a namespace that does not exist is that there is no such table: clients in
+/// Java ask for `topics.T` `snapshots` first, and only that makes them look for a metadata table of `T`.
 fn find(node: &Node, namespace: &str, table: &str) -> Result<(Files, String), Refusal> {
-    check_namespace(namespace)?;
+    let Some(naming) = Naming::of(namespace) else {
+        let levels = namespace.replace(SEPARATOR, ".");
+        return Err(Refusal::no_table(format!(
+            "there is no table {table:?} in {levels:?}: there is no such namespace"
+        )));
+    };
     let cold = (node.cold)().ok_or_else(not_open)?;
-    let mut topic = (node.topic)(table).ok_or_else(not_open)?;
-    if topic.is_none()
-        && let Some(name) = names::unescape(table)
-    {
-        topic = (node.topic)(&name).ok_or_else(not_open)?;
-    }
-    let Some(topic) = topic else { return Err(Refusal::no_table(format!("there is no topic {table:?}"))) };
+    let none = || Refusal::no_table(format!("there is no topic that is called {table:?} in {namespace:?}"));
+    let name = naming.topic(table).ok_or_else(none)?;
+    let topic = (node.topic)(&name).ok_or_else(not_open)?.ok_or_else(none)?;
     let name = topic.name.to_string();
     if !has_table(&topic) {
         let message = format!("topic {name} has no table: it is not archived, or firn.iceberg.enable is false");

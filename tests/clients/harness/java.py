@@ -1,12 +1,13 @@
-"""Runs Apache Kafka's own command-line classes."""
+"""Runs Apache Kafka's own command-line classes, and Apache Iceberg's own REST client."""
 
 import shutil
 import subprocess
 from pathlib import Path
 
-from harness.paths import JARS
+from harness.paths import ICEBERG_JARS, JARS
 
-JAVA_LOG_CONFIG = Path(__file__).resolve().parent.parent / "java" / "log4j2.properties"
+_JAVA = Path(__file__).resolve().parent.parent / "java"
+JAVA_LOG_CONFIG = _JAVA / "log4j2.properties"
 
 _TOOLS = "org.apache.kafka.tools"
 TOOL_CLASSES = {
@@ -59,3 +60,14 @@ def tool(
     if check and run.returncode != 0:
         raise AssertionError(f"{name} {' '.join(args)}: status {run.returncode}\n{out}\n{err}")
     return out if check else out + err
+
+
+def iceberg_metadata_tables(catalog_url: str, table: str, *names: str, timeout_s: float = 120) -> dict[str, int]:
+    """The rows of metadata tables, by their names, as every engine in Java finds them; −1 for one that does not exist."""
+    command = [
+        shutil.which("java") or "java", *_JVM, "-cp", f"{ICEBERG_JARS}/*", str(_JAVA / "iceberg" / "MetadataTables.java"),
+        catalog_url, table, *names,
+    ]  # fmt: skip
+    run = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False, text=True)  # noqa: S603 - a client under test
+    assert run.returncode == 0, run.stdout + run.stderr
+    return {name: int(rows) for name, rows in (line.split() for line in run.stdout.splitlines())}

@@ -13,6 +13,7 @@ REPO = Path(__file__).resolve().parents[3]
 CACHE = Path(os.environ.get("FIRN_TEST_CACHE") or REPO / ".cache")
 VERSITYGW = CACHE / "bin" / "versitygw"
 JARS = CACHE / "jars"
+ICEBERG_JARS = CACHE / "iceberg-jars"
 KAFKA_PYTHON = CACHE / "kafka-python"
 RSKAFKA_TESTS = CACHE / "rskafka" / "tests-bin"
 
