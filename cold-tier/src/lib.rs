@@ -54,7 +54,7 @@ pub use error::{ArchiveError, OpenError, ReadError, StoreError, StoreErrorKind};
 pub use identity::LedgerEntry;
 pub use manifest::tree::ManifestChange;
 pub use manifest::{ArchivedSegment, Manifest};
-pub use names::{TableFile, table_file};
+pub use names::{TABLE_FOLDERS, TableFile, table_file};
 pub use read::lookup::TimestampOffset;
 pub use read::{ColdFetch, ColdRead};
 pub use retention::RetentionLimits;

@@ -166,7 +166,7 @@ fn is_attempt(text: &str) -> bool {
     text.len() == 36 && Uuid::try_parse(text).is_ok()
 }
 
-/// What a name below a topic's folder `iceberg` says. Their order is the one in which a table is taken away: who finds it
+/// What a name below a topic's folders `iceberg` and `table-state` says. Their order is the one in which a table is taken away: who finds it
 /// by the hint or by its newest metadata sees no table before anything is missing from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TableFile {
@@ -176,13 +176,28 @@ pub enum TableFile {
     Metadata(Reverse<u64>),
     /// What metadata lead to: manifest lists, manifests, states, position deletes.
     Part,
+    /// Anything else in the table's own folder: an engine that wrote before its commit was refused has left it.
+    Foreign,
 }
 
-/// Reads a name of a file of the table that belongs to the topic in `topic_folder`; `None` for a name that is not exactly
-/// one of ours. Whoever deletes asks this first.
+/// The folders below a topic's in which the files of its table lie: the table's location, and what must lie outside of it,
+/// because engines remove what the table does not name.
+pub const TABLE_FOLDERS: [&str; 2] = ["iceberg", "table-state"];
+
+/// Reads a name of a file of the table that belongs to the topic in `topic_folder`; `None` for a name outside of the table's
+/// folders. Whoever deletes asks this first.
 #[must_use]
 pub fn table_file(topic_folder: &str, name: &str) -> Option<TableFile> {
-    let below = name.strip_prefix(topic_folder)?.strip_prefix("/iceberg/")?;
+    let (folder, below) = name.strip_prefix(topic_folder)?.strip_prefix('/')?.split_once('/')?;
+    match folder {
+        "iceberg" => Some(own_file(below).unwrap_or(TableFile::Foreign)),
+        "table-state" => is_attempt(below.strip_suffix("-state.json")?).then_some(TableFile::Part),
+        _ => None,
+    }
+}
+
+/// Reads a name below the table's location; `None` for a name that is not exactly one of ours.
+fn own_file(below: &str) -> Option<TableFile> {
     let part = |is_ours: bool| is_ours.then_some(TableFile::Part);
     match below.split_once('/')? {
         ("metadata", "version-hint.text") => Some(TableFile::Hint),
@@ -240,21 +255,6 @@ mod tests {
     }
 
     #[test]
-    fn names_of_others_are_not_taken_for_ours() {
-        let folder = "c1/topics/orders-AAAAAAAAAAAAAAAAAAAAAQ";
-        let ours = "00000000000000000005-00000000000000000017-0000000003-00000000-0000-0000-0000-000000000007";
-        let named = Named { kind: Kind::Data, base: 5, next: 17, leader_epoch: 3 };
-        assert_eq!(parse(folder, &format!("{folder}/4/data/{ours}.parquet")), Some(named));
-        let foreign = [
-            "4/data/readme.txt".to_owned(),
-            "4/data/5.parquet".to_owned(),
-            "4/data/00000000000000000005-mine.parquet".to_owned(),
-            format!("4/data/{ours}.parquet.bak"),
-            format!("4/data/copy-of-{ours}.parquet"),
-            format!("4/backup/{ours}.parquet"),
-            format!("x/data/{ours}.parquet"),
-            format!("4/data/2024/{ours}.parquet"),
-    #[test]
     fn the_longest_names_fit_file_systems_and_stores() {
         let names = Names::new(&"c".repeat(64)).unwrap();
         let partition = TopicPartition { topic_id: TopicId::ZERO, partition: i32::MAX };
@@ -276,6 +276,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn names_of_others_are_not_taken_for_ours() {
+        let folder = "c1/topics/orders-AAAAAAAAAAAAAAAAAAAAAQ";
+        let ours = "00000000000000000005-00000000000000000017-0000000003-00000000-0000-0000-0000-000000000007";
+        let named = Named { kind: Kind::Data, base: 5, next: 17, leader_epoch: 3 };
+        assert_eq!(parse(folder, &format!("{folder}/4/data/{ours}.parquet")), Some(named));
+        let foreign = [
+            "4/data/readme.txt".to_owned(),
+            "4/data/5.parquet".to_owned(),
+            "4/data/00000000000000000005-mine.parquet".to_owned(),
+            format!("4/data/{ours}.parquet.bak"),
+            format!("4/data/copy-of-{ours}.parquet"),
+            format!("4/backup/{ours}.parquet"),
+            format!("x/data/{ours}.parquet"),
+            format!("4/data/2024/{ours}.parquet"),
             format!("4/manifest/{ours}.manifest"),
             format!("4/manifest/00000000000000000009-{ours}.node"),
             "4/manifest/00000000000000000009-ü.manifest".to_owned(),
@@ -306,7 +321,7 @@ mod tests {
         ];
         for part in &parts {
             assert_eq!(known(part), Some(TableFile::Part), "{part}");
-            assert_eq!(known(&format!("{part}.bak")), None, "{part}");
+            assert_eq!(known(&format!("{part}.bak")), Some(TableFile::Foreign), "{part}");
             assert_eq!(parse(folder, &format!("{folder}/iceberg/{part}")), None, "{part}");
         }
         for foreign in [
@@ -318,8 +333,19 @@ mod tests {
             "data/x-cut.parquet",
             "other/version-hint.text",
             "metadata/deeper/version-hint.text",
+            "notes.txt",
         ] {
-            assert_eq!(known(foreign), None, "{foreign}");
+            assert_eq!(known(foreign), Some(TableFile::Foreign), "{foreign}");
+        }
+        let state = format!("{folder}/table-state/{attempt}-state.json");
+        assert_eq!(table_file(folder, &state), Some(TableFile::Part));
+        for outside in [
+            format!("{state}.bak"),
+            format!("{folder}/icebergs/x"),
+            format!("{folder}/iceberg"),
+            format!("{folder}/0/x"),
+        ] {
+            assert_eq!(table_file(folder, &outside), None, "{outside}");
         }
         assert_eq!(
             table_file(folder, "c1/topics/orders-AAAAAAAAAAAAAAAAAAAAAg/iceberg/metadata/version-hint.text"),

@@ -240,7 +240,8 @@ impl Store {
     /// As the store says.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let delete = || {
-            let (inner, path) = (self.inner.clone(), Path::from(key));
+            // As it was listed: what others have named may hold signs that another way would encode once more.
+            let (inner, path) = (self.inner.clone(), Path::parse(key).unwrap_or_else(|_| Path::from(key)));
             async move { inner.delete(&path).await }
         };
         match self.call("delete", key, 0, delete).await {

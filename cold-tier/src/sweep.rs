@@ -17,8 +17,8 @@
 //! - the folder has no object `sweep-held.json`: the caller leaves it where what is ahead is another history
 //!   ([`ColdTier::hold_sweep`]), so that later sweeps, of any broker, remember it. A person removes it.
 //!
-//! The Iceberg table beside a topic's partitions goes with the topic, its entrance first ([`crate::TableFile`]); while the topic
-//! lives, whoever writes the table sweeps it.
+//! The Iceberg table beside a topic's partitions goes with the topic, its entrance first ([`crate::TableFile`]), and whatever
+//! engines have left in its folder; while the topic lives, whoever writes the table sweeps it.
 //!
 //! A folder store also loses the staged files of interrupted uploads, which listings hide, after the same grace period.
 //!

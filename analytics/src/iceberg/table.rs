@@ -47,9 +47,10 @@ impl Table {
         format!("{}/metadata/version-hint.text", self.location())
     }
 
-    /// URL of what a commit's try says that the table shows of the ledger.
+    /// URL of what a commit's try says that the table shows of the ledger. It lies outside of the table's location: only we know
+    /// it, and engines that remove orphan files remove what their metadata do not name.
     pub(crate) fn state_url(&self, attempt: Uuid) -> String {
-        format!("{}/metadata/{attempt}-state.json", self.location())
+        format!("{}/{}/table-state/{attempt}-state.json", self.root, self.folder)
     }
 
     /// The state before the first commit: columns and partitioning, no snapshot. Never stored by itself.

@@ -19,6 +19,8 @@ const MAX_RETRY: Duration = Duration::from_secs(10);
 /// Least time for which a file that nothing names is left alone: a commit that is under way names it at its end, and what it
 /// has seen of the metadata still holds then.
 const MIN_WAIT: Duration = Duration::from_secs(300);
+/// Time between two sweeps of a table to which nothing is committed: engines may leave files there.
+const IDLE_SWEEP_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
 /// How often, and how long.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +83,8 @@ struct Kept {
     /// Since when the ledger says more than the table shows.
     behind_since: Option<Instant>,
     sweep_due: Instant,
+    /// When the sweep looks for what engines have left, though nothing was committed.
+    idle_sweep_due: Instant,
     is_unswept: bool,
     trouble: Option<String>,
 }
@@ -130,6 +134,7 @@ impl Kept {
             due: steady + limits.interval,
             behind_since: None,
             sweep_due: steady + limits.sweep_interval,
+            idle_sweep_due: steady + limits.sweep_interval.max(IDLE_SWEEP_INTERVAL),
             // What a crash left is looked for once.
             is_unswept: true,
             trouble: None,
@@ -153,8 +158,10 @@ impl Kept {
             Ok(outcome) => self.succeeded(&outcome, steady + limits.interval),
             Err(error) => self.failed(&error, steady + limits.interval.min(MAX_RETRY)),
         }
-        if self.is_unswept && steady >= self.sweep_due {
+        let is_due = if self.is_unswept { steady >= self.sweep_due } else { steady >= self.idle_sweep_due };
+        if is_due {
             self.sweep_due = steady + limits.sweep_interval;
+            self.idle_sweep_due = steady + limits.sweep_interval.max(IDLE_SWEEP_INTERVAL);
             self.sweep(now, limits.grace.max(MIN_WAIT)).await;
         }
     }

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 
 use bytes::Bytes;
-use cold_tier::{ColdTier, StoreError, StoreErrorKind, TableFile, table_file};
+use cold_tier::{ColdTier, StoreError, StoreErrorKind, TABLE_FOLDERS, TableFile, table_file};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use model::{TopicId, TopicName};
 use object_store::PutPayload;
@@ -48,16 +48,12 @@ impl Files {
         url.strip_prefix(&self.table.root)?.strip_prefix('/')
     }
 
-    fn folder(&self) -> String {
-        format!("{}/iceberg", self.table.folder)
-    }
-
     fn metadata_key(&self, version: u64) -> String {
-        format!("{}/metadata/v{version}.metadata.json", self.folder())
+        format!("{}/iceberg/metadata/v{version}.metadata.json", self.table.folder)
     }
 
     fn hint_key(&self) -> String {
-        format!("{}/metadata/version-hint.text", self.folder())
+        format!("{}/iceberg/metadata/version-hint.text", self.table.folder)
     }
 
     /// The bytes of metadata `version`.
@@ -113,11 +109,18 @@ impl Files {
         Ok(absent(self.cold.store().head(&self.metadata_key(version)).await)?.is_some())
     }
 
-    /// All files of ours in the table's folder, with when they were written, in ms.
+    /// All files in the table's folders, with when they were written, in ms.
     pub(super) async fn list(&self) -> Result<Vec<(TableFile, String, i64)>, StoreError> {
-        let folder = self.folder();
-        let mut listing = self.cold.store().list(&folder);
         let mut found = Vec::new();
+        for folder in TABLE_FOLDERS {
+            self.list_below(folder, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    async fn list_below(&self, folder: &str, found: &mut Vec<(TableFile, String, i64)>) -> Result<(), StoreError> {
+        let folder = format!("{}/{folder}", self.table.folder);
+        let mut listing = self.cold.store().list(&folder);
         while let Some(object) = listing.next().await {
             let object = object?;
             let name = object.location.to_string();
@@ -125,7 +128,16 @@ impl Files {
                 found.push((file, name, object.last_modified.timestamp_millis()));
             }
         }
-        Ok(found)
+        Ok(())
+    }
+
+    async fn list_metadata(&self) -> Result<Vec<u64>, StoreError> {
+        let mut found = Vec::new();
+        self.list_below("iceberg/metadata", &mut found).await?;
+        let version = |(file, ..): (TableFile, String, i64)| {
+            if let TableFile::Metadata(Reverse(version)) = file { Some(version) } else { None }
+        };
+        Ok(found.into_iter().filter_map(version).collect())
     }
 }
 
@@ -141,8 +153,7 @@ pub(crate) async fn newest(files: &Files) -> Result<Option<Newest>, StoreError> 
             }
         }
     }
-    let version_of = |file| if let TableFile::Metadata(Reverse(version)) = file { Some(version) } else { None };
-    let version = files.list().await?.into_iter().filter_map(|(file, ..)| version_of(file)).max();
+    let version = files.list_metadata().await?.into_iter().max();
     Ok(version.map(|version| Newest { version, is_hinted: hint == Some(version) }))
 }
 

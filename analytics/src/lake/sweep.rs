@@ -1,7 +1,8 @@
 //! Removing what no kept snapshot leads to: leftovers of crashes and lost races, what expired snapshots named, old metadata.
 //!
-//! Only names that are exactly ours, below the topic's folder `iceberg/`, and only after they were found unnamed for as long
-//! as readers of an older snapshot may need them. Data objects are the archive's own: they are never touched here.
+//! Only in the table's own folders, `iceberg/` and `table-state/`, and only what was found unnamed for as long as readers of an
+//! older snapshot may need it. In `iceberg/` that is everything: some engines write files before their commit is refused, and
+//! nothing will ever name those. Data objects are the archive's own: they are never touched here.
 //!
 //! Metadata go in the order of their versions, none before its predecessor: a committer that finds the metadata that it
 //! follows knows from this that no successor was swept.

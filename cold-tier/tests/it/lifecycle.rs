@@ -13,6 +13,7 @@ use model::batch::BatchFacts;
 use model::segment::{EpochStart, SealedSegment};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
+use object_store::path::Path;
 use uuid::Uuid;
 
 use super::support::*;
@@ -189,12 +190,15 @@ async fn a_table_goes_with_its_topic() {
     for file in files {
         store.put(&format!("{table}/{file}").as_str().into(), "x".into()).await.unwrap();
     }
-    store.put(&format!("{table}/notes.txt").as_str().into(), "theirs".into()).await.unwrap();
+    let state = format!("{}/table-state/{attempt}-state.json", tier.topic_folder(&topic(), partition().topic_id));
+    for file in [state, format!("{table}/data/left by an engine.parquet"), format!("{table}-notes.txt")] {
+        store.put(&Path::parse(file).unwrap(), "x".into()).await.unwrap();
+    }
     let report = tier.sweep_partition(&topic(), partition(), Some(&ledger), by(LATER)).await.unwrap();
-    assert_eq!((report.deleted, names(&*store).await.len()), (0, 7), "a partition's sweep does not know the table");
+    assert_eq!((report.deleted, names(&*store).await.len()), (0, 9), "a partition's sweep does not know the table");
     let report = tier.delete_topic(&topic(), partition().topic_id).await.unwrap();
-    assert_eq!((report.deleted, report.foreign), (6, 1));
-    assert_eq!(names(&*store).await, [format!("{table}/notes.txt")]);
+    assert_eq!((report.deleted, report.foreign), (8, 1), "what an engine has left in the table's folder goes, too");
+    assert_eq!(names(&*store).await, [format!("{table}-notes.txt")]);
 }
 
 #[tokio::test]

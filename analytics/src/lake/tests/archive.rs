@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cold_tier::{ArchiveOptions, ArchivedSegment, ColdTier, Config, ManifestChange};
-use futures::TryStreamExt;
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{FormatVersion, ManifestList, TableMetadata};
 use model::archive::{ManifestPointer, PartitionArchive, TopicArchive};
 use model::batch::{BatchBuilder, BatchFacts, Compression, NewRecord};
 use model::segment::{EpochStart, SealedSegment};
 use model::{Offset, TimestampMs, TopicId, TopicName, TopicPartition};
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
-use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
 
 use crate::iceberg::{Rewrite, Standing};
@@ -172,17 +171,42 @@ impl Archive {
         names
     }
 
-    /// Everything in the table's folder, sorted by name.
-    pub(crate) async fn all_files(&self) -> Vec<String> {
-        let folder = format!("{}/iceberg", self.folder());
-        let listed: Vec<_> = self.store.list(Some(&folder.into())).try_collect().await.unwrap();
-        let mut names: Vec<_> = listed.into_iter().map(|object| object.location.to_string()).collect();
-        names.sort();
-        names
+    /// As Trino does, whatever `gc.enabled` says: what the metadata do not lead to goes from the table's location.
+    pub(crate) async fn remove_orphan_files(&self) {
+        let (files, standing) = (self.table_files(), self.standing().await);
+        let mut named = vec![files.table.metadata_url(standing.version), files.table.hint_url()];
+        named.extend(standing.metadata.metadata_log().iter().map(|log| log.metadata_file.clone()));
+        for snapshot in standing.metadata.snapshots() {
+            let list = snapshot.manifest_list().to_owned();
+            let parsed = files.get(&list).await.unwrap();
+            let parsed = ManifestList::parse_with_version(&parsed, FormatVersion::V2).unwrap();
+            for manifest in parsed.entries() {
+                let alive = living(&files, &manifest.manifest_path).await;
+                named.extend(alive.iter().map(|file| file.file_path().to_owned()));
+                named.push(manifest.manifest_path.clone());
+            }
+            named.push(list);
+        }
+        let location = format!("{}/iceberg/", self.folder());
+        let named: Vec<_> = named.iter().filter_map(|url| files.key(url)).collect();
+        for name in self.files().await {
+            if name.starts_with(&location) && !named.contains(&name.as_str()) {
+                self.remove(&name).await;
+            }
+        }
     }
 
+    /// Whether an object of this name lies in the topic's folder.
+    pub(crate) async fn has(&self, name: &str) -> bool {
+        self.store.head(&format!("{}/{name}", self.folder()).into()).await.is_ok()
+    }
+
+    /// Puts a file into the table's location, or beside it.
     pub(crate) async fn put(&self, name: &str, content: &'static str) {
-        let name = format!("{}/iceberg/{name}", self.folder());
+        let name = match name.strip_prefix("../") {
+            Some(beside) => format!("{}/{beside}", self.folder()),
+            None => format!("{}/iceberg/{name}", self.folder()),
+        };
         self.store.put(&name.into(), content.into()).await.unwrap();
     }
 
