@@ -1,8 +1,9 @@
 //! From one manifest to the next: append segments, advance the log start, spill old entries into children.
 //!
-//! A manifest lists up to 128 segments itself. Beyond that the 64 oldest move into a child of level 1; beyond 128 children
-//! of a level, the 64 oldest of them move into a child of the next level. So the manifest that every commit writes holds
-//! at most 128 entries per level, and a million segments need three levels.
+//! A manifest lists up to 32 segments itself. Beyond that the 16 oldest move into a child of level 1; once there are enough of
+//! such small children, they are joined into one of 64. Beyond 32 children of a level, the 16 oldest of them move into a child of
+//! the next level. So the manifest that every commit writes holds at most 32 entries per level, however small the objects are,
+//! and a million segments need four levels; reading all of it takes one call for about 64 segments.
 //!
 //! ```text
 //!   oldest                                              newest
@@ -25,9 +26,11 @@ use crate::names::{Names, Span};
 use crate::store::Store;
 
 /// Entries that move into a child together.
-const SPILL: usize = 64;
+const SPILL: usize = 16;
 /// Entries beyond which the oldest move.
 const MAX_INLINE: usize = 2 * SPILL;
+/// Segments of a child that is not joined with others any more.
+const FULL: usize = 64;
 
 /// What a new manifest changes.
 #[derive(Debug, Clone)]
@@ -81,6 +84,10 @@ impl Commit<'_> {
         prune(self.manifests, &mut list, ends.log_start, &mut spilled).await?;
         list.segments.extend(change.append.into_iter().filter(|segment| segment.next_offset > ends.log_start));
         spill(&mut list, &mut spilled);
+        if let Err(error) = join_small(self.manifests, &mut list, &mut spilled).await {
+            // They stay as they are: a child that is lost or late must not hold up the commit.
+            tracing::debug!(manifest = object, %error, "small child manifests are not joined");
+        }
 
         let manifest = Manifest {
             cluster_id: self.names.cluster_id().to_owned(),
@@ -182,7 +189,8 @@ fn prune<'a>(
 /// Moves the oldest entries into children until the node is small enough.
 fn spill(list: &mut Node, spilled: &mut Spilled<'_>) {
     while list.segments.len() > MAX_INLINE {
-        let rest = list.segments.split_off(SPILL);
+        let count = if list.segments.len() >= FULL + SPILL { FULL } else { SPILL };
+        let rest = list.segments.split_off(count);
         let oldest = std::mem::replace(&mut list.segments, rest);
         let child = spilled.child(Node { children: Vec::new(), segments: oldest }, 1);
         list.children.extend(child);
@@ -201,4 +209,34 @@ fn spill(list: &mut Node, spilled: &mut Spilled<'_>) {
             level += 1;
         }
     }
+}
+
+/// Joins small children of level 1 that lie side by side and fill one of [`FULL`] segments.
+async fn join_small(manifests: &Manifests, list: &mut Node, spilled: &mut Spilled<'_>) -> Result<(), ReadError> {
+    let (mut from, mut sum) = (0, 0);
+    for to in 0..list.children.len() {
+        let child = &list.children[to];
+        let segments = usize::try_from(child.totals.objects).unwrap_or(usize::MAX);
+        // What this commit brings is not stored yet.
+        let is_new = spilled.nodes.iter().any(|(name, _)| *name == child.object);
+        if child.level > 1 || segments > FULL - SPILL || is_new {
+            (from, sum) = (to + 1, 0);
+            continue;
+        }
+        sum += segments;
+        while sum > FULL {
+            sum -= usize::try_from(list.children[from].totals.objects).unwrap_or(usize::MAX);
+            from += 1;
+        }
+        if sum == FULL {
+            let mut joined = Node::default();
+            for small in &list.children[from..=to] {
+                joined.segments.extend(manifests.node(small).await?.segments.iter().cloned());
+            }
+            let child = spilled.child(joined, 1);
+            list.children.splice(from..=to, child);
+            return Ok(());
+        }
+    }
+    Ok(())
 }
