@@ -89,6 +89,7 @@ def test_the_command_shows_status_and_objects(server: FirnServer) -> None:
     rows = shown["partitions"] if isinstance(shown, dict) else shown
     (row,) = [row for row in rows if row["topic"] == topic]
     assert (row["log_start"], row["archived_end"], row["log_end"]) == (0, 300, 300)
+    assert any(str(file).endswith(row["manifest"]) for file in server.store.objects(".manifest")), row
     table = server.cli("archive", "status", "--admin", server.admin_address).stdout.decode()
     assert topic in table
     listing = server.cli("archive", "list", topic, "--admin", server.admin_address).stdout.decode()

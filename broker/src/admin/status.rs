@@ -40,6 +40,9 @@ pub struct PartitionStatus {
     pub archived_record_bytes: u64,
     /// Archived objects.
     pub archived_objects: u64,
+    /// Name of the manifest that counts, as the ledger says; none before the first commit.
+    #[serde(default)]
+    pub manifest: Option<String>,
     /// Bytes of closed segments that are not archived.
     pub backlog_bytes: u64,
     /// For how long the oldest of them has waited, in seconds; counted anew after a restart.
@@ -107,6 +110,7 @@ fn of(partition: &Partition, now: TimestampMs) -> PartitionStatus {
         archived_bytes: ledger.as_ref().map_or(0, |p| p.bytes),
         archived_record_bytes: ledger.as_ref().map_or(0, |p| p.record_bytes),
         archived_objects: ledger.as_ref().map_or(0, |p| p.objects),
+        manifest: ledger.as_ref().map(|p| p.object.clone()),
         backlog_bytes: backlog.iter().map(|s| s.size_bytes).sum(),
         backlog_seconds: partition.waiting_ms(now) / 1000,
         remote_storage_enable: partition.is_tiered(),
