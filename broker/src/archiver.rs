@@ -21,7 +21,7 @@ use crate::broker::Broker;
 use crate::crash_point::crash_point;
 use crate::machine::blocking;
 use crate::metadata::ClusterImage;
-use crate::partition::{Activity, Partition, SettleError};
+use crate::partition::{Activity, Partition, SettleError, Upkeep};
 
 /// Partitions whose retention is looked at together: each may read a manifest.
 const RETENTION_CONCURRENCY: usize = 8;
@@ -47,10 +47,14 @@ pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
             let Ok(turn) = Arc::clone(&partition.background).try_lock_owned() else { continue };
             let (broker, slots, stop) = (Arc::clone(&broker), Arc::clone(&slots), stop.clone());
             passes.spawn(async move {
-                let Ok(_slot) = slots.acquire_owned().await else { return };
+                let Ok(_slot) = Arc::clone(&slots).acquire_owned().await else { return };
                 if !stop.is_cancelled() {
                     let max_pause = broker.config.settings.broker.archive_retry_max;
-                    partition.settle(&broker.metadata, &broker.store, broker.clock.settled_ms(), max_pause).await;
+                    let upkeep =
+                        Upkeep { metadata: &broker.metadata, store: &broker.store, now: broker.clock.settled_ms() };
+                    // A partition whose segments go on closing leaves its slot to those that wait for one.
+                    let others_wait = || slots.available_permits() == 0;
+                    partition.settle(&upkeep, max_pause, &others_wait).await;
                 }
                 drop(turn);
             });

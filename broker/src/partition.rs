@@ -42,7 +42,7 @@ mod replicas;
 mod seen;
 mod term;
 
-pub(crate) use archive::{DeleteError, SettleError};
+pub(crate) use archive::{DeleteError, SettleError, Upkeep};
 pub(crate) use follower::{Aligned, LeaderState};
 pub(crate) use health::ArchiveHealth;
 pub use health::{Activity, Trouble};

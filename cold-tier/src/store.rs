@@ -101,13 +101,21 @@ impl Store {
             let (inner, payload, path) = (self.inner.clone(), payload.clone(), Path::from(key));
             async move { inner.put_opts(&path, payload, options).await }
         };
-        match self.call("put", key, size as u64, put).await {
-            Ok(result) => {
-                metrics::counter!("firn_object_store_sent_bytes_total").increment(size as u64);
-                Ok(result.e_tag)
+        let mut tries = 0;
+        loop {
+            let exists = match self.call("put", key, size as u64, &put).await {
+                Ok(result) => {
+                    metrics::counter!("firn_object_store_sent_bytes_total").increment(size as u64);
+                    return Ok(result.e_tag);
+                }
+                Err(error) if error.kind == StoreErrorKind::AlreadyExists => error,
+                Err(error) => return Err(error),
+            };
+            match self.settle_put(exists, key, &payload).await {
+                // S3 answers a conflict (409) to one of two writes at once, also when the other then fails.
+                Err(gone) if gone.kind == StoreErrorKind::NotFound && tries < self.retries => tries += 1,
+                settled => return settled,
             }
-            Err(error) if error.kind == StoreErrorKind::AlreadyExists => self.settle_put(error, key, &payload).await,
-            Err(error) => Err(error),
         }
     }
 

@@ -80,6 +80,23 @@ def test_no_call_waits_longer_than_its_deadline(proxied: FirnServer, proxy: Faul
     await_health(proxied, topic)
 
 
+def test_partitions_with_a_long_backlog_leave_their_turn_to_others(
+    far: tuple[FirnServer, FaultProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, proxy = far
+    busy = [server.create_topic("busy", tier="cold") for _ in range(2)]
+    rule = Chosen(lambda r: r.is_write and r.is_data and any(topic in r.target for topic in busy), Fault.LATENCY)
+    monkeypatch.setattr(proxy, "delay_s", 0.2)
+    with proxy.failing(rule):
+        for topic in busy:
+            produce(server.bootstrap, topic, generated(3000, seed=5), **SMALL)
+        wait_until("both to be archived", lambda: rule.struck >= 2)
+        other = server.create_topic("other", tier="cold")
+        produce(server.bootstrap, other, generated(50, seed=6), **SMALL)
+        server.settle(other)
+        assert all(row["backlog_bytes"] > 0 for row in server.archive_status(busy))
+
+
 def test_reads_that_stall_answer_empty_in_time_and_get_their_records_later(proxied: FirnServer, proxy: FaultProxy) -> None:
     """The family of Aiven#483: a fetch that times out goes on filling the cache; the client sees no storm of errors."""
     topic = proxied.create_topic("slow-reads", tier="cold")

@@ -136,7 +136,6 @@ impl TopicTable {
             Some(known) => Base::Known(Box::new(known)),
             None => self.load().await?,
         };
-        let started = Instant::now();
         let attempt = Uuid::new_v4();
         let made = match base {
             Base::Nothing { after, not_before } => self.anew(topic, pass, attempt, (after, not_before)).await?,
@@ -151,7 +150,7 @@ impl TopicTable {
                 }
             },
         };
-        self.store(&made.commit, pass, started).await?;
+        self.store(&made.commit, pass).await?;
         let Made { commit, state, index } = made;
         let outcome = Outcome::Committed { version: commit.standing.version, files: commit.files.len() };
         self.known = Some(Known { standing: commit.standing, state, index });
@@ -166,7 +165,7 @@ impl TopicTable {
             return Ok(Outcome::Unchanged);
         }
         let commit = expire(&self.files.table, &known.standing, pass.expire_before, pass.now)?;
-        self.store(&commit, pass, Instant::now()).await?;
+        self.store(&commit, pass).await?;
         self.known = Some(Known { standing: commit.standing, ..known });
         self.tell(pass).await;
         Ok(Outcome::Expired)
@@ -298,8 +297,10 @@ impl TopicTable {
     /// The name of old metadata is free again once they are swept. So it is not enough that the name is free: the metadata
     /// that this commit follows must be there still. As the sweep takes versions in their order, a successor that was made
     /// and swept would have taken them along; and one that is made between this look and the put stays for long.
-    async fn store(&self, commit: &Commit, pass: &Pass<'_>, started: Instant) -> Result<(), LakeError> {
+    async fn store(&self, commit: &Commit, pass: &Pass<'_>) -> Result<(), LakeError> {
         let Some((metadata, parts)) = commit.files.split_last() else { return Ok(()) };
+        // From the first file on: planning reads the manifests of the whole archive, which may take long.
+        let started = Instant::now();
         let after = commit.standing.version - 1;
         self.files.create_all(parts).await?;
         (pass.step)("iceberg.files-written");

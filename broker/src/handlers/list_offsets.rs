@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::{FutureExt, StreamExt, stream};
 use indexmap::IndexMap;
 use model::NO_LEADER_EPOCH;
 use protocol::messages::list_offsets_request::ListOffsetsPartition;
@@ -16,6 +17,8 @@ use crate::partition::{LookupError, Partition, Point};
 
 /// Asks whichever broker it likes, to see what that one has.
 const DEBUGGING_REPLICA: i32 = -2;
+/// Partitions that are searched at the same time: each may wait for the object store.
+const LOOKUP_CONCURRENCY: usize = 16;
 /// First version whose response can carry a leader epoch.
 const LEADER_EPOCHS: i16 = 4;
 
@@ -27,9 +30,8 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: ListOffsetsReq
     for topic in request.topics {
         by_topic.entry(topic.name).or_default().extend(topic.partitions);
     }
-    let mut topics = Vec::with_capacity(by_topic.len());
+    let mut lookups = Vec::new();
     for (name, wanted) in by_topic {
-        let mut partitions = Vec::with_capacity(wanted.len());
         for (wanted, is_repeated) in once_each_counted(wanted, |partition| partition.partition_index) {
             let (local, index) = (&context.broker.partitions, wanted.partition_index);
             let found = match request.replica_id {
@@ -38,11 +40,18 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: ListOffsetsReq
                 DEBUGGING_REPLICA => local.replica_by_name(&name, index),
                 _ => local.leader_by_name(&name, index),
             };
-            partitions.push(answer(context, found, &wanted).await);
+            let name = name.clone();
+            lookups.push(async move { (name, answer(context, found, &wanted).await) }.boxed());
         }
-        topics.push(ListOffsetsTopicResponse { name, partitions, ..ListOffsetsTopicResponse::default() });
     }
-    ListOffsetsResponse { topics, ..ListOffsetsResponse::default() }
+    let mut answers = stream::iter(lookups).buffered(LOOKUP_CONCURRENCY);
+    let mut topics: IndexMap<Str, Vec<ListOffsetsPartitionResponse>> = IndexMap::new();
+    while let Some((name, partition)) = answers.next().await {
+        topics.entry(name).or_default().push(partition);
+    }
+    drop(answers);
+    let of_topic = |(name, partitions)| ListOffsetsTopicResponse { name, partitions, ..Default::default() };
+    ListOffsetsResponse { topics: topics.into_iter().map(of_topic).collect(), ..ListOffsetsResponse::default() }
 }
 
 async fn answer(
@@ -104,7 +113,7 @@ async fn look_up(
             LookupError::Hot(_) | LookupError::Missing(..) => ErrorCode::KafkaStorageError,
             LookupError::Damaged(_) => ErrorCode::CorruptMessage,
             // Retriable: the object store may answer the next time.
-            LookupError::Cold(_) | LookupError::Slow(_) => ErrorCode::LeaderNotAvailable,
+            LookupError::Cold(_) | LookupError::Slow(_) | LookupError::Moving => ErrorCode::LeaderNotAvailable,
         }
     })
 }

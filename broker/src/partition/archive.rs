@@ -4,6 +4,8 @@
 //! pointer names is swept later, what was not evicted is evicted by the next pass. Passes of one partition never overlap.
 //! Only the leader archives, and all of a pass in the term in which it began: the ledger refuses what comes later.
 
+mod error;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,81 +20,22 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+pub(crate) use self::error::{DeleteError, SettleError};
 use super::damage::ADVICE;
 use super::health::{Activity, Trouble};
 use super::{NotCommitted, Partition};
 use crate::crash_point::crash_point;
 use crate::machine::blocking;
 use crate::metadata::{Metadata, SubmitError};
-use crate::store_identity::{StoreIdentity, StoreRefused};
+use crate::store_identity::StoreIdentity;
 
-/// Why a pass ended early. The next one starts where the ledger stands.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SettleError {
-    /// The local log.
-    #[error("the local log: {0}")]
-    Hot(#[from] hot_tier::StorageError),
-    /// Segments that should be archived are not there.
-    #[error("the local log: {0}")]
-    Seal(#[from] hot_tier::SealError),
-    /// The log start cannot move.
-    #[error("the local log: {0}")]
-    LogStart(#[source] hot_tier::ReadError),
-    /// The object store, or bytes that do not match.
-    #[error("{0}")]
-    Cold(#[from] ArchiveError),
-    /// Reading the archive.
-    #[error("{0}")]
-    Read(#[from] cold_tier::ReadError),
-    /// The object store is not the cluster's, or does not say so.
-    #[error("{0}")]
-    Store(#[from] StoreRefused),
-    /// The ledger could not be asked.
-    #[error("the archive ledger did not answer: {0}")]
-    Ledger(#[from] SubmitError),
-    /// The log start could not be moved.
-    #[error("the cluster's metadata did not take the log start: {0}")]
-    NotKept(#[source] SubmitError),
-    /// The bucket has a manifest that is newer than the ledger, of another history.
-    #[error("the bucket holds {object}, which is newer than the ledger and cannot be adopted: {reason}")]
-    Ahead {
-        /// The manifest.
-        object: String,
-        /// Why it is not this partition's history.
-        reason: String,
-    },
-    /// The bucket holds objects of another history of the partition.
-    #[error(
-        "nothing is deleted from the bucket: it held objects of another history of the partition, as {object} tells; remove \
-         that object once the objects of the other history are saved or not needed"
-    )]
-    SweepHeld {
-        /// The object that says so.
-        object: String,
-    },
-    /// The topic is gone.
-    #[error("the topic was deleted")]
-    Deleted,
-    /// Another node leads: the archive is its business.
-    #[error("this broker does not lead the partition any more")]
-    NotLeader,
-    /// The ledger holds something else than what the commit would replace.
-    #[error("another commit came first: {0}")]
-    Overtaken(String),
-}
-
-/// Why records cannot be deleted.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DeleteError {
-    /// The local log.
-    #[error("{0}")]
-    Hot(#[from] hot_tier::ReadError),
-    /// The metadata do not keep the new log start.
-    #[error("the cluster's metadata did not take the log start: {0}")]
-    NotKept(#[source] SubmitError),
-    /// Not durable in time.
-    #[error("{0}")]
-    NotCommitted(#[from] NotCommitted),
+/// What background work on a partition is done with.
+#[derive(Clone, Copy)]
+pub(crate) struct Upkeep<'a> {
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) store: &'a StoreIdentity,
+    /// The time, in ms since the epoch.
+    pub(crate) now: TimestampMs,
 }
 
 impl Partition {
@@ -133,17 +76,16 @@ impl Partition {
     }
 
     /// One pass: archives what is closed and committed, and evicts what local retention no longer wants. After a failure
-    /// the partition pauses, at most `max_pause`.
+    /// the partition pauses, at most `max_pause`. The pass ends early, between two commits, when `others_wait`.
     pub(crate) async fn settle(
         self: &Arc<Self>,
-        metadata: &Metadata,
-        store: &StoreIdentity,
-        now: TimestampMs,
+        upkeep: &Upkeep<'_>,
         max_pause: Duration,
+        others_wait: &(dyn Fn() -> bool + Send + Sync),
     ) {
         let Some(term) = self.term() else { return };
-        let outcome = match store.check().await {
-            Ok(()) => self.try_settle(metadata, term, now).await,
+        let outcome = match upkeep.store.check().await {
+            Ok(()) => self.try_settle(upkeep, term, others_wait).await,
             Err(error) => Err(error.into()),
         };
         match outcome {
@@ -176,10 +118,11 @@ impl Partition {
 
     async fn try_settle(
         self: &Arc<Self>,
-        metadata: &Metadata,
+        upkeep: &Upkeep<'_>,
         term: LeaderEpoch,
-        now: TimestampMs,
+        others_wait: &(dyn Fn() -> bool + Send + Sync),
     ) -> Result<(), SettleError> {
+        let Upkeep { metadata, now, .. } = *upkeep;
         self.adopt_after_recovery(metadata, term).await?;
         loop {
             let segments = match self.closed_segments() {
@@ -197,6 +140,9 @@ impl Partition {
             }
             self.archive_segments(metadata, term, segments, now).await?;
             self.evict(now)?;
+            if others_wait() {
+                break;
+            }
         }
         self.commit_log_start(metadata, term).await?;
         self.evict(now)

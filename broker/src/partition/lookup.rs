@@ -11,6 +11,9 @@ use protocol::ErrorCode;
 
 use super::{Leadership, Partition};
 
+/// How often both tiers are searched while the local log's start moves beyond what was searched of the archive.
+const SEAM_TRIES: usize = 4;
+
 /// A point of a partition's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Point {
@@ -20,6 +23,20 @@ pub(crate) struct Point {
     pub(crate) offset: Offset,
     /// Leader epoch at the offset, or −1.
     pub(crate) leader_epoch: LeaderEpoch,
+}
+
+impl From<hot_tier::TimestampedOffset> for Point {
+    fn from(found: hot_tier::TimestampedOffset) -> Self {
+        let hot_tier::TimestampedOffset { timestamp, offset, leader_epoch } = found;
+        Point { timestamp, offset, leader_epoch }
+    }
+}
+
+impl From<cold_tier::TimestampOffset> for Point {
+    fn from(found: cold_tier::TimestampOffset) -> Self {
+        let cold_tier::TimestampOffset { timestamp, offset, leader_epoch } = found;
+        Point { timestamp, offset, leader_epoch }
+    }
 }
 
 /// Why a point cannot be found now.
@@ -40,6 +57,9 @@ pub(crate) enum LookupError {
     /// The object store is slow. What was read so far is kept: asking again goes on from there.
     #[error("the archive did not answer within {0:?}")]
     Slow(Duration),
+    /// Records leave the local disk faster than they are searched for.
+    #[error("the local log's start moved during each of {SEAM_TRIES} searches")]
+    Moving,
 }
 
 impl Leadership {
@@ -87,23 +107,32 @@ impl Partition {
     /// # Errors
     /// [`LookupError`] when a tier cannot be searched.
     pub(crate) async fn offset_at(self: &Arc<Self>, timestamp: TimestampMs) -> Result<Option<Point>, LookupError> {
-        if let Some((cold, pointer)) = self.archive_below_local() {
-            let found = self.in_time(cold.offset_for_timestamp(&pointer, timestamp)).await?;
-            let found = found.filter(|p| p.offset < self.log.local_start());
-            if let Some(p) = found {
-                return Ok(Some(Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch }));
+        for _ in 0..SEAM_TRIES {
+            let searched_end = match self.archive_below_local() {
+                Some((cold, pointer)) => {
+                    let found = self.in_time(cold.offset_for_timestamp(&pointer, timestamp)).await?;
+                    if let Some(p) = found.filter(|p| p.offset < self.log.local_start()) {
+                        return Ok(Some(Point::from(p)));
+                    }
+                    pointer.archived_end
+                }
+                None => self.log.local_start(),
+            };
+            if let Some((archived_end, local_start)) = self.hole() {
+                return Err(LookupError::Missing(archived_end, local_start));
+            }
+            let found = match self.log.offset_for_timestamp(timestamp) {
+                Err(hot_tier::ReadError::Storage(damage @ StorageError::Damaged { .. })) => {
+                    return self.offset_beside_damage(&damage, timestamp).await;
+                }
+                found => found?.filter(|p| p.offset < self.high_watermark()),
+            };
+            // What was archived and evicted in between lies in neither search: they are made again.
+            if self.log.local_start() <= searched_end {
+                return Ok(found.map(Point::from));
             }
         }
-        if let Some((archived_end, local_start)) = self.hole() {
-            return Err(LookupError::Missing(archived_end, local_start));
-        }
-        let found = match self.log.offset_for_timestamp(timestamp) {
-            Err(hot_tier::ReadError::Storage(damage @ StorageError::Damaged { .. })) => {
-                return self.offset_beside_damage(&damage, timestamp).await;
-            }
-            found => found?.filter(|p| p.offset < self.high_watermark()),
-        };
-        Ok(found.map(|p| Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch }))
+        Err(LookupError::Moving)
     }
 
     /// As [`Partition::offset_at`], when a local segment is damaged: the archive can tell, if it holds the segment.
@@ -116,7 +145,7 @@ impl Partition {
             && let Some(pointer) = self.archive_from_now()
             && let Some(p) = self.in_time(self.cold.offset_for_timestamp(&pointer, timestamp)).await?
         {
-            return Ok(Some(Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch }));
+            return Ok(Some(Point::from(p)));
         }
         Err(LookupError::Damaged(damage.to_string()))
     }
@@ -127,13 +156,13 @@ impl Partition {
     /// [`LookupError`] when a tier cannot be searched.
     pub(crate) async fn max_timestamp(&self) -> Result<Option<Point>, LookupError> {
         let hot = self.log.max_timestamp()?.filter(|p| p.offset < self.high_watermark());
-        let hot = hot.map(|p| Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch });
+        let hot = hot.map(Point::from);
         let Some((cold, pointer)) = self.archive_below_local() else { return Ok(hot) };
         if hot.is_some_and(|p| p.timestamp > pointer.max_timestamp) {
             return Ok(hot);
         }
         let cold = self.in_time(cold.max_timestamp(&pointer)).await?;
-        let cold = cold.map(|p| Point { timestamp: p.timestamp, offset: p.offset, leader_epoch: p.leader_epoch });
+        let cold = cold.map(Point::from);
         // Of equal timestamps the earlier record counts, and the archive's are earlier.
         Ok(match (cold, hot) {
             (Some(c), Some(h)) if h.timestamp > c.timestamp => Some(h),

@@ -123,6 +123,18 @@ async fn an_upload_whose_answer_is_lost_is_settled_by_looking() {
 }
 
 #[tokio::test]
+async fn an_upload_that_conflicts_with_one_that_fails_is_made_again() {
+    let store = Faulty::new();
+    let tier = tier(&store);
+    store.plan(|operation, _, number| (operation == "put" && number == 0).then_some(Fault::Conflict));
+    let built = simple(0, 100, 100);
+    let archived = tier.archive(std::slice::from_ref(&built.segment), options()).await.unwrap();
+    store.plan(|_, _, _| None);
+    let pointer = commit(&tier, None, append(vec![archived])).await;
+    assert_eq!(read_all(&tier, &pointer, 0).await.unwrap(), built.seen);
+}
+
+#[tokio::test]
 async fn an_upload_that_fails_leaves_an_uncertain_error_and_no_commit() {
     let store = Faulty::new();
     let tier = tier(&store);

@@ -289,6 +289,8 @@ pub(crate) enum Fault {
     Wrong,
     /// Answers after this many milliseconds.
     Stall(u64),
+    /// A put is refused because the object exists, which it does not.
+    Conflict,
 }
 
 type Plan = dyn Fn(&str, &str, u64) -> Option<Fault> + Send + Sync;
@@ -357,6 +359,9 @@ impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         match self.fault("put", location.as_ref()).await {
             Some(Fault::Fail) => Err(failure()),
+            Some(Fault::Conflict) => {
+                Err(object_store::Error::AlreadyExists { path: location.to_string(), source: "as planned".into() })
+            }
             Some(Fault::FailAfterEffect) => {
                 self.inner.put_opts(location, payload, options).await?;
                 Err(failure())
