@@ -11,6 +11,8 @@ use super::{DirEntry, Disk, DiskFile, DiskLock, Open};
 /// When the hook is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Moment {
+    /// Bytes of a file are about to be read.
+    Read,
     /// So many bytes have been written to a file.
     Written(usize),
     /// A file is about to be synced.
@@ -95,6 +97,7 @@ impl Disk for HookedDisk {
 
 impl DiskFile for HookedFile {
     fn read_into(&self, buffer: &mut Vec<u8>, len: usize, position: u64) -> io::Result<usize> {
+        (self.hook)(Moment::Read, &self.path);
         self.inner.read_into(buffer, len, position)
     }
 

@@ -7,6 +7,7 @@
 use std::io::IoSlice;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use model::batch::{BatchView, Batches};
@@ -46,16 +47,27 @@ impl PartitionLog {
     }
 
     /// Writes the batches of `records` in place of the damage, durably. False, having done nothing, when they are not what
-    /// was there.
+    /// was there, or when files of the log changed meanwhile. Reads the segment without keeping appends from the log.
     ///
     /// # Errors
     /// Those of the disk; a failed sync fails the tier.
     pub fn mend(&self, damaged: DamagedRange, records: &Bytes) -> Result<bool, StorageError> {
-        let _writer = self.lock_writer()?;
-        let Some((segment, damage)) = self.find_damage(damaged.from)? else { return Ok(false) };
+        let generation = self.generation.load(Ordering::Acquire);
+        let is_same = || generation.is_multiple_of(2) && self.generation.load(Ordering::Acquire) == generation;
+        let found = match self.find_damage(damaged.from) {
+            // The file went away.
+            Err(_) if !is_same() => return Ok(false),
+            found => found?,
+        };
+        let Some((segment, damage)) = found else { return Ok(false) };
         let Some(fitting) = self.fitting(&damage, records) else { return Ok(false) };
         let file = segment.open_log(&self.core.files)?;
         {
+            let _writer = self.lock_writer()?;
+            // Whatever cuts, drops or mends segments counts it; appends only add behind what was read.
+            if !is_same() {
+                return Ok(false);
+            }
             let _disturbing = self.disturb();
             let written = file.write_at(&[IoSlice::new(fitting)], damage.bytes.start);
             written.map_err(|e| segment.io("mend", e))?;
@@ -81,7 +93,12 @@ impl PartitionLog {
             if header.base_offset < end && known != NO_LEADER_EPOCH && known != header.leader_epoch {
                 let bytes = step.position..step.position + header.size_bytes() as u64;
                 let what = format!("its leader epoch is {}, not {known}", header.leader_epoch);
-                found.push(Damage { bytes, offsets: header.base_offset..header.next_offset(), what });
+                found.push(Damage {
+                    bytes,
+                    offsets: header.base_offset..header.next_offset(),
+                    what,
+                    is_unreadable: false,
+                });
             }
             ControlFlow::Continue(())
         })?;

@@ -1,15 +1,23 @@
 //! Damage times everything that changes a log: truncation, bootstrap, new leader epochs, rolls, checkpoints, restarts. A
 //! record below the log end is served as it was written or refused; it is never passed over, and no other partition notices.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
 use model::batch::HEADER_LEN;
 use model::settings::TopicSettings;
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::fixture::{Fixture, Make, NOW, append, contents, data, file, settings};
+use super::fixture::{Fixture, Make, NOW, append, contents, data, file, settings, shape};
+use crate::disk::faulty::FaultyDisk;
+use crate::disk::hooked::{Hook, HookedDisk, Moment};
+use crate::disk::memory::MemoryDisk;
 use crate::disk::{Disk, Open};
 use crate::{PartitionLog, ReadError, ReadLimits, StorageError};
 
@@ -360,4 +368,51 @@ fn another_replicas_records_put_damage_right() {
         drop(log);
         assert_eq!(contents(&Fixture::on(disk).unwrap().log(1)), expected);
     }
+}
+
+#[test]
+fn mending_a_segment_keeps_no_append_waiting_while_it_is_read() {
+    let disk = MemoryDisk::default();
+    let (reading, told) = mpsc::channel();
+    let (append_done, appended) = mpsc::channel();
+    let (is_armed, appended) = (Arc::new(AtomicBool::new(false)), Mutex::new(appended));
+    let armed = Arc::clone(&is_armed);
+    let hook: Hook = Arc::new(move |moment, path: &Path| {
+        if moment == Moment::Read && path.extension().is_some_and(|kind| kind == "log") && armed.swap(false, SeqCst) {
+            reading.send(()).unwrap();
+            let in_time = appended.lock().recv_timeout(Duration::from_secs(10));
+            in_time.expect("an append ended while the segment was read");
+        }
+    });
+    let (faulty, faults) = FaultyDisk::new(Arc::new(HookedDisk::new(Arc::new(disk.clone()), hook)));
+    let fixture = Fixture::with(disk, Arc::new(faulty), faults).unwrap();
+    let log = one_segment(&fixture);
+    fixture.tier.checkpoint().unwrap();
+    let expected = contents(&log);
+    fixture.disk.damage(&file(&log, "00000000000000000000.log"), 70, 0x02);
+    let damaged = log.damaged_range(0).unwrap().unwrap();
+    is_armed.store(true, SeqCst);
+    std::thread::scope(|scope| {
+        let log = &log;
+        scope.spawn(move || {
+            told.recv().unwrap();
+            append(log, 1);
+            append_done.send(()).unwrap();
+        });
+        assert!(log.mend(damaged, &Bytes::copy_from_slice(&expected)).unwrap());
+    });
+    assert!(contents(&log).starts_with(&expected));
+}
+
+#[test]
+fn a_segment_that_is_cut_while_it_is_read_is_not_mended() {
+    let fixture = Fixture::new();
+    let log = one_segment(&fixture);
+    let expected = Bytes::from(contents(&log));
+    fixture.disk.damage(&file(&log, "00000000000000000000.log"), 70, 0x02);
+    let damaged = log.damaged_range(0).unwrap().unwrap();
+    log.truncate_to(0).unwrap();
+    assert!(!log.mend(damaged, &expected).unwrap());
+    append(&log, 3);
+    assert_eq!(shape(&contents(&log)).len(), 3);
 }

@@ -56,7 +56,7 @@ impl Seen {
                 let synced = self.synced.entry(path.to_owned()).or_default();
                 *synced = (*synced).max(if failed { 0 } else { version });
             }
-            Moment::SyncDir => {}
+            Moment::Read | Moment::SyncDir => {}
         }
     }
 
