@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::{Offset, TimestampMs, TopicPartition};
 
@@ -414,6 +414,13 @@ impl Signal {
     pub(crate) fn stop(&self) {
         self.state.lock().stopped = true;
         self.raised.notify_all();
+    }
+
+    /// Lets `pause` pass, whatever signal comes meanwhile: it counts afterwards. Ends early once stopped.
+    pub(crate) fn rest(&self, pause: Duration) {
+        let end = Instant::now() + pause;
+        let mut state = self.state.lock();
+        while !state.stopped && !self.raised.wait_until(&mut state, end).timed_out() {}
     }
 
     /// Waits for the signal, for at most `patience`; false once stopped.

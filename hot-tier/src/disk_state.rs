@@ -48,10 +48,10 @@ impl DiskState {
         self.full.lock().clone()
     }
 
-    /// Tests whether a full disk has space again, by writing [`PROBE_BYTES`].
-    pub(crate) fn probe(&self, disk: &dyn Disk, data_dir: &Path) {
+    /// Tests whether a full disk has space again, by writing [`PROBE_BYTES`]. False when it is still full.
+    pub(crate) fn probe(&self, disk: &dyn Disk, data_dir: &Path) -> bool {
         if self.full.lock().is_none() {
-            return;
+            return true;
         }
         let path = data_dir.join(PROBE_FILE);
         let zeros = vec![0; PROBE_BYTES];
@@ -62,8 +62,12 @@ impl DiskState {
             Ok(()) => {
                 *self.full.lock() = None;
                 tracing::info!("the local disk has space again");
+                true
             }
-            Err(error) => tracing::debug!(%error, "the local disk is still full"),
+            Err(error) => {
+                tracing::debug!(%error, "the local disk is still full");
+                false
+            }
         }
     }
 

@@ -63,6 +63,8 @@ struct Shared {
     folders_changed: AtomicBool,
     /// One checkpoint at a time, and none while folders are taken away.
     checkpointing: Mutex<()>,
+    /// The last checkpoint could not be written, which was told.
+    lacks_checkpoint: AtomicBool,
 }
 
 impl HotTier {
@@ -85,6 +87,7 @@ impl HotTier {
             partitions: RwLock::new(partitions.into_iter().map(|log| (log.id(), log)).collect()),
             folders_changed: AtomicBool::new(true),
             checkpointing: Mutex::new(()),
+            lacks_checkpoint: AtomicBool::new(false),
         });
         if checkpoint_first {
             shared.checkpoint()?;

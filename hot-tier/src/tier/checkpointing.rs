@@ -49,12 +49,11 @@ impl Shared {
                 changed().for_each(|(log, captured)| log.keep(captured));
                 core.end_checkpoint(lsn);
             }
-            Err(e) => {
+            Err(_) => {
                 changed().for_each(|(log, _)| log.give_back());
                 self.folders_changed.store(true, Ordering::Release);
-                if matches!(e, StorageError::NoDescriptor { .. }) {
-                    core.ask_for_checkpoint();
-                }
+                // What is waited for is still wanted.
+                core.ask_for_checkpoint();
             }
         }
         written

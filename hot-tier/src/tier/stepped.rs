@@ -39,6 +39,6 @@ impl HotTier {
 
     /// One round of the housekeeper, that long after the last checkpoint. True when it was time for another.
     pub fn step_housekeeping(&self, since_checkpoint: Duration) -> bool {
-        self.handle.shared.keep_house_once(since_checkpoint)
+        self.handle.shared.keep_house_once(since_checkpoint).had_checkpoint
     }
 }
