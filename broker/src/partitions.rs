@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cold_tier::ColdTier;
 use coordinator::cluster::{Cluster, NO_LEADER, Topic};
-use hot_tier::{HotTier, PartitionLog};
+use hot_tier::{HotTier, PartitionLog, StorageError};
 use model::settings::{SettingsMap, TopicSettings};
 use model::{NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
 use parking_lot::Mutex;
@@ -48,6 +48,8 @@ struct Followed {
     settings: HashMap<TopicId, (SettingsMap, Arc<TopicSettings>)>,
     defaults: Option<(SettingsMap, Option<SettingsMap>)>,
     strays: HashSet<TopicPartition>,
+    /// Partitions that the local disk could not open: told once.
+    unopened: HashSet<TopicPartition>,
     /// Stored settings that count as not given, with their topic if it is the topic's own: told once.
     ignored: HashSet<(Option<String>, String, String)>,
     /// The image that everything else here follows; none while a partition could not be opened.
@@ -272,6 +274,12 @@ impl Followed {
                     let turn = partition.follow(Leadership::of(state, minimum));
                     turn.into_iter().for_each(|turn| turns.add(&topic.name, id.partition, turn));
                     self.open.insert(id, Arc::new(partition));
+                }
+                Err(error @ StorageError::Unopened { .. }) => {
+                    // Trying again does not help.
+                    if self.unopened.insert(id) {
+                        error!(topic = %topic.name, partition = id.partition, %error, "a partition is not served by this broker");
+                    }
                 }
                 Err(error) => {
                     self.image = None;

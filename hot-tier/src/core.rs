@@ -240,10 +240,11 @@ impl Core {
         self.checkpoint_wanted.store(false, Ordering::Release);
     }
 
-    /// A checkpoint that covers everything below `lsn` is durable. `lsn` never goes back.
-    pub(crate) fn end_checkpoint(&self, lsn: u64) {
+    /// A checkpoint that covers everything below `lsn` is durable; a recovery reads the journal from `replay_from` on. Neither
+    /// goes back.
+    pub(crate) fn end_checkpoint(&self, lsn: u64, replay_from: u64) {
         self.covered_lsn.store(lsn, Ordering::Release);
-        self.journal.release(lsn);
+        self.journal.release(replay_from);
     }
 
     /// Recovery needs no journal entry below.

@@ -15,6 +15,8 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::layout;
 
 mod local;
@@ -106,6 +108,45 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result<
     let mut bytes = Vec::with_capacity(len);
     file.read_into(&mut bytes, len, 0)?;
     Ok(bytes)
+}
+
+/// True for the error of a disk that cannot give back what was written.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::IO)
+}
+
+/// Bytes that are given up around a place that the disk cannot read.
+pub(crate) const UNREADABLE_STEP: usize = 4096;
+
+/// As [`DiskFile::read_into`], with zeros for what the disk cannot read; true when there is any. For bytes with checksums.
+///
+/// # Errors
+/// Those of reading, other than EIO.
+pub(crate) fn read_around(
+    file: &dyn DiskFile,
+    buffer: &mut Vec<u8>,
+    len: usize,
+    position: u64,
+) -> io::Result<(usize, bool)> {
+    let before = buffer.len();
+    match file.read_into(buffer, len, position) {
+        Err(e) if is_unreadable(&e) => buffer.truncate(before),
+        read => return read.map(|read| (read, false)),
+    }
+    let end = position.saturating_add(len as u64).min(file.len()?);
+    let mut at = position;
+    while at < end {
+        // Up to the next boundary: a place that cannot be read begins and ends at one.
+        let step = UNREADABLE_STEP as u64 - at % UNREADABLE_STEP as u64;
+        let step = usize::try_from(step.min(end - at)).unwrap_or(UNREADABLE_STEP);
+        let held = buffer.len();
+        match file.read_into(buffer, step, at) {
+            Err(e) if is_unreadable(&e) => buffer.resize(held + step, 0),
+            read => drop(read?),
+        }
+        at += step as u64;
+    }
+    Ok((buffer.len() - before, true))
 }
 
 /// Renames a folder to `<name>.<number><suffix>`, with the first number that is free: a folder cannot take the name of one

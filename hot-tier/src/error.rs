@@ -65,6 +65,14 @@ pub enum StorageError {
     /// The partition was removed from this disk.
     #[error("partition {0} was removed from this broker")]
     Removed(TopicPartition),
+    /// The partition could not be opened when the tier was.
+    #[error("partition {partition} is out of service until a restart can open it: {reason}")]
+    Unopened {
+        /// Which partition.
+        partition: TopicPartition,
+        /// What kept it from being opened.
+        reason: Arc<str>,
+    },
     /// The tier has failed before.
     #[error(transparent)]
     Failed(#[from] TierFailure),
@@ -205,6 +213,12 @@ pub enum ReadError {
         start: Offset,
         /// The log end.
         end: Offset,
+    },
+    /// Files of the log go away or change just now: a moment later the same can be read.
+    #[error("{partition}: the log is being cut")]
+    Disturbed {
+        /// Where.
+        partition: TopicPartition,
     },
     /// The disk.
     #[error(transparent)]

@@ -195,16 +195,34 @@ impl Journal {
             .chain(std::iter::once(pad).filter(|pad| !pad.is_empty()))
             .map(IoSlice::new)
             .collect();
-        let Some(slot) = state.used.back() else { return Err(self.error("write to the journal", "it has no file")) };
-        if let Err(e) = slot.file.write_at(&slices, SLOT_HEADER_LEN + state.filled) {
+        let write = |state: &State| match state.used.back() {
+            Some(slot) => {
+                let position = SLOT_HEADER_LEN + state.filled;
+                let written = slot.file.write_at(&slices, position);
+                written.map_err(|e| {
+                    (StorageError::io("write to the journal", &slot.path, e), slot.is_unreadable_at(position))
+                })
+            }
+            None => Err((self.error("write to the journal", "it has no file"), false)),
+        };
+        let mut written = write(state);
+        if let Err((error, true)) = &written {
+            tracing::error!(%error, "the disk cannot read a place of the journal: it goes on in the next file");
+            state.filled = u64::MAX;
+            self.ensure_fits(state, upper)?;
+            written = write(state);
+        }
+        if let Err((error, _)) = written {
             // The next entry would overwrite what is there, but it is not known why an existing block cannot be written.
             state.broken = true;
-            return Err(StorageError::io("write to the journal", &slot.path, e));
+            return Err(error);
         }
         state.filled += len as u64;
         state.end_lsn += len as u64;
         state.after_lsn = state.end_lsn;
-        if state.unsynced.is_empty() {
+        if state.unsynced.is_empty()
+            && let Some(slot) = state.used.back()
+        {
             state.unsynced.push(Arc::clone(&slot.file));
         }
         Ok(state.end_lsn)

@@ -13,18 +13,22 @@
 //! Files that a crash left half done are taken as follows. No checkpoint, or a damaged one: all segments are read, the
 //! journal is replayed as far back as it goes. A folder that nobody knows: nothing in it was ever acknowledged; it is
 //! removed when it holds no batches and set aside (`.stray`) when it does. Indexes, snapshots: built anew when needed.
+//!
+//! What the disk cannot read is damage of the offsets that lay there, and goes on being part of the log. A partition that
+//! cannot be opened all the same stays unopened; checkpoint and journal keep what they know of it for the next start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use model::settings::{FlushMode, TopicSettings};
 use model::{Offset, TimestampMs, TopicPartition};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::Config;
 use crate::core::{Core, Drive, FlushListener, Parts};
-use crate::disk::{Disk, read_file, rename_aside};
+use crate::disk::{Disk, is_unreadable, read_file, rename_aside};
 use crate::error::StorageError;
 use crate::journal::entry::Event;
 use crate::journal::replay::Tail;
@@ -67,9 +71,22 @@ pub struct RecoveryReport {
 pub(crate) struct Recovered {
     pub(crate) core: Arc<Core>,
     pub(crate) partitions: Vec<Arc<PartitionLog>>,
+    pub(crate) unopened: Vec<Unopened>,
     pub(crate) report: RecoveryReport,
     /// There is no checkpoint to build on: one must come before anything is written.
     pub(crate) checkpoint_first: bool,
+}
+
+/// A partition that could not be opened. It is out of service until a restart opens it; what checkpoint and journal know of it
+/// is kept meanwhile.
+#[derive(Debug)]
+pub(crate) struct Unopened {
+    pub(crate) id: TopicPartition,
+    pub(crate) reason: Arc<str>,
+    /// Its part of the checkpoint.
+    pub(crate) checkpointed: Option<Bytes>,
+    /// The journal's entries from here on may be of the partition.
+    pub(crate) replay_from: Option<u64>,
 }
 
 /// Everything that recovery is given.
@@ -109,15 +126,15 @@ pub(crate) fn recover(setting: Setting) -> Result<Recovered, StorageError> {
     let checkpoint_first = !has_checkpoint;
     let journal = Journal::new(Arc::clone(&disk), journal, &config, found);
     let core = Arc::new(Core::new(Parts { config, disk, journal, on_flush, drive }, now_ms));
-    core.end_checkpoint(from.unwrap_or(0));
+    core.end_checkpoint(from.unwrap_or(0), from.unwrap_or(0));
 
-    let mut finder = Finder { core: &core, topics, tail: &tail, report, has_checkpoint };
+    let mut finder = Finder { core: &core, topics, tail: &tail, report, from, unopened: Vec::new() };
     let partitions = finder.partitions(plans)?;
     tail.sync()?;
-    let mut report = finder.report;
+    let Finder { mut report, unopened, .. } = finder;
     report.partitions = partitions.len();
     report.clean = was_clean && report.entries == 0 && report.damage.is_empty() && report.mended.is_empty();
-    Ok(Recovered { core, partitions, report, checkpoint_first })
+    Ok(Recovered { core, partitions, unopened, report, checkpoint_first })
 }
 
 /// Makes the folders' own names durable: what is synced in a folder that a power cut takes away is lost all the same.
@@ -142,6 +159,7 @@ fn read_checkpoint(
     let bytes = match read_file(disk, &path, CHECKPOINT_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if is_unreadable(&e) => Vec::new(),
         Err(e) => return Err(StorageError::io("read", &path, e)),
     };
     let checkpoint = Checkpoint::decode(&bytes);
@@ -157,7 +175,9 @@ struct Finder<'a> {
     topics: PathBuf,
     tail: &'a Tail,
     report: RecoveryReport,
-    has_checkpoint: bool,
+    /// The checkpoint's position, if there is a checkpoint.
+    from: Option<u64>,
+    unopened: Vec<Unopened>,
 }
 
 impl Finder<'_> {
@@ -167,7 +187,7 @@ impl Finder<'_> {
             dirs.keys().filter(|id| !plans.partitions.contains_key(id)).copied().collect();
         for id in unknown {
             let Some(dir) = dirs.remove(&id) else { continue };
-            if self.has_checkpoint {
+            if self.from.is_some() {
                 self.set_aside(&dir)?;
             } else {
                 plans.partitions.insert(id, Plan::default());
@@ -175,7 +195,7 @@ impl Finder<'_> {
             }
         }
         let mut partitions = Vec::with_capacity(plans.partitions.len());
-        for (id, plan) in plans.partitions {
+        for (id, mut plan) in plans.partitions {
             let dir = dirs.remove(&id);
             if plan.removed {
                 if let Some(dir) = dir {
@@ -183,9 +203,34 @@ impl Finder<'_> {
                 }
                 continue;
             }
-            partitions.extend(self.partition(id, plan, dir)?);
+            match self.partition(id, &mut plan, dir) {
+                Ok(opened) => partitions.extend(opened),
+                Err(error) => self.leave_unopened(id, &plan, error)?,
+            }
         }
         Ok(partitions)
+    }
+
+    /// What keeps one partition from being opened takes no other one out of service.
+    ///
+    /// # Errors
+    /// `error`, when it is not about this partition.
+    fn leave_unopened(&mut self, id: TopicPartition, plan: &Plan, error: StorageError) -> Result<(), StorageError> {
+        let is_its_own = matches!(error, StorageError::Io { .. } | StorageError::Damaged { .. });
+        if !is_its_own || self.core.failure().is_some() {
+            return Err(error);
+        }
+        let topic = plan.topic.as_deref().unwrap_or_default();
+        self.report
+            .damage
+            .push(format!("partition {id} of topic {topic} cannot be opened and is out of service: {error}"));
+        self.unopened.push(Unopened {
+            id,
+            reason: error.to_string().into(),
+            checkpointed: plan.base.as_ref().map(checkpoint::PartitionCheckpoint::encode),
+            replay_from: self.from.filter(|_| plan.touched),
+        });
+        Ok(())
     }
 
     /// The partitions' folders; those that are being deleted go to the trash.
@@ -237,11 +282,11 @@ impl Finder<'_> {
     fn partition(
         &mut self,
         id: TopicPartition,
-        mut plan: Plan,
+        plan: &mut Plan,
         dir: Option<PathBuf>,
     ) -> Result<Option<Arc<PartitionLog>>, StorageError> {
         let named =
-            plan.topic.take().or_else(|| dir.as_deref().and_then(|dir| identity::read(self.core.disk(), dir, id)));
+            plan.topic.clone().or_else(|| dir.as_deref().and_then(|dir| identity::read(self.core.disk(), dir, id)));
         let Some(topic) = named else {
             self.report.damage.push(format!("partition {id} has journal entries, but its topic is unknown"));
             return Ok(None);
@@ -252,14 +297,17 @@ impl Finder<'_> {
         };
         self.core.disk().create_dir_all(&dir).map_err(|e| StorageError::io("create", &dir, e))?;
         let names = self.names(&dir)?;
-        if !names.iter().any(|name| name == layout::IDENTITY) {
-            write_identity(self.core.disk(), &dir, id, &topic)?;
+        if !names.iter().any(|name| name == layout::IDENTITY)
+            && let Err(error) = write_identity(self.core.disk(), &dir, id, &topic)
+        {
+            // Checkpoint and journal know the same.
+            tracing::warn!(dir = %dir.display(), %error, "cannot write the identity of a partition");
         }
         self.discard_deleted(&dir, &names);
-        self.retire_snapshots(&plan, &dir, &names)?;
+        self.retire_snapshots(plan, &dir, &names)?;
         let dir: Arc<Path> = Arc::from(dir);
-        let mut rebuild = self.base(&mut plan, &dir, &names)?;
-        rebuild.run(&plan, self.tail)?;
+        let mut rebuild = self.base(plan, &dir, &names)?;
+        rebuild.run(plan, self.tail)?;
         let start = plan.log_start.unwrap_or(0).max(rebuild.log_start);
         rebuild.log_start = start.min(rebuild.end().offset);
         rebuild.epochs.advance_to(rebuild.log_start);
@@ -300,7 +348,7 @@ impl Finder<'_> {
         &mut self,
         id: TopicPartition,
         topic: model::TopicName,
-        plan: Plan,
+        plan: &Plan,
         mut rebuild: Rebuild<'_>,
     ) -> Result<Arc<PartitionLog>, StorageError> {
         self.report.damage.append(&mut rebuild.damage);

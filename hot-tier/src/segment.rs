@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use model::batch::BatchHeader;
 use model::{NO_TIMESTAMP, Offset, TimestampMs};
 
-use crate::disk::{DiskFile, Open};
+use crate::disk::{DiskFile, Open, UNREADABLE_STEP, is_unreadable};
 use crate::error::StorageError;
 use crate::layout::{FileKind, file_name};
 use crate::open_files::{FileSlot, OpenFiles};
@@ -267,21 +267,37 @@ impl Segment {
         file.write_at(batches, self.size()).map_err(|e| self.io("append to", e))
     }
 
+    /// True when the disk cannot read the last page of the segment, of which an append would have to keep the beginning.
+    pub(crate) fn has_unreadable_end(&self, files: &OpenFiles) -> bool {
+        let size = self.size();
+        let rest = size % UNREADABLE_STEP as u64;
+        let (Ok(file), Ok(len)) = (self.open_log(files), usize::try_from(rest)) else { return false };
+        len > 0 && file.read_into(&mut Vec::new(), len, size - rest).is_err_and(|e| is_unreadable(&e))
+    }
+
     /// Writes the file's own bytes of `range` again, so that the next sync has to bring them to the disk: after a failed flush
     /// the page cache may hold bytes that the disk does not have, and call them clean.
     pub(crate) fn write_again(&self, files: &OpenFiles, range: std::ops::Range<u64>) -> Result<(), StorageError> {
         const STEP: u64 = 1 << 20;
         let file = self.open_log(files)?;
-        let mut position = range.start;
+        let (mut position, mut longest) = (range.start, STEP);
         let mut bytes = Vec::new();
         while position < range.end {
             bytes.clear();
-            let step = usize::try_from((range.end - position).min(STEP)).unwrap_or(0);
+            let to_boundary = longest - position % longest;
+            let step = usize::try_from((range.end - position).min(to_boundary)).unwrap_or(0);
             let read = match file.read_into(&mut bytes, step, position) {
                 Ok(0) => break,
                 Ok(read) => read,
-                // Damage: walking over the batches will meet it, too.
-                Err(e) if scan::is_unreadable(&e) => break,
+                Err(e) if is_unreadable(&e) && step > UNREADABLE_STEP => {
+                    longest = UNREADABLE_STEP as u64;
+                    continue;
+                }
+                // Damage: walking over the batches will meet it, too. Other bytes in its place would hide it.
+                Err(e) if is_unreadable(&e) => {
+                    position += step as u64;
+                    continue;
+                }
                 Err(e) => return Err(self.io("read", e)),
             };
             file.write_at(&[IoSlice::new(&bytes)], position).map_err(|e| self.io("write again", e))?;
@@ -310,6 +326,13 @@ impl Segment {
         self.last_append_ms.store(facts.last_append_ms, Ordering::Release);
         self.next.store(facts.next, Ordering::Release);
         self.size.store(facts.size, Ordering::Release);
+    }
+
+    /// Counts damaged bytes up to `position` as part of the segment, which goes on with offset `next`: a reader of what they
+    /// held must meet damage, not the batch behind them.
+    pub(crate) fn pass_over(&self, position: u64, next: Offset) {
+        self.next.store(next, Ordering::Release);
+        self.size.store(position, Ordering::Release);
     }
 
     /// Adds index entries for the batch at `position` when enough bytes lie between it and the last entry.

@@ -15,3 +15,4 @@ mod power_cut;
 mod read;
 mod removal;
 mod shared_syncs;
+mod unreadable;

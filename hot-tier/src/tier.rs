@@ -27,7 +27,7 @@ use crate::layout;
 use crate::leader_epochs::LeaderEpochs;
 use crate::partition::{Origin, PartitionLog};
 use crate::producer_state::ProducerStates;
-use crate::recovery::{self, Recovered, RecoveryReport, Setting, topics_dir};
+use crate::recovery::{self, Recovered, RecoveryReport, Setting, Unopened, topics_dir};
 use crate::segment::Segment;
 use crate::sync::{Mutex, RwLock};
 
@@ -63,6 +63,10 @@ struct Shared {
     folders_changed: AtomicBool,
     /// One checkpoint at a time, and none while folders are taken away.
     checkpointing: Mutex<()>,
+    /// Partitions that are out of service until the next start.
+    unopened: BTreeMap<TopicPartition, Unopened>,
+    /// The journal's entries of [`Shared::unopened`] are kept. It ends when others need the space.
+    holds_journal: AtomicBool,
     /// The last checkpoint could not be written, which was told.
     lacks_checkpoint: AtomicBool,
 }
@@ -81,12 +85,14 @@ impl HotTier {
         setting.config.check()?;
         let drive = setting.drive;
         let lock = lock(&*setting.disk, &setting.config.data_dir)?;
-        let Recovered { core, partitions, report, checkpoint_first } = recovery::recover(setting)?;
+        let Recovered { core, partitions, unopened, report, checkpoint_first } = recovery::recover(setting)?;
         let shared = Arc::new(Shared {
             core,
             partitions: RwLock::new(partitions.into_iter().map(|log| (log.id(), log)).collect()),
             folders_changed: AtomicBool::new(true),
             checkpointing: Mutex::new(()),
+            unopened: unopened.into_iter().map(|one| (one.id, one)).collect(),
+            holds_journal: AtomicBool::new(true),
             lacks_checkpoint: AtomicBool::new(false),
         });
         if checkpoint_first {
@@ -133,7 +139,7 @@ impl HotTier {
     /// this id is being removed, blocks until its folder is gone.
     ///
     /// # Errors
-    /// Those of the disk; no partition was made then.
+    /// Those of the disk, and [`StorageError::Unopened`]; no partition was made then.
     pub fn create(
         &self,
         topic: &TopicName,
@@ -141,6 +147,9 @@ impl HotTier {
         settings: Arc<TopicSettings>,
     ) -> Result<Arc<PartitionLog>, StorageError> {
         let shared = &self.handle.shared;
+        if let Some(unopened) = shared.unopened.get(&partition) {
+            return Err(StorageError::Unopened { partition, reason: Arc::clone(&unopened.reason) });
+        }
         let known = self.partition(partition);
         if let Some(log) = known {
             log.update_settings(settings)?;

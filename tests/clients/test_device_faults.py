@@ -9,19 +9,22 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 
+from harness import requests
 from harness.cluster import Cluster, FirnNode, firn_cluster
 from harness.faulty_disk import FaultyDisk, why_not
 from harness.firn import FirnServer
 from harness.load import Load, expect_all
 from harness.process import wait_until
-from harness.records import consume
+from harness.records import consume, expect_same, generated, produce
 from harness.replicas import expect_replicas
 from harness.stores import folder_store
+from harness.wire import Wire, topic_id
 
 MISSING = why_not()
 pytestmark = [pytest.mark.firn, pytest.mark.skipif(MISSING is not None, reason=MISSING or "")]
@@ -274,3 +277,27 @@ def test_power_cuts_of_all_nodes_with_late_syncs_lose_nothing(start_cluster_on_d
     read = consume(cluster.bootstrap, topic, partitions=PARTITIONS)
     expect_all(load, read)
     expect_replicas(cluster, topic, read, partitions=PARTITIONS)
+
+
+@pytest.mark.timeout(120)
+def test_a_file_that_cannot_be_read_at_a_restart_takes_no_other_topic_along(start_on: StartOn) -> None:
+    """Large records are in their segment only: nothing else tells whether they were acknowledged."""
+    server, disk = start_on("data")
+    topic, other = server.create_topic("unreadable"), server.create_topic("readable")
+    drafts = [replace(draft, value=b"." * LARGE) for draft in generated(3, seed=1)]
+    large = produce(server.bootstrap, topic, drafts, **{"batch.num.messages": 1})
+    written = produce(server.bootstrap, other, generated(50, seed=1))
+    server.kill()
+    disk.fail("read", f"/{topic}-0.")
+    server.start()
+    assert disk.hits > 0
+    expect_same(written, consume(server.bootstrap, other))
+    written += produce(server.bootstrap, other, generated(50, seed=2))
+    with Wire(server.host, server.port) as wire:
+        response = wire.ask(requests.fetch_request({topic_id(wire, topic): {0: 0}}))
+        (answered,) = response.responses[0].partitions
+        assert answered.error_code == requests.CORRUPT_MESSAGE, "what cannot be read is refused, not skipped"
+        assert requests.list_offset(wire, topic, requests.LATEST).offset == len(large), "nothing acknowledged is cut off"
+    disk.clear()
+    expect_same(large, consume(server.bootstrap, topic))
+    expect_same(written, consume(server.bootstrap, other))

@@ -10,6 +10,7 @@ use model::{LeaderEpoch, NO_LEADER_EPOCH, NO_TIMESTAMP, Offset, TimestampMs};
 use protocol::ErrorCode;
 
 use super::{Leadership, Partition};
+use crate::machine::blocking;
 
 /// How often both tiers are searched while the local log's start moves beyond what was searched of the archive.
 const SEAM_TRIES: usize = 4;
@@ -121,7 +122,8 @@ impl Partition {
             if let Some((archived_end, local_start)) = self.hole() {
                 return Err(LookupError::Missing(archived_end, local_start));
             }
-            let found = match self.log.offset_for_timestamp(timestamp) {
+            let log = Arc::clone(&self.log);
+            let found = match blocking::run(move || log.offset_for_timestamp(timestamp)).await {
                 Err(hot_tier::ReadError::Storage(damage @ StorageError::Damaged { .. })) => {
                     return self.offset_beside_damage(&damage, timestamp).await;
                 }
@@ -155,7 +157,8 @@ impl Partition {
     /// # Errors
     /// [`LookupError`] when a tier cannot be searched.
     pub(crate) async fn max_timestamp(&self) -> Result<Option<Point>, LookupError> {
-        let hot = self.log.max_timestamp()?.filter(|p| p.offset < self.high_watermark());
+        let log = Arc::clone(&self.log);
+        let hot = blocking::run(move || log.max_timestamp()).await?.filter(|p| p.offset < self.high_watermark());
         let hot = hot.map(Point::from);
         let Some((cold, pointer)) = self.archive_below_local() else { return Ok(hot) };
         if hot.is_some_and(|p| p.timestamp > pointer.max_timestamp) {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::Partition;
+use crate::machine::blocking;
 
 /// What to read.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +103,7 @@ impl Partition {
         // Below the archive's end a new leader's log may have what was never committed.
         let is_archived = from < self.archived_end() && self.is_lineage_open();
         if from >= self.log.local_start() && !is_archived {
-            match self.read_hot(&request) {
+            match self.read_hot(&request).await {
                 // The segment was evicted between the look and the read: the archive has it.
                 Err(hot_tier::ReadError::OutOfRange { .. }) if from < self.log.local_start() => {}
                 Err(hot_tier::ReadError::Storage(damage @ StorageError::Damaged { .. })) => {
@@ -116,13 +117,28 @@ impl Partition {
         self.read_cold(&request).await
     }
 
-    fn read_hot(&self, request: &ReadRequest) -> Result<PartitionRead, hot_tier::ReadError> {
-        let upper = self.last_stable_offset();
-        if request.from >= upper {
+    async fn read_hot(&self, request: &ReadRequest) -> Result<PartitionRead, hot_tier::ReadError> {
+        self.read_local(request, self.last_stable_offset()).await
+    }
+
+    /// Reads from local disk what lies below `upper`. While files of the log change it waits, not this thread.
+    pub(super) async fn read_local(
+        &self,
+        request: &ReadRequest,
+        upper: Offset,
+    ) -> Result<PartitionRead, hot_tier::ReadError> {
+        let from = request.from;
+        if from >= upper {
             return Ok(PartitionRead::default());
         }
         let limits = ReadLimits { max_bytes: request.max_bytes, upper, at_least_one: request.min_one };
-        let read = self.log.read(request.from, limits)?;
+        let read = match self.log.read_at_once(from, limits) {
+            Err(hot_tier::ReadError::Disturbed { .. }) => {
+                let log = Arc::clone(&self.log);
+                blocking::run(move || log.read(from, limits)).await?
+            }
+            read => read?,
+        };
         let records = if read.records.is_empty() { Vec::new() } else { vec![read.records] };
         Ok(PartitionRead { records })
     }
@@ -155,7 +171,7 @@ impl Partition {
         if read.records.is_empty() && read.next_offset > from && read.next_offset >= self.log.local_start() {
             // The archive ends in a gap: the next record is on the local disk.
             let beyond = ReadRequest { from: read.next_offset, ..*request };
-            return self.read_hot(&beyond).map_err(ReadFailure::Hot);
+            return self.read_hot(&beyond).await.map_err(ReadFailure::Hot);
         }
         // The archive answers at least one batch; whether that fits was not its question.
         if !min_one && read.size_bytes() > max_bytes {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coordinator::cluster::{BrokerRef, Cluster, IsrChange};
-use hot_tier::{ReadError, ReadLimits, StorageError};
+use hot_tier::{ReadError, StorageError};
 use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset};
 use protocol::ErrorCode;
 
@@ -108,20 +108,17 @@ impl Partition {
     ///
     /// # Errors
     /// [`ReadFailure`].
-    pub(crate) fn read_for_follower(self: &Arc<Self>, request: &ReadRequest) -> Result<PartitionRead, ReadFailure> {
-        let upper = self.log.log_end();
-        if request.from >= upper {
-            return Ok(PartitionRead::default());
-        }
-        let limits = ReadLimits { max_bytes: request.max_bytes, upper, at_least_one: request.min_one };
-        let read = match self.log.read(request.from, limits) {
+    pub(crate) async fn read_for_follower(
+        self: &Arc<Self>,
+        request: &ReadRequest,
+    ) -> Result<PartitionRead, ReadFailure> {
+        match self.read_local(request, self.log.log_end()).await {
             Err(ReadError::Storage(damage @ StorageError::Damaged { .. })) => {
                 self.meet_damage(request.from, &damage);
-                return Err(ReadFailure::Damaged(damage));
+                Err(ReadFailure::Damaged(damage))
             }
-            read => read.map_err(ReadFailure::Hot)?,
-        };
-        Ok(PartitionRead { records: if read.records.is_empty() { Vec::new() } else { vec![read.records] } })
+            read => read.map_err(ReadFailure::Hot),
+        }
     }
 
     /// The change of the ISR to ask for at `now`, if there is one; it counts as possibly valid until

@@ -97,7 +97,7 @@ impl Replica {
         let log = &self.partition.log;
         self.fetch_from(leader)?;
         let request = ReadRequest { from: log.log_end(), max_bytes: 1 << 20, min_one: true, deadline: far() };
-        for records in leader.partition.read_for_follower(&request).unwrap().records {
+        for records in futures::executor::block_on(leader.partition.read_for_follower(&request)).unwrap().records {
             log.append_follower(&records).unwrap();
         }
         self.flushed();

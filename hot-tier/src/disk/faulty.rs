@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 
-use super::{DirEntry, Disk, DiskFile, DiskLock, Open};
+use super::{DirEntry, Disk, DiskFile, DiskLock, Open, UNREADABLE_STEP};
 
 /// Steers a [`FaultyDisk`] and all its files.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(crate) struct Faults {
     descriptors: AtomicU64,
     /// How often there was no descriptor.
     refused: AtomicU64,
+    /// Bytes that cannot be read until they are written; of a folder, its names.
+    unreadable: Mutex<Vec<(PathBuf, Range<u64>)>>,
 }
 
 impl Default for Faults {
@@ -40,6 +44,7 @@ impl Default for Faults {
             open: AtomicU64::new(0),
             descriptors: AtomicU64::new(u64::MAX),
             refused: AtomicU64::new(0),
+            unreadable: Mutex::default(),
         }
     }
 }
@@ -85,6 +90,38 @@ impl Faults {
         self.refused.load(Ordering::SeqCst)
     }
 
+    /// Reading any of these bytes fails until they are written again. Of a folder: its names.
+    pub(crate) fn make_unreadable(&self, path: &Path, bytes: Range<u64>) {
+        self.unreadable.lock().push((path.to_owned(), bytes));
+    }
+
+    fn read(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
+        let meets = |(at, bad): &(PathBuf, Range<u64>)| at == path && bad.start < bytes.end && bytes.start < bad.end;
+        if self.unreadable.lock().iter().any(meets) { Err(Errno::IO.into()) } else { Ok(()) }
+    }
+
+    /// A write of a part of a page reads the rest of it first, if the file has any there.
+    fn write(&self, path: &Path, bytes: &Range<u64>, file_len: u64) -> io::Result<()> {
+        let page = UNREADABLE_STEP as u64;
+        let before = bytes.start - bytes.start % page..bytes.start;
+        let behind = bytes.end..bytes.end.next_multiple_of(page).min(file_len).max(bytes.end);
+        [before, behind].into_iter().filter(|rest| !rest.is_empty()).try_for_each(|rest| self.read(path, rest))?;
+        let mut unreadable = self.unreadable.lock();
+        let (here, mut others): (Vec<_>, Vec<_>) = unreadable.drain(..).partition(|(at, _)| at == path);
+        for (at, bad) in here {
+            let left = [bad.start..bad.end.min(bytes.start), bad.start.max(bytes.end)..bad.end];
+            others.extend(left.into_iter().filter(|left| !left.is_empty()).map(|left| (at.clone(), left)));
+        }
+        *unreadable = others;
+        Ok(())
+    }
+
+    fn renamed(&self, from: &Path, to: &Path) {
+        let mut unreadable = self.unreadable.lock();
+        unreadable.retain(|(at, _)| at != to);
+        unreadable.iter_mut().filter(|(at, _)| at == from).for_each(|(at, _)| *at = to.to_owned());
+    }
+
     fn count(&self) -> io::Result<()> {
         if self.changes.fetch_add(1, Ordering::SeqCst) >= self.off_at.load(Ordering::SeqCst) {
             return Err(io::Error::other("the machine is off"));
@@ -108,6 +145,7 @@ pub(crate) struct FaultyDisk {
 #[derive(Debug)]
 struct FaultyFile {
     inner: Arc<dyn DiskFile>,
+    path: PathBuf,
     faults: Arc<Faults>,
 }
 
@@ -126,6 +164,7 @@ impl Disk for FaultyDisk {
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.faults.descriptor()?;
+        self.faults.read(path, 0..1)?;
         self.inner.list(path)
     }
 
@@ -136,12 +175,14 @@ impl Disk for FaultyDisk {
         }
         let inner = self.inner.open(path, how)?;
         self.faults.open.fetch_add(1, Ordering::SeqCst);
-        Ok(Arc::new(FaultyFile { inner, faults: Arc::clone(&self.faults) }))
+        Ok(Arc::new(FaultyFile { inner, path: path.to_owned(), faults: Arc::clone(&self.faults) }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.faults.count()?;
-        self.inner.rename(from, to)
+        self.inner.rename(from, to)?;
+        self.faults.renamed(from, to);
+        Ok(())
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -173,6 +214,7 @@ impl Drop for FaultyFile {
 
 impl DiskFile for FaultyFile {
     fn read_into(&self, buffer: &mut Vec<u8>, len: usize, position: u64) -> io::Result<usize> {
+        self.faults.read(&self.path, position..position + len as u64)?;
         self.inner.read_into(buffer, len, position)
     }
 
@@ -190,6 +232,7 @@ impl DiskFile for FaultyFile {
         if self.faults.no_write.load(Ordering::SeqCst) {
             return Err(io::Error::other("the disk cannot write"));
         }
+        self.faults.write(&self.path, &(position..position + len as u64), self.inner.len()?)?;
         self.inner.write_at(slices, position)
     }
 

@@ -4,7 +4,7 @@
 //! 1. Another file begins behind this very position, with an intact entry: the chain goes on there.
 //! 2. One bit of it has changed: that is put right ([`mend`](super::mend)) and reported.
 //! 3. A later entry says that this position was durable when it was written: the entry is *damaged* (a disk that lies, a
-//!    flipped bit). It is skipped and reported; the entries behind it still count.
+//!    flipped bit, a place that cannot be read). It is skipped and reported; the entries behind it still count.
 //! 4. Otherwise this is the torn tail of a power cut, and everything from here on is void.
 //!
 //! What counts is written again where it lies. The page cache may hold bytes that the disk never took: after a failed flush
@@ -18,7 +18,7 @@ use super::FoundSlots;
 use super::entry::{ENTRY_HEADER_LEN, Entry, decode};
 use super::mend::{flip_in_entry, is_near};
 use super::slot::{SLOT_HEADER_LEN, Slot, parse_slot_name};
-use crate::disk::Disk;
+use crate::disk::{Disk, UNREADABLE_STEP, is_unreadable, read_around};
 use crate::error::StorageError;
 
 /// Largest file of the journal that is read: a larger one is not ours.
@@ -52,6 +52,8 @@ struct Loaded {
     slot: usize,
     start_lsn: u64,
     bytes: Vec<u8>,
+    /// The disk could not read all of it.
+    is_unreadable: bool,
 }
 
 impl Loaded {
@@ -79,7 +81,7 @@ impl Tail {
         for index in entries.iter().filter_map(|entry| parse_slot_name(&entry.name)) {
             let (slot, is_used, is_mended) = Slot::open(disk, dir, index)?;
             if is_mended {
-                mended.push(format!("one bit of {}'s header had changed and was put right", slot.path.display()));
+                mended.push(format!("the header of {} had changed and was put right", slot.path.display()));
             }
             if is_used && slot.bytes <= SLOT_BYTES_MAX { slots.push(slot) } else { free.push(slot) }
         }
@@ -140,10 +142,13 @@ impl Tail {
     fn write_again(&self, file: Option<&Loaded>) -> Result<(), StorageError> {
         let Some(file) = file else { return Ok(()) };
         let slot = &self.slots[file.slot];
-        let end = usize::try_from(self.replayed_to[file.slot]).unwrap_or(usize::MAX).min(file.bytes.len());
-        if end == 0 {
+        let replayed = usize::try_from(self.replayed_to[file.slot]).unwrap_or(usize::MAX);
+        if replayed == 0 {
             return Ok(());
         }
+        // Whole pages, all of them where the disk cannot read some: what is written can be read.
+        let end = if file.is_unreadable { usize::MAX } else { replayed.next_multiple_of(UNREADABLE_STEP) };
+        let end = end.min(file.bytes.len());
         let written = slot.file.write_at(&[IoSlice::new(&file.bytes[..end])], 0);
         written.map_err(|e| StorageError::io("write again", &slot.path, e))
     }
@@ -193,8 +198,7 @@ impl Tail {
     /// The file with the entry that goes on at `lsn`, and its position, once a changed bit of it was put right.
     fn mend(&self, lsn: u64) -> Result<Option<(Loaded, u64)>, StorageError> {
         for (index, slot) in self.slots.iter().enumerate() {
-            let covers = (slot.start_lsn..slot.start_lsn.saturating_add(slot.capacity())).contains(&lsn);
-            let at = match (slot.after_lsn == lsn && slot.start_lsn >= lsn, covers) {
+            let at = match (slot.after_lsn == lsn && slot.start_lsn >= lsn, covers(slot, lsn)) {
                 (true, _) => slot.start_lsn,
                 (false, true) => lsn,
                 (false, false) => continue,
@@ -202,7 +206,10 @@ impl Tail {
             let position = SLOT_HEADER_LEN + (at - slot.start_lsn);
             let mut head = Vec::new();
             let read = slot.file.read_into(&mut head, ENTRY_HEADER_LEN, position);
-            read.map_err(|e| StorageError::io("read", &slot.path, e))?;
+            match read {
+                Err(e) if is_unreadable(&e) => continue,
+                read => read.map_err(|e| StorageError::io("read", &slot.path, e))?,
+            };
             if !is_near(&head, at) {
                 continue;
             }
@@ -222,14 +229,19 @@ impl Tail {
         let slot = &self.slots[index];
         let len = usize::try_from(slot.bytes).unwrap_or(usize::MAX);
         let mut bytes = Vec::with_capacity(len);
-        slot.file.read_into(&mut bytes, len, 0).map_err(|e| StorageError::io("read", &slot.path, e))?;
-        Ok(Loaded { slot: index, start_lsn: slot.start_lsn, bytes })
+        // What the disk cannot read is no intact entry: damage, or the end.
+        let read = read_around(&*slot.file, &mut bytes, len, 0).map_err(|e| StorageError::io("read", &slot.path, e))?;
+        Ok(Loaded { slot: index, start_lsn: slot.start_lsn, bytes, is_unreadable: read.1 })
+    }
+
+    /// The file in which an entry at `lsn` would lie.
+    fn covering(&self, lsn: u64) -> Option<usize> {
+        self.slots.iter().position(|slot| covers(slot, lsn))
     }
 
     /// The file that has an intact entry at `lsn`.
     fn containing(&self, lsn: u64) -> Result<Option<Loaded>, StorageError> {
-        let covers = |slot: &Slot| (slot.start_lsn..slot.start_lsn.saturating_add(slot.capacity())).contains(&lsn);
-        self.first_intact(covers, |_| lsn)
+        self.first_intact(|slot| covers(slot, lsn), |_| lsn)
     }
 
     /// The file that goes on where the entries before `lsn` end. Several may say so: one that was begun right before a
@@ -256,7 +268,12 @@ impl Tail {
     /// durable.
     fn end_of_damage(&self, current: Option<&Loaded>, bad: u64) -> Result<Option<(u64, usize)>, StorageError> {
         let mut resume = None;
-        if let Some(file) = current
+        // Without an intact entry there is no current file; one may cover the place all the same.
+        let covering = match current {
+            Some(_) => None,
+            None => self.covering(bad).map(|index| self.load(index)).transpose()?,
+        };
+        if let Some(file) = current.or(covering.as_ref())
             && self.is_known_durable(file, bad + 8, bad, &mut resume)
         {
             return Ok(resume);
@@ -306,4 +323,8 @@ impl Tail {
         }
         Ok(start)
     }
+}
+
+fn covers(slot: &Slot, lsn: u64) -> bool {
+    (slot.start_lsn..slot.start_lsn.saturating_add(slot.capacity())).contains(&lsn)
 }

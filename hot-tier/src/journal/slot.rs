@@ -19,8 +19,9 @@ use std::time::Instant;
 
 use bytes::BufMut;
 
+use super::entry::{ENTRY_HEADER_LEN, lsn_of};
 use super::mend::flip_in;
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{Disk, DiskFile, Open, UNREADABLE_STEP, is_unreadable, read_around};
 use crate::error::StorageError;
 use crate::fields::{Fields, crc32c};
 
@@ -107,7 +108,15 @@ impl Slot {
         let file = disk.open(&path, Open::Existing).map_err(wrap)?;
         let bytes = file.len().map_err(wrap)?;
         let mut header = Vec::new();
-        file.read_into(&mut header, HEADER_LEN, 0).map_err(wrap)?;
+        let (_, is_unreadable) = read_around(&*file, &mut header, HEADER_LEN, 0).map_err(wrap)?;
+        if is_unreadable && let Some(first_lsn) = first_lsn(&*file).map_err(wrap)? {
+            let mut slot = Slot { index, path: path.clone(), file, bytes, start_lsn: 0, after_lsn: 0 };
+            // A whole page, for which the disk need not read what is there.
+            slot.file.write_at(&[IoSlice::new(&[0; UNREADABLE_STEP])], 0).map_err(wrap)?;
+            // The file before may have ended earlier, at a restart: then the entries behind are not found.
+            slot.begin(first_lsn, first_lsn).map_err(wrap)?;
+            return Ok((slot, true, true));
+        }
         let mut lsns = parse_header(&header, bytes);
         let mended = lsns.is_none().then(|| flip_in(&header, |header| parse_header(header, bytes).is_some())).flatten();
         if let Some(flip) = mended {
@@ -136,10 +145,23 @@ impl Slot {
         Ok(())
     }
 
+    /// True when the disk cannot read the page of a position, of which a write would have to keep a part.
+    pub(crate) fn is_unreadable_at(&self, position: u64) -> bool {
+        let page = position - position % UNREADABLE_STEP as u64;
+        self.file.read_into(&mut Vec::new(), UNREADABLE_STEP, page).is_err_and(|e| is_unreadable(&e))
+    }
+
     /// Bytes of entries that fit.
     pub(crate) fn capacity(&self) -> u64 {
         self.bytes.saturating_sub(SLOT_HEADER_LEN)
     }
+}
+
+/// The position of the first entry, as the entry itself says.
+fn first_lsn(file: &dyn DiskFile) -> io::Result<Option<u64>> {
+    let mut entry = Vec::new();
+    read_around(file, &mut entry, ENTRY_HEADER_LEN, SLOT_HEADER_LEN)?;
+    Ok(lsn_of(&entry))
 }
 
 fn parse_header(header: &[u8], file_len: u64) -> Option<(u64, u64)> {

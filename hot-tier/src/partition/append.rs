@@ -264,15 +264,25 @@ impl PartitionLog {
         };
         let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         self.roll_for(writer, first.base_offset..last.next_offset(), len, now_ms)?;
-        let active = self.active();
+        let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut active = self.active();
+        let mut written = active.write(&self.core.files, &slices);
+        if written.is_err() && active.has_unreadable_end(&self.core.files) {
+            tracing::error!(
+                partition = %self.id, topic = %self.topic, segment = %active.log_slot().path().display(),
+                "the disk cannot read the end of a segment: the log goes on in the next one"
+            );
+            self.roll_at(writer, first.base_offset.max(self.log_end()))?;
+            active = self.active();
+            written = active.write(&self.core.files, &slices);
+        }
+        let written = written.map_err(|e| self.core.judge(e));
         let extent = Extent {
             segment_base: active.base(),
             position: active.size(),
             first: first.base_offset,
             next: last.next_offset(),
         };
-        let slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        let written = active.write(&self.core.files, &slices).map_err(|e| self.core.judge(e));
         let bypassed = writer.mode == FlushMode::Durable && len >= self.core.config.flush_bypass_bytes;
         let journaled = written.and_then(|()| self.journal_append(writer.mode, extent, pieces, len));
         if let Err(e) = journaled {

@@ -13,11 +13,13 @@ use model::batch::{BatchHeader, BatchView, HEADER_LEN};
 use model::{NO_LEADER_EPOCH, Offset};
 
 use super::PartitionLog;
+use crate::disk::is_unreadable;
 use crate::error::{ReadError, StorageError};
 use crate::leader_epochs::LeaderEpochs;
+use crate::segment::scan::unreadable;
 use crate::segment::{Located, Segment};
 
-/// How often a reader looks again while files go away under it, and how long it pauses between.
+/// How often a reader that may block looks again while files go away under it, and how long it pauses between.
 const ATTEMPTS_MAX: u32 = 2000;
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -44,8 +46,17 @@ pub struct LogRead {
 }
 
 impl PartitionLog {
+    /// As [`PartitionLog::read`], without waiting for a change of the log's files to end.
+    ///
+    /// # Errors
+    /// [`ReadError::Disturbed`] while one is under way; those of [`PartitionLog::read`].
+    pub fn read_at_once(&self, from: Offset, limits: ReadLimits) -> Result<LogRead, ReadError> {
+        self.look(|| self.try_read(from, limits))
+    }
+
     /// Reads batches from the one that contains `from`, out of one segment. Nothing is answered when nothing below
-    /// `upper` is there, or when the first batch is larger than allowed.
+    /// `upper` is there, or when the first batch is larger than allowed. Blocks while files of the log change: not for threads
+    /// that others wait for.
     ///
     /// # Errors
     /// [`ReadError::OutOfRange`] when `from` is not in `[local start, log end]`; [`StorageError::Damaged`] when the first
@@ -57,18 +68,27 @@ impl PartitionLog {
     /// Repeats `look` until no file went away meanwhile.
     pub(super) fn undisturbed<T>(&self, look: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
         for _ in 0..ATTEMPTS_MAX {
-            let before = self.generation.load(Ordering::Acquire);
+            match self.look(&look) {
+                Err(ReadError::Disturbed { .. }) => std::thread::sleep(PAUSE),
+                found => return found,
+            }
+        }
+        let busy = std::io::Error::new(std::io::ErrorKind::TimedOut, "the log is being cut");
+        Err(StorageError::io("read", &self.dir, busy).into())
+    }
+
+    fn look<T>(&self, look: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let before = self.generation.load(Ordering::Acquire);
+        if before.is_multiple_of(2) {
             let result = look();
-            if before.is_multiple_of(2) && self.generation.load(Ordering::Acquire) == before {
+            if self.generation.load(Ordering::Acquire) == before {
                 return result.map_err(|e| match e {
                     ReadError::Storage(e) => self.unless_removed(e).into(),
                     e => e,
                 });
             }
-            std::thread::sleep(PAUSE);
         }
-        let busy = std::io::Error::new(std::io::ErrorKind::TimedOut, "the log is being cut");
-        Err(StorageError::io("read", &self.dir, busy).into())
+        Err(ReadError::Disturbed { partition: self.id })
     }
 
     /// Checks that `from` is on local disk.
@@ -130,9 +150,7 @@ impl PartitionLog {
         let available = usize::try_from(size.saturating_sub(first.position)).unwrap_or(usize::MAX);
         // One header more than asked for: it tells whether the offset of the batch before it can be right.
         let wanted = len.saturating_add(HEADER_LEN).min(available);
-        let file = segment.open_log(&self.core.files)?;
-        let mut bytes = Vec::with_capacity(wanted);
-        file.read_into(&mut bytes, wanted, first.position).map_err(|e| segment.io("read", e))?;
+        let mut bytes = self.read_bytes(segment, first, wanted)?;
         let epochs = self.epochs.read();
         let mut place = Place { lowest: segment.base(), is_exact: first.position == 0, segment_end, upper };
         let mut end = 0;
@@ -155,6 +173,21 @@ impl PartitionLog {
         let base_offset = first.header.base_offset;
         let next_offset = if end == 0 { base_offset } else { place.lowest };
         Ok(LogRead { records: Bytes::from(bytes), base_offset, next_offset })
+    }
+
+    /// Up to `wanted` bytes from a batch on; that batch alone where the disk cannot read all of them.
+    fn read_bytes(&self, segment: &Segment, first: Located, wanted: usize) -> Result<Vec<u8>, StorageError> {
+        let file = segment.open_log(&self.core.files)?;
+        let mut bytes = Vec::with_capacity(wanted);
+        let mut read = file.read_into(&mut bytes, wanted, first.position);
+        if read.as_ref().is_err_and(is_unreadable) {
+            bytes.clear();
+            read = file.read_into(&mut bytes, first.header.size_bytes().min(wanted), first.position);
+        }
+        match read {
+            Err(e) if is_unreadable(&e) => Err(segment.damaged(first.position, unreadable(&e))),
+            read => read.map(|_| bytes).map_err(|e| segment.io("read", e)),
+        }
     }
 }
 

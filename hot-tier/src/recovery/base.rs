@@ -45,16 +45,17 @@ impl<'a> Finder<'a> {
         match (&plan.reset, plan.base.take()) {
             (Some(reset), base) => {
                 rebuild.mode = base.as_ref().map_or(MODE_UNKNOWN, |base| base.mode);
+                plan.base = base;
                 rebuild.begin_at(reset.local_start());
                 match reset {
                     Reset::Empty(offset) => rebuild.log_start = *offset,
                     Reset::Inherited(state) => rebuild.inherit(state)?,
                 }
-                plan.base = base;
             }
             (None, Some(base)) => {
-                rebuild.take_checkpoint(&base, plan.base_cut)?;
+                let taken = rebuild.take_checkpoint(&base, plan.base_cut);
                 plan.base = Some(base);
+                taken?;
             }
             (None, None) => rebuild.take_files(plan)?,
         }
@@ -213,6 +214,11 @@ impl Rebuild<'_> {
         let mut damage = if self.mode == FlushMode::Replicated && next.is_none() {
             // Such a log ends with its first torn batch.
             match segment.walk(files, span, Depth::Checksums, visit)? {
+                WalkEnd::Damaged(damage) if damage.is_unreadable => {
+                    let path = segment.log_slot().path();
+                    self.damage.push(format!("{} ends at byte {end}: {}", path.display(), damage.what));
+                    Vec::new()
+                }
                 WalkEnd::Reached | WalkEnd::Damaged(_) => Vec::new(),
             }
         } else {

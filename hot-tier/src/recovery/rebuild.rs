@@ -11,6 +11,7 @@ use model::settings::FlushMode;
 
 use super::plan::{Plan, Step};
 use crate::core::Core;
+use crate::disk::is_unreadable;
 use crate::error::StorageError;
 use crate::journal::entry::{Extent, LogPoint};
 use crate::journal::replay::{Place, Tail};
@@ -19,11 +20,29 @@ use crate::leader_epochs::LeaderEpochs;
 use crate::open_files::FileSlot;
 use crate::partition::producers_at;
 use crate::producer_state::ProducerStates;
-use crate::segment::scan::{Depth, Span, WalkEnd, is_unreadable};
+use crate::segment::scan::{Depth, Span, WalkEnd};
 use crate::segment::{Segment, SegmentFacts};
 
 /// Bytes between index entries of what is recovered.
 const INDEX_INTERVAL_BYTES: u64 = 4096;
+
+/// What the checksum of a range of a file is.
+enum Checksum {
+    Is(u32),
+    /// The file ends before the range does.
+    CutOff,
+    /// The disk cannot read all of it.
+    Unreadable,
+}
+
+/// Where the batches behind a checkpoint end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ScanEnd {
+    /// At the limit, at the end of the file, or at a batch that is torn.
+    Readable,
+    /// At a place that the disk cannot read, and nothing intact follows.
+    Unreadable,
+}
 
 /// A partition's log as far as it has been rebuilt.
 pub(super) struct Rebuild<'a> {
@@ -116,10 +135,13 @@ impl Rebuild<'_> {
         if !self.reach(extent)? {
             return Ok(false);
         }
-        if let Some(crc) = crc
-            && self.checksum(extent.position..extent.position + len)? != Some(crc)
-        {
-            return Ok(false);
+        if let Some(crc) = crc {
+            match self.checksum(extent.position..extent.position + len)? {
+                Checksum::Is(found) if found == crc => {}
+                // A crash tears what was being written; it does not make it unreadable.
+                Checksum::Unreadable => {}
+                Checksum::Is(_) | Checksum::CutOff => return Ok(false),
+            }
         }
         let target = LogPoint { position: extent.position + len, offset: extent.next, ..self.end() };
         let before = self.end();
@@ -131,14 +153,17 @@ impl Rebuild<'_> {
         Ok(true)
     }
 
-    /// CRC-32C of a range of the active segment's file; `None` when the file is shorter.
-    fn checksum(&self, range: Range<u64>) -> Result<Option<u32>, StorageError> {
+    /// CRC-32C of a range of the active segment's file.
+    fn checksum(&self, range: Range<u64>) -> Result<Checksum, StorageError> {
         const STEP: u64 = 1 << 20;
         let active = self.active();
         let file = match active.open_log(&self.core.files) {
-            Err(e) if e.is_not_found() => return Ok(None),
+            Err(e) if e.is_not_found() => return Ok(Checksum::CutOff),
             file => file?,
         };
+        if file.len().map_err(|e| active.io("measure", e))? < range.end {
+            return Ok(Checksum::CutOff);
+        }
         let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
         let mut position = range.start;
         let mut bytes = Vec::new();
@@ -147,14 +172,14 @@ impl Rebuild<'_> {
             bytes.clear();
             match file.read_into(&mut bytes, step, position) {
                 Ok(read) if read == step => {}
-                Ok(_) => return Ok(None),
-                Err(e) if is_unreadable(&e) => return Ok(None),
+                Ok(_) => return Ok(Checksum::CutOff),
+                Err(e) if is_unreadable(&e) => return Ok(Checksum::Unreadable),
                 Err(e) => return Err(active.io("read", e)),
             }
             digest.update(&bytes);
             position += step as u64;
         }
-        Ok(u32::try_from(digest.finalize()).ok())
+        Ok(u32::try_from(digest.finalize()).map_or(Checksum::CutOff, Checksum::Is))
     }
 
     /// True when the base has these bytes already.
@@ -184,7 +209,7 @@ impl Rebuild<'_> {
         }
         if self.end().offset < base {
             // Batches before it are in the file only: they were never journaled, or the journal is damaged.
-            self.scan_active(None)?;
+            self.scan_before(base)?;
         }
         let (active, end) = (self.active().base(), self.end().offset);
         // A leader's gap that is too wide for one segment is the only one that a new segment may leave.
@@ -209,8 +234,11 @@ impl Rebuild<'_> {
     /// Takes batches from the files up to `target`; false when they do not get there.
     fn scan_to(&mut self, target: LogPoint) -> Result<bool, StorageError> {
         while self.end().segment_base < target.segment_base {
-            self.scan_active(None)?;
-            let Some(next) = self.next_file() else { return Ok(false) };
+            let Some(next) = self.next_file() else {
+                self.scan_active(None)?;
+                return Ok(false);
+            };
+            self.scan_before(next)?;
             if next < self.end().offset || next > target.segment_base {
                 return Ok(false);
             }
@@ -219,19 +247,30 @@ impl Rebuild<'_> {
         if self.end().segment_base != target.segment_base || self.end().position > target.position {
             return Ok(false);
         }
-        self.scan_active(Some(target.position))?;
+        if self.scan_active(Some(target.position))? == ScanEnd::Unreadable {
+            self.pass_unreadable(target.position, target.offset)?;
+        }
         Ok(self.end().position == target.position && self.end().offset <= target.offset)
     }
 
     /// Takes all intact batches that follow in the files.
     pub(super) fn scan_to_the_end(&mut self) -> Result<(), StorageError> {
-        self.scan_active(None)?;
         while let Some(next) = self.next_file() {
+            self.scan_before(next)?;
             if next != self.end().offset {
-                break;
+                return Ok(());
             }
             self.begin_segment(next);
-            self.scan_active(None)?;
+        }
+        self.scan_active(None).map(drop)
+    }
+
+    /// Takes the rest of the active segment, behind which another one begins at `next`.
+    fn scan_before(&mut self, next: Offset) -> Result<(), StorageError> {
+        if self.scan_active(None)? == ScanEnd::Unreadable && next > self.end().offset {
+            let active = self.active();
+            let len = active.open_log(&self.core.files)?.len().map_err(|e| active.io("measure", e))?;
+            self.pass_unreadable(len, next)?;
         }
         Ok(())
     }
@@ -240,36 +279,80 @@ impl Rebuild<'_> {
         self.files.range(self.active().base() + 1..).next().copied()
     }
 
-    /// Takes intact batches behind the active segment's end, up to `limit` bytes of the file. No checkpoint covers them: they
-    /// are written again, and synced before they are served when the topic promises that.
-    fn scan_active(&mut self, limit: Option<u64>) -> Result<(), StorageError> {
+    /// Takes intact batches behind the active segment's end, up to `limit` bytes of the file, and the places between them
+    /// that the disk cannot read. No checkpoint covers them: they are written again, and synced before they are served when
+    /// the topic promises that.
+    fn scan_active(&mut self, limit: Option<u64>) -> Result<ScanEnd, StorageError> {
         let active = Arc::clone(self.active());
         if !self.files.contains(&active.base()) {
-            return Ok(());
+            return Ok(ScanEnd::Readable);
         }
         let len = match active.open_log(&self.core.files) {
             Ok(file) => file.len().map_err(|e| active.io("measure", e))?,
-            Err(e) if e.is_not_found() => return Ok(()),
+            Err(e) if e.is_not_found() => return Ok(ScanEnd::Readable),
             Err(e) => return Err(e),
         };
-        let end = limit.unwrap_or(len).min(len);
-        if end <= active.size() {
-            return Ok(());
+        let (start, end) = (active.size(), limit.unwrap_or(len).min(len));
+        if end <= start {
+            return Ok(ScanEnd::Readable);
         }
-        active.write_again(&self.core.files, active.size()..end)?;
+        active.write_again(&self.core.files, start..end)?;
         let mut headers: Vec<BatchHeader> = Vec::new();
-        let span = Span { bytes: active.size()..end, offsets: active.next()..Offset::MAX };
+        let span = Span { bytes: start..end, offsets: active.next()..Offset::MAX };
         let walked = active.walk(&self.core.files, span, Depth::Checksums, |step| {
             headers.push(*step.header);
             ControlFlow::Continue(())
         })?;
-        match walked {
+        self.take(&headers);
+        let scanned = match walked {
+            WalkEnd::Damaged(damage) if damage.is_unreadable => self.scan_past_unreadable(end)?,
             // The log may end with a torn batch: the caller knows how far it must get.
-            WalkEnd::Reached | WalkEnd::Damaged(_) => self.take(&headers),
-        }
-        if self.mode == FlushMode::Durable && !headers.is_empty() {
+            WalkEnd::Reached | WalkEnd::Damaged(_) => ScanEnd::Readable,
+        };
+        if self.mode == FlushMode::Durable && active.size() > start {
             self.unsynced.push(active);
         }
+        Ok(scanned)
+    }
+
+    /// Takes the intact batches behind a place that the disk cannot read, which begins where the active segment ends so far.
+    fn scan_past_unreadable(&mut self, end: u64) -> Result<ScanEnd, StorageError> {
+        let active = Arc::clone(self.active());
+        let mut found: Vec<(u64, BatchHeader)> = Vec::new();
+        let span = Span { bytes: active.size()..end, offsets: active.next()..Offset::MAX };
+        let damage = active.walk_past_damage(&self.core.files, span, |step| {
+            found.push((step.position, *step.header));
+            ControlFlow::Continue(())
+        })?;
+        for (position, header) in found {
+            self.pass_unreadable(position, header.base_offset)?;
+            self.take(&[header]);
+        }
+        let rest = damage.into_iter().find(|damage| damage.bytes.start == active.size() && damage.bytes.end == end);
+        Ok(match rest {
+            Some(damage) if damage.is_unreadable => {
+                let (path, position) = (active.log_slot().path(), damage.bytes.start);
+                self.damage.push(format!("{} is damaged at byte {position}: {}", path.display(), damage.what));
+                ScanEnd::Unreadable
+            }
+            _ => ScanEnd::Readable,
+        })
+    }
+
+    /// Counts what the disk cannot read up to `position` of the active segment as damaged, as far as the file goes; `next` is
+    /// the offset behind it.
+    fn pass_unreadable(&mut self, position: u64, next: Offset) -> Result<(), StorageError> {
+        let active = Arc::clone(self.active());
+        let (from, size) = (active.next(), active.size());
+        let len = active.open_log(&self.core.files)?.len().map_err(|e| active.io("measure", e))?;
+        if position <= size || position > len || next < from {
+            return Ok(());
+        }
+        active.pass_over(position, next);
+        self.damage.push(format!(
+            "{}: the disk cannot read bytes {size} to {position}; records {from} to {next} are refused until they are restored",
+            active.log_slot().path().display()
+        ));
         Ok(())
     }
 

@@ -8,9 +8,8 @@ use std::ops::{ControlFlow, Range};
 
 use model::Offset;
 use model::batch::{BatchHeader, BatchView, HEADER_LEN};
-use rustix::io::Errno;
 
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, is_unreadable, read_around};
 
 /// Bytes that one step of a walk over whole batches reads; a longer batch is read by itself.
 const BATCHES_STEP_BYTES: usize = 256 << 10;
@@ -61,9 +60,12 @@ pub(crate) struct Damage {
     pub(crate) offsets: Range<Offset>,
     /// What is wrong, in words.
     pub(crate) what: String,
+    /// The disk cannot read them: unlike other damage, this is no write that a crash tore.
+    pub(crate) is_unreadable: bool,
 }
 
-/// Shows `visit` each batch in the span of the file, until it breaks off, the span ends, or a batch is not intact.
+/// Shows `visit` each batch in the span of the file, until it breaks off, the span ends, or a batch is not intact. A place
+/// that the disk cannot read is damage.
 ///
 /// # Errors
 /// Those of reading. Damage is no error here.
@@ -71,19 +73,8 @@ pub(crate) fn walk(
     file: &dyn DiskFile,
     span: Span,
     depth: Depth,
-    visit: impl FnMut(Step<'_>) -> ControlFlow<()>,
-) -> io::Result<WalkEnd> {
-    let (end, unreadable) = walk_to_damage(file, span, depth, visit)?;
-    unreadable.map_or(Ok(end), Err)
-}
-
-/// Walks up to damage; where that is a place that the disk cannot read, answers the error too.
-fn walk_to_damage(
-    file: &dyn DiskFile,
-    span: Span,
-    depth: Depth,
     mut visit: impl FnMut(Step<'_>) -> ControlFlow<()>,
-) -> io::Result<(WalkEnd, Option<io::Error>)> {
+) -> io::Result<WalkEnd> {
     let Span { bytes, offsets } = span;
     let step = match depth {
         Depth::Headers => HEADERS_STEP_BYTES,
@@ -92,7 +83,7 @@ fn walk_to_damage(
     let mut window = Window { file, bytes: Vec::new(), start: bytes.start, end: bytes.end, step };
     let (mut position, mut lowest) = (bytes.start, offsets.start);
     while position < bytes.end {
-        let (what, unreadable) = match window.batch(position, lowest..offsets.end, depth) {
+        let (what, is_unreadable) = match window.batch(position, lowest..offsets.end, depth) {
             Ok(header) => {
                 if visit(Step { header: &header, position }).is_break() {
                     break;
@@ -101,18 +92,17 @@ fn walk_to_damage(
                 lowest = header.next_offset();
                 continue;
             }
-            Err(Unfit::Damaged(what)) => (what, None),
-            Err(Unfit::Io(e)) if is_unreadable(&e) => (format!("the disk cannot read it: {e}"), Some(e)),
+            Err(Unfit::Damaged(what)) => (what, false),
+            Err(Unfit::Io(e)) if is_unreadable(&e) => (unreadable(&e), true),
             Err(Unfit::Io(e)) => return Err(e),
         };
-        let damage = Damage { bytes: position..bytes.end, offsets: lowest..offsets.end, what };
-        return Ok((WalkEnd::Damaged(damage), unreadable));
+        let damage = Damage { bytes: position..bytes.end, offsets: lowest..offsets.end, what, is_unreadable };
+        return Ok(WalkEnd::Damaged(damage));
     }
-    Ok((WalkEnd::Reached, None))
+    Ok(WalkEnd::Reached)
 }
 
-/// As [`walk`], and behind damage it continues at the next intact batch. Answers all damage on the way. A place that the disk
-/// cannot read any more is damage.
+/// As [`walk`], and behind damage it continues at the next intact batch. Answers all damage on the way.
 ///
 /// # Errors
 /// Those of reading.
@@ -125,7 +115,7 @@ pub(crate) fn walk_past_damage(
     let mut found = Vec::new();
     let mut rest = span;
     loop {
-        let (end, _) = walk_to_damage(file, rest.clone(), depth, &mut visit)?;
+        let end = walk(file, rest.clone(), depth, &mut visit)?;
         let WalkEnd::Damaged(mut damage) = end else { return Ok(found) };
         let next = next_intact(file, &damage)?;
         if let Some((position, header)) = next {
@@ -162,7 +152,7 @@ fn next_intact(file: &dyn DiskFile, damage: &Damage) -> io::Result<Option<(u64, 
     while let Some(candidate) = next_header(file, from..*end, offsets)? {
         let rest = Span { bytes: candidate..*end, offsets: offsets.clone() };
         if let Some(found) = intact(candidate)?
-            && walk_to_damage(file, rest, Depth::Headers, |_| ControlFlow::Continue(()))?.0 == WalkEnd::Reached
+            && walk(file, rest, Depth::Headers, |_| ControlFlow::Continue(()))? == WalkEnd::Reached
         {
             return Ok(Some(found));
         }
@@ -178,14 +168,9 @@ fn next_header(file: &dyn DiskFile, bytes: Range<u64>, offsets: &Range<Offset>) 
     while position + HEADER_LEN as u64 <= bytes.end {
         held.clear();
         let left = usize::try_from(bytes.end - position).unwrap_or(usize::MAX);
-        match file.read_into(&mut held, left.min(BATCHES_STEP_BYTES), position) {
-            Ok(_) if held.len() < HEADER_LEN => return Ok(None),
-            Ok(_) => {}
-            Err(e) if is_unreadable(&e) => {
-                position = position.saturating_add(BATCHES_STEP_BYTES as u64);
-                continue;
-            }
-            Err(e) => return Err(e),
+        read_around(file, &mut held, left.min(BATCHES_STEP_BYTES), position)?;
+        if held.len() < HEADER_LEN {
+            return Ok(None);
         }
         let begins = |at: &[u8]| BatchHeader::parse(at).is_ok_and(|header| fits(&header, offsets));
         if let Some(skip) = held.windows(HEADER_LEN).position(begins) {
@@ -200,9 +185,9 @@ fn fits(header: &BatchHeader, offsets: &Range<Offset>) -> bool {
     header.last_offset_delta >= 0 && header.base_offset >= offsets.start && header.next_offset() <= offsets.end
 }
 
-/// True for the error of a disk that cannot give back what was written.
-pub(crate) fn is_unreadable(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::IO)
+/// What is wrong with a place that the disk cannot read, in words.
+pub(crate) fn unreadable(error: &io::Error) -> String {
+    format!("the disk cannot read it: {error}")
 }
 
 /// Why there is no batch at a position.

@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::disk::{DiskFile, Open};
+use crate::disk::{DiskFile, Open, is_unreadable};
 use crate::open_files::{FileSlot, OpenFiles};
 use crate::sync::Mutex;
 
@@ -238,7 +238,10 @@ impl<E: Entry> SideIndex<E> {
         while low < high {
             let middle = low + (high - low) / 2;
             bytes.clear();
-            file.read_into(&mut bytes, E::LEN, middle * E::LEN as u64)?;
+            match file.read_into(&mut bytes, E::LEN, middle * E::LEN as u64) {
+                Err(e) if is_unreadable(&e) => return Ok(Found::Damaged),
+                read => drop(read?),
+            }
             let Some(entry) = E::read(&bytes) else { return Ok(Found::Damaged) };
             if entry.key() <= key {
                 best = Found::Entry(entry);
@@ -272,7 +275,10 @@ impl<E: Entry> SideIndex<E> {
         }
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut bytes = Vec::with_capacity(len);
-        file.read_into(&mut bytes, len, 0)?;
+        match file.read_into(&mut bytes, len, 0) {
+            Err(e) if is_unreadable(&e) => return Ok(false),
+            read => drop(read?),
+        }
         let entries: Option<Vec<E>> = bytes.chunks_exact(E::LEN).map(E::read).collect();
         let Some(entries) = entries else { return Ok(false) };
         let ascends = entries.windows(2).all(|pair| pair[0].precedes(&pair[1]));

@@ -1,5 +1,6 @@
 //! Writing a checkpoint: segments first, then the journal, then the file that says so, then the journal's head is free.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -36,6 +37,7 @@ impl Shared {
         // The folder of a removed partition is still there: only the journal's entry tells that it must go.
         let removals = partitions.iter().filter_map(|log| log.removal());
         let lsn = removals.map(|removal| removal.replay_from).fold(lsn, u64::min);
+        let replay_from = self.held_journal().map_or(lsn, |held| held.min(lsn));
         let changed = || partitions.iter().zip(&captured).filter_map(|(log, one)| Some((log, one.as_ref()?)));
         let synced = changed().try_for_each(|(log, captured)| log.sync_captured(captured));
         let written = synced
@@ -43,11 +45,11 @@ impl Shared {
             // No state may speak of journal entries that a power cut takes back.
             .and_then(|()| core.journal.sync().map(drop))
             .inspect_err(|e| core.judge_sync(e))
-            .and_then(|()| self.write(lsn, clean, &partitions, &captured));
+            .and_then(|()| self.write(replay_from, clean, &partitions, &captured));
         match &written {
             Ok(()) => {
                 changed().for_each(|(log, captured)| log.keep(captured));
-                core.end_checkpoint(lsn);
+                core.end_checkpoint(lsn, replay_from);
             }
             Err(_) => {
                 changed().for_each(|(log, _)| log.give_back());
@@ -57,6 +59,19 @@ impl Shared {
             }
         }
         written
+    }
+
+    /// From where the journal is kept for partitions that could not be opened: until others need more than half of it.
+    fn held_journal(&self) -> Option<u64> {
+        let held = self.unopened.values().filter_map(|unopened| unopened.replay_from).min()?;
+        if self.core.journal.wants_checkpoint() && self.holds_journal.swap(false, Ordering::AcqRel) {
+            let partitions = self.unopened.len();
+            tracing::error!(
+                partitions,
+                "the journal needs its space: the last records of partitions that are out of service are given up here"
+            );
+        }
+        self.holds_journal.load(Ordering::Acquire).then_some(held)
     }
 
     fn sync_folders(&self) -> Result<(), StorageError> {
@@ -74,12 +89,13 @@ impl Shared {
         partitions: &[Arc<PartitionLog>],
         captured: &[Option<Captured>],
     ) -> Result<(), StorageError> {
-        let states: Vec<_> = partitions
-            .iter()
-            .zip(captured)
-            .filter(|(log, _)| !log.is_removed())
-            .map(|(log, captured)| captured.as_ref().map_or_else(|| log.checkpointed(), |one| one.state.clone()))
-            .collect();
+        let state = |log: &PartitionLog, captured: &Option<Captured>| {
+            captured.as_ref().map_or_else(|| log.checkpointed(), |one| one.state.clone())
+        };
+        let open = partitions.iter().zip(captured).filter(|(log, _)| !log.is_removed());
+        let mut states: BTreeMap<_, _> = open.map(|(log, captured)| (log.id(), state(log, captured))).collect();
+        states.extend(self.unopened.values().filter_map(|one| Some((one.id, one.checkpointed.clone()?))));
+        let states: Vec<_> = states.into_values().collect();
         let bytes = checkpoint::encode(lsn, clean, &states);
         let core = &self.core;
         let path = core.config.data_dir.join(FILE_NAME);

@@ -177,7 +177,7 @@ async fn read_one(target: &PartitionToRead, partition: &Arc<Partition>, request:
         Reader::Follower { .. } if partition.term().is_none() => {
             return Outcome::failed(ErrorCode::NotLeaderOrFollower);
         }
-        Reader::Follower { .. } => partition.read_for_follower(&request),
+        Reader::Follower { .. } => partition.read_for_follower(&request).await,
         Reader::Consumer => {
             if let Some((epoch, end)) = partition.divergence(wanted.fetch_offset, wanted.last_fetched_epoch) {
                 return Outcome::refused(NotAdmitted::Diverging { epoch, end });

@@ -23,7 +23,7 @@ async fn a_follower_reads_what_is_not_committed_and_a_consumer_does_not() {
     leader.follow(1, 5, &[1, 2]);
     leader.append(3);
     let request = ReadRequest { from: 0, max_bytes: 1 << 20, min_one: true, deadline: far() };
-    assert_eq!(leader.partition.read_for_follower(&request).unwrap().records.len(), 1);
+    assert_eq!(leader.partition.read_for_follower(&request).await.unwrap().records.len(), 1);
     assert!(leader.partition.read(request).await.unwrap().records.is_empty());
 }
 
