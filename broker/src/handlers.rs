@@ -16,7 +16,7 @@ use protocol::versions::{Support, api_versions_fallback, support};
 use protocol::{ApiKey, DecodeError, DecodeProblem, EncodeError, ErrorCode, Frame, Message, Reader, Request, Str};
 
 use crate::broker::Broker;
-use crate::memory::{Claim, Claims, Held, Holds, NoMemory, bytes_per_element};
+use crate::memory::{Claims, Held, Holds, NoMemory, bytes_per_element};
 use crate::metadata::OutOfDate;
 
 pub(crate) mod errors;
@@ -176,7 +176,7 @@ impl BadRequest {
     }
 }
 
-/// Starts a request that was received under `claim`; what must happen in the order of a connection's requests has happened
+/// Starts a request that was received under `claims`; what must happen in the order of a connection's requests has happened
 /// when this returns.
 ///
 /// # Errors
@@ -185,12 +185,11 @@ pub(crate) async fn start(
     broker: &Arc<Broker>,
     connection: &Arc<Connection>,
     request: Bytes,
-    claim: Claim,
+    claims: Claims,
 ) -> Result<Started, BadRequest> {
     let frame_bytes = request.len();
     let (header, body) = RequestHeader::decode(request)?;
     let api_key = header.key;
-    let claims = Claims::new(claim);
     match support(api_key, header.version) {
         Support::Served => {}
         // A client that is newer than the broker asks in a version that the broker does not know: it is told the

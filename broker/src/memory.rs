@@ -10,6 +10,10 @@
 //! Every share is bounded by bytes. What an item of a request may lead to (see [`bytes_per_element`]) counts with the
 //! request, so that one item named many times costs its sender's claim, not memory that nobody counts. A reply whose size
 //! does not follow from its request is estimated before it is built, and waits for its memory while it holds nothing.
+//!
+//! Followers have shares of their own for everything, so that no client can hold up replication: what clients wait for, with
+//! memory in their hands, is often that followers fetch. A produce request that has appended gives its claim back before it
+//! waits for them.
 
 use std::time::Duration;
 
@@ -23,7 +27,7 @@ pub(crate) use claims::{Claims, Holds, NoMemory};
 pub(crate) use replies::{Held, ReplyMemory};
 pub(crate) use requests::{Claim, RequestMemory, SMALL_BYTES};
 
-/// Followers' fetch replies get one part of so many of what consumers' get.
+/// Followers' requests get, in addition, one part of so many of what clients' get, and their fetch replies of what consumers' get.
 const FOLLOWERS_PARTS: usize = 4;
 /// Replies other than those of fetches get one part of so many of what consumers' fetches get.
 const ANSWERS_PARTS: usize = 4;
@@ -37,11 +41,38 @@ const DECODED_LEAST_BYTES: usize = 16 << 20;
 /// How long a reply or a long poll waits for memory.
 pub(crate) const MEMORY_WAIT: Duration = Duration::from_secs(10);
 
+/// The memory for requests by who sends them.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestShares {
+    clients: RequestMemory,
+    followers: RequestMemory,
+}
+
+/// Who sends a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Sender {
+    /// Anybody.
+    #[default]
+    Client,
+    /// A broker that follows this one.
+    Follower,
+}
+
+impl RequestShares {
+    /// The share of `sender`.
+    pub(crate) fn of(&self, sender: Sender) -> &RequestMemory {
+        match sender {
+            Sender::Client => &self.clients,
+            Sender::Follower => &self.followers,
+        }
+    }
+}
+
 /// The shares.
 #[derive(Debug)]
 pub(crate) struct Memory {
     /// Requests that are received or handled.
-    pub(crate) requests: RequestMemory,
+    pub(crate) requests: RequestShares,
     /// Records on their way to consumers.
     pub(crate) fetches: ReplyMemory,
     /// Records on their way to followers.
@@ -60,7 +91,10 @@ impl Memory {
     /// Shares in proportion to `firn.request.memory.bytes` and `firn.reply.memory.bytes`.
     pub(crate) fn new(request_bytes: usize, reply_bytes: usize) -> Self {
         Memory {
-            requests: RequestMemory::new(request_bytes),
+            requests: RequestShares {
+                clients: RequestMemory::new(request_bytes),
+                followers: RequestMemory::new(request_bytes / FOLLOWERS_PARTS),
+            },
             fetches: ReplyMemory::new(reply_bytes),
             followers: ReplyMemory::new(reply_bytes / FOLLOWERS_PARTS),
             answers: ReplyMemory::new(reply_bytes / ANSWERS_PARTS),

@@ -46,8 +46,23 @@ use fetcher::Fetcher;
 
 /// What an answer holds beside records, at most.
 const ANSWER_OVERHEAD_BYTES: usize = 16 << 20;
+/// How a follower calls itself on its connection to a leader, in front of and behind its node id.
+const NAME_PARTS: (&str, &str) = ("broker-", "-fetcher-");
 /// Pause between two looks at what followers may drop from their local disks.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The client id of a follower's requests to a leader. Leaders of other versions know it, too.
+pub(crate) fn follower_name(node_id: NodeId, leader: NodeId) -> String {
+    let (before, behind) = NAME_PARTS;
+    format!("{before}{node_id}{behind}{leader}")
+}
+
+/// True for the client id of a follower.
+pub(crate) fn is_follower(client_id: &str) -> bool {
+    let (before, behind) = NAME_PARTS;
+    let ids = client_id.strip_prefix(before).and_then(|rest| rest.split_once(behind));
+    ids.is_some_and(|(node_id, leader)| node_id.parse::<NodeId>().is_ok() && leader.parse::<NodeId>().is_ok())
+}
 
 /// What all fetchers share.
 #[derive(Debug)]

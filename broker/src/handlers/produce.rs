@@ -39,6 +39,11 @@ const MIN_DECOMPRESSED_BYTES: u64 = 64 << 20;
 /// Whatever the settings say, one batch never takes more memory than this.
 const MAX_DECOMPRESSED_BYTES: u64 = 256 << 20;
 
+/// What a partition takes while its answer waits, and in the answer, in memory and encoded; its error's text is not counted.
+const PENDING_PARTITION_BYTES: usize = size_of::<PendingPartition>() + size_of::<PartitionProduceResponse>() + 64;
+/// The same of a topic beyond its name.
+const PENDING_TOPIC_BYTES: usize = size_of::<PendingTopic>() + size_of::<TopicProduceResponse>() + 32;
+
 /// Appends, and answers with the reply to come.
 pub(super) async fn start(
     context: &RequestContext<'_>,
@@ -59,6 +64,8 @@ pub(super) async fn start(
         let failed = pending.iter().flat_map(|topic| &topic.partitions).find_map(|p| p.outcome.as_ref().err());
         return failed.map_or(Ok(Reply::Nothing), |refusal| Err(BadRequest::Unanswerable(refusal.code)));
     }
+    // The records are in the log: from here on the answer waits for followers, who need memory to fetch them.
+    context.claims.settle(&context.broker.memory, pending.iter().map(PendingTopic::kept_bytes).sum());
     let (version, broker) = (context.version, Arc::clone(context.broker));
     let deadline = Instant::now() + request_timeout(timeout_ms);
     Ok(Reply::Later(Box::pin(async move {
@@ -186,7 +193,8 @@ fn append_topic(
         PendingPartition { index, outcome }
     };
     let partitions = partition_data.into_iter().map(append).collect();
-    PendingTopic { name, topic_id, partitions }
+    // Text of its own: an answer that waits must not keep the request's frame.
+    PendingTopic { name: Str::from(name.as_str()), topic_id, partitions }
 }
 
 fn find(context: &RequestContext<'_>, name: &str, topic_id: uuid::Uuid, index: i32) -> Result<Arc<Partition>, Refusal> {
@@ -314,6 +322,15 @@ fn recompress(batch: ValidatedBatch, codec: Compression) -> Result<ValidatedBatc
 }
 
 impl PendingTopic {
+    /// What is kept until the answer is written, and the answer.
+    fn kept_bytes(&self) -> usize {
+        let of_partition = |partition: &PendingPartition| {
+            let message = partition.outcome.as_ref().err().and_then(|(_, message)| message.as_ref());
+            PENDING_PARTITION_BYTES + message.map_or(0, |message| 2 * message.len())
+        };
+        PENDING_TOPIC_BYTES + 3 * self.name.len() + self.partitions.iter().map(of_partition).sum::<usize>()
+    }
+
     async fn finish(self, deadline: Instant) -> TopicProduceResponse {
         let mut partition_responses = Vec::with_capacity(self.partitions.len());
         for partition in self.partitions {

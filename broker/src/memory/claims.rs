@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use protocol::Frame;
 use tokio::time::Instant;
 
-use super::{Claim, Held, MEMORY_WAIT, Memory, ReplyMemory};
+use super::{Claim, Held, MEMORY_WAIT, Memory, ReplyMemory, Sender};
 
 /// A parked request that keeps no more than this counts with its connection.
 const PARKED_FREE_BYTES: usize = 16 << 10;
@@ -31,6 +31,7 @@ pub(crate) enum NoMemory {
 /// A request's claims. Handlers add to them while they work.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
+    sender: Sender,
     request: Mutex<Claim>,
     reply: Mutex<Option<Held>>,
     parked: Mutex<Option<Held>>,
@@ -45,20 +46,20 @@ pub(crate) struct Holds {
 }
 
 impl Claims {
-    /// The claims of a request that was received under `request`.
-    pub(crate) fn new(request: Claim) -> Self {
-        Claims { request: Mutex::new(request), ..Claims::default() }
+    /// The claims of a request of `sender` that was received under `request`.
+    pub(crate) fn new(sender: Sender, request: Claim) -> Self {
+        Claims { sender, request: Mutex::new(request), ..Claims::default() }
     }
 
     /// Makes the claim of the request `bytes` large when that needs no waiting.
     pub(crate) fn try_cover(&self, memory: &Memory, bytes: usize) -> bool {
-        memory.requests.try_cover(&mut self.request.lock(), bytes)
+        memory.requests.of(self.sender).try_cover(&mut self.request.lock(), bytes)
     }
 
     /// Makes the claim of the request `bytes` large. Nothing but the frame may be held meanwhile.
     pub(crate) async fn cover(&self, memory: &Memory, bytes: usize) {
         let mut claim = std::mem::take(&mut *self.request.lock());
-        memory.requests.cover(&mut claim, bytes).await;
+        memory.requests.of(self.sender).cover(&mut claim, bytes).await;
         *self.request.lock() = claim;
     }
 
@@ -95,6 +96,17 @@ impl Claims {
     /// [`NoMemory::Busy`].
     pub(crate) async fn park_follower(&self, memory: &Memory, bytes: usize, deadline: Instant) -> Result<(), NoMemory> {
         self.park_in(&memory.parked_followers, bytes, deadline).await
+    }
+
+    /// The request is dropped and done, and its answer waits for others; `bytes` is what is kept for it. Never waits: without
+    /// memory for what is parked, that much stays claimed of what is for requests.
+    pub(crate) fn settle(&self, memory: &Memory, bytes: usize) {
+        let mut request = self.request.lock();
+        if bytes > PARKED_FREE_BYTES {
+            let Some(held) = memory.parked.try_take_all(bytes) else { return request.settle(bytes) };
+            *self.parked.lock() = Some(held);
+        }
+        *request = Claim::default();
     }
 
     async fn park_in(&self, share: &ReplyMemory, bytes: usize, deadline: Instant) -> Result<(), NoMemory> {
@@ -161,7 +173,7 @@ mod tests {
         let memory = Memory::new(64 * MIB, 64 * MIB);
         let mut parked = Vec::new();
         for _ in 0..3 {
-            let claims = Claims::new(memory.requests.claim_small(1000).await);
+            let claims = Claims::new(Sender::Client, memory.requests.of(Sender::Client).claim_small(1000).await);
             claims.cover(&memory, 10 * MIB).await;
             claims.park(&memory, 4 * MIB, Instant::now()).await.unwrap();
             parked.push(claims);
@@ -174,5 +186,46 @@ mod tests {
         }
         parked.clear();
         Claims::default().park(&memory, 4 * MIB, Instant::now()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn followers_are_received_and_decoded_while_clients_hold_everything() {
+        let memory = Memory::new(64 * MIB, 64 * MIB);
+        let mut held = Vec::new();
+        for bytes in [16 << 10, 2 * MIB, 40 * MIB, 400 * MIB] {
+            for _ in 0..10_000 {
+                let claims = Claims::new(Sender::Client, Claim::default());
+                let covered = tokio::time::timeout(MEMORY_WAIT, claims.cover(&memory, bytes)).await;
+                if covered.is_err() {
+                    break;
+                }
+                held.push(claims);
+            }
+        }
+        let late = memory.requests.of(Sender::Client).claim_small(1000);
+        assert!(tokio::time::timeout(MEMORY_WAIT, late).await.is_err(), "clients have nothing left");
+        for bytes in [1000, 100 << 10, 3 * MIB, 20 * MIB] {
+            let frame = memory.requests.of(Sender::Follower).claim_small(1000).await;
+            let claims = Claims::new(Sender::Follower, frame);
+            claims.cover(&memory, bytes).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_done_gives_its_memory_back_while_its_answer_waits() {
+        let memory = Memory::new(64 * MIB, 64 * MIB);
+        let (mut waiting, mut large) = (Vec::new(), Vec::new());
+        for _ in 0..10_000 {
+            let claims = Claims::new(Sender::Client, memory.requests.of(Sender::Client).claim_small(16 << 10).await);
+            claims.settle(&memory, 500);
+            waiting.push(claims);
+        }
+        // More than there is for what is parked: it stays with the requests, as far as it goes, and lets the others exceed.
+        for _ in 0..20 {
+            let claims = Claims::new(Sender::Client, Claim::default());
+            tokio::time::timeout(MEMORY_WAIT, claims.cover(&memory, 50 * MIB)).await.expect("nobody exceeds for long");
+            claims.settle(&memory, 3 * MIB);
+            large.push(claims);
+        }
     }
 }

@@ -76,6 +76,17 @@ impl ReplyMemory {
     }
 }
 
+impl ReplyMemory {
+    /// As [`ReplyMemory::take_all`], if that needs no waiting.
+    pub(crate) fn try_take_all(&self, bytes: usize) -> Option<Held> {
+        let units = units(bytes).min(self.shared_units);
+        let small =
+            (bytes <= SMALL_BYTES).then(|| Arc::clone(&self.small).try_acquire_many_owned(units).ok()).flatten();
+        let permit = small.or_else(|| Arc::clone(&self.shared).try_acquire_many_owned(units).ok())?;
+        Some(Held { bytes, permit })
+    }
+}
+
 impl Held {
     /// Bytes that the reply may have.
     pub(crate) fn bytes(&self) -> usize {

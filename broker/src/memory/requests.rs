@@ -89,6 +89,12 @@ impl Claim {
             self.exceeding = None;
         }
     }
+
+    /// As [`Claim::shrink`] for a request that is done and waits for its answer, which may take long: it exceeds no more.
+    pub(crate) fn settle(&mut self, bytes: usize) {
+        self.shrink(bytes);
+        self.exceeding = None;
+    }
 }
 
 impl RequestMemory {

@@ -93,7 +93,7 @@ async fn read_requests(
         let received = std::time::Instant::now();
         let bytes_in = request.frame.len();
         // In a box: a connection without a request must not pay for the largest handler.
-        let started = Box::pin(handlers::start(&broker, &connection, request.frame, request.memory)).await?;
+        let started = Box::pin(handlers::start(&broker, &connection, request.frame, request.claims)).await?;
         record_request(started.api_key, bytes_in);
         let room = make_room(&room, owed_bytes(&started)).await;
         let Started { api_key, reply, holds } = started;

@@ -11,7 +11,8 @@ use protocol::frame::{FrameError, FrameSplitter};
 use tokio::time::Instant;
 
 use crate::machine::sockets::{self, OwnedReadHalf};
-use crate::memory::{Claim, RequestMemory, SMALL_BYTES};
+use crate::memory::{Claim, Claims, RequestShares, SMALL_BYTES, Sender};
+use crate::replication::is_follower;
 
 const LENGTH_BYTES: usize = 4;
 /// How often a large request's progress is looked at.
@@ -60,7 +61,7 @@ impl ReadError {
 #[derive(Debug)]
 pub(super) struct RequestFrame {
     pub(super) frame: Bytes,
-    pub(super) memory: Claim,
+    pub(super) claims: Claims,
 }
 
 /// Reads requests one after the other.
@@ -68,14 +69,14 @@ pub(super) struct RequestFrame {
 pub(super) struct RequestReader {
     stream: OwnedReadHalf,
     buffer: BytesMut,
-    memory: RequestMemory,
+    memory: RequestShares,
     splitter: FrameSplitter,
     max_idle: Duration,
     silent_since: Instant,
 }
 
 impl RequestReader {
-    pub(super) fn new(stream: OwnedReadHalf, memory: RequestMemory, max_bytes: usize, max_idle: Duration) -> Self {
+    pub(super) fn new(stream: OwnedReadHalf, memory: RequestShares, max_bytes: usize, max_idle: Duration) -> Self {
         let (buffer, splitter) = (BytesMut::new(), FrameSplitter::new(max_bytes));
         RequestReader { stream, buffer, memory, splitter, max_idle, silent_since: Instant::now() }
     }
@@ -92,30 +93,33 @@ impl RequestReader {
         }
         let needed = LENGTH_BYTES + self.splitter.announced(&self.buffer)?.unwrap_or(0);
         if needed > SMALL_BYTES {
-            let memory = self.receive_large(needed).await?;
+            let claims = self.receive_large(needed).await?;
             let frame = self.splitter.next_frame(&mut self.buffer)?;
-            return Ok(frame.map(|frame| RequestFrame { frame, memory }));
+            return Ok(frame.map(|frame| RequestFrame { frame, claims }));
         }
         while self.buffer.len() < needed {
             if !self.fill(SMALL_BYTES).await? {
                 return Err(self.cut(needed));
             }
         }
-        let memory = self.memory.claim_small(needed).await;
+        let sender = sender(&self.buffer[LENGTH_BYTES..needed]);
+        let claim = self.memory.of(sender).claim_small(needed).await;
         // A copy, so that a request that is parked does not keep the whole buffer.
         let frame = Bytes::copy_from_slice(&self.buffer[LENGTH_BYTES..needed]);
         self.buffer.advance(needed);
-        Ok(Some(RequestFrame { frame, memory }))
+        Ok(Some(RequestFrame { frame, claims: Claims::new(sender, claim) }))
     }
 
     /// Receives the rest of a large request; the claim grows ahead of what has come.
-    async fn receive_large(&mut self, needed: usize) -> Result<Claim, ReadError> {
-        let mut claim = Claim::default();
+    async fn receive_large(&mut self, needed: usize) -> Result<Claims, ReadError> {
+        let (mut claim, mut from) = (Claim::default(), Sender::Client);
         let mut window = Window { ends: Instant::now() + STALL_WINDOW, from: self.buffer.len() };
         while self.buffer.len() < needed {
             let came = self.buffer.len();
             if came >= claim.bytes().max(SMALL_BYTES) {
-                self.memory.extend(&mut claim, came, needed).await;
+                // The name of a client lies at the beginning, which has come.
+                from = sender(&self.buffer[LENGTH_BYTES..]);
+                self.memory.of(from).extend(&mut claim, came, needed).await;
                 // The wait was ours, not the client's.
                 self.silent_since = Instant::now();
                 window = Window { ends: Instant::now() + STALL_WINDOW, from: came };
@@ -128,16 +132,16 @@ impl RequestReader {
                 return Err(self.cut(needed));
             }
             if Instant::now() >= window.ends {
-                self.check_progress(&window, &claim, needed)?;
+                self.check_progress(&window, (&claim, from), needed)?;
                 window = Window { ends: Instant::now() + STALL_WINDOW, from: self.buffer.len() };
             }
         }
-        Ok(claim)
+        Ok(Claims::new(from, claim))
     }
 
-    fn check_progress(&self, window: &Window, claim: &Claim, needed: usize) -> Result<(), ReadError> {
+    fn check_progress(&self, window: &Window, held: (&Claim, Sender), needed: usize) -> Result<(), ReadError> {
         let is_slow = self.buffer.len() - window.from < needed / STALL_PARTS;
-        if is_slow && claim.bytes() > 0 && self.memory.is_short() {
+        if is_slow && held.0.bytes() > 0 && self.memory.of(held.1).is_short() {
             return Err(ReadError::Stalled { got: self.buffer.len(), needed });
         }
         Ok(())
@@ -178,8 +182,43 @@ impl RequestReader {
     }
 }
 
+/// Who sends the request that begins so: API, version and correlation id (8 bytes), then the name of the client.
+///
+/// A client may call itself as followers do, as it may fetch in the name of one.
+fn sender(request: &[u8]) -> Sender {
+    let name = request.get(8..).and_then(|rest| {
+        let (len, rest) = rest.split_first_chunk::<2>()?;
+        rest.get(..usize::try_from(i16::from_be_bytes(*len)).ok()?)
+    });
+    let is_followers = name.and_then(|name| std::str::from_utf8(name).ok()).is_some_and(is_follower);
+    if is_followers { Sender::Follower } else { Sender::Client }
+}
+
 /// A time in which a large request must progress.
 struct Window {
     ends: Instant,
     from: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::follower_name;
+
+    #[test]
+    fn a_follower_is_known_by_its_name() {
+        let request = |name: &str| {
+            let len = i16::try_from(name.len()).unwrap().to_be_bytes();
+            [&[0, 1, 0, 17, 0, 0, 0, 9][..], &len, name.as_bytes(), b"the rest"].concat()
+        };
+        assert_eq!(sender(&request(&follower_name(3, 12))), Sender::Follower);
+        for name in ["", "consumer-1", "broker-3", "broker-x-fetcher-1", "broker-1-fetcher-", "broker-1-mending"] {
+            assert_eq!(sender(&request(name)), Sender::Client, "{name}");
+        }
+        let whole = request(&follower_name(3, 12));
+        for cut in 0..whole.len() - 8 {
+            assert_eq!(sender(&whole[..cut]), Sender::Client, "cut at {cut}");
+        }
+        assert_eq!(sender(&[0, 1, 0, 17, 0, 0, 0, 9, 0xff, 0xff, 0, 0]), Sender::Client, "no name");
+    }
 }

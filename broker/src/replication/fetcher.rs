@@ -297,7 +297,7 @@ impl Fetcher {
         let Some(address) = &self.assignment.address else {
             return Err(std::io::Error::other("the leader's address is not known").into());
         };
-        let client_id = Str::from(format!("broker-{}-fetcher-{}", self.shared.node_id, self.leader).as_str());
+        let client_id = Str::from(super::follower_name(self.shared.node_id, self.leader).as_str());
         let at = (address.host.as_str(), address.port);
         Ok(Connection::open(at, CONNECT_WITHIN, client_id, self.shared.limits.frame_max_bytes).await?)
     }
