@@ -1,7 +1,8 @@
 //! Whether this node's object store is the cluster's, and holds what the archive's ledger names.
 //!
 //! The store has an identity, which the metadata keep (from metadata version 4 on). A node whose store answers with another
-//! one, or lacks a manifest that the ledger names, does not start; while it runs, it neither archives, deletes nor evicts.
+//! one, or lacks the manifests that the ledger names, does not start; some that are missing in the cluster's own store
+//! concern their partitions alone. While it runs, it neither archives, deletes nor evicts.
 //! `--accept-object-store` is the way to a store that was moved.
 //!
 //! ```text
@@ -244,8 +245,8 @@ impl StoreIdentity {
             (None, _) => {}
         }
         let has_manifests = accept || self.state.lock().has_manifests;
-        if !has_manifests && let Some(object) = self.missing_manifest(&image).await? {
-            return Err(StoreRefused::Lacks { url: self.cold.url(), object });
+        if !has_manifests {
+            self.look_for_manifests(&image, found).await?;
         }
         if image.keeps_store_id() { self.settle_on(&image, found).await } else { Ok(()) }
     }
@@ -279,18 +280,34 @@ impl StoreIdentity {
         }
     }
 
-    /// The first manifest of a partition of this node that the store lacks, of at most [`MAX_MANIFESTS`], spread evenly.
-    async fn missing_manifest(&self, image: &ClusterImage) -> Result<Option<String>, StoreRefused> {
+    /// Looks for manifests of partitions of this node, at most [`MAX_MANIFESTS`], spread evenly. In a store that is certainly
+    /// the cluster's, one that is missing concerns its partition alone; where all are missing, the store was emptied.
+    async fn look_for_manifests(&self, image: &ClusterImage, found: Option<Uuid>) -> Result<(), StoreRefused> {
         let mut entries = self.entries(image);
         for _ in 0..LEDGERS {
-            let Some(missing) = self.cold.first_missing(entries).await? else { return Ok(None) };
+            let looked_for = entries.len();
+            let missing = self.cold.missing_manifests(entries).await?;
             // A manifest that was replaced meanwhile may be swept.
             entries = self.entries(&self.metadata.image());
-            if entries.iter().any(|entry| entry.pointer.object == missing) {
-                return Ok(Some(missing));
+            let is_named = |object: &&String| entries.iter().any(|entry| entry.pointer.object == **object);
+            let Some(object) = missing.iter().find(is_named) else {
+                if missing.is_empty() {
+                    return Ok(());
+                }
+                continue;
+            };
+            let is_ours = found.is_some() && found == image.store_id();
+            if !is_ours || missing.len() == looked_for {
+                return Err(StoreRefused::Lacks { url: self.cold.url(), object: object.clone() });
             }
+            error!(
+                store = self.cold.url(), missing = missing.len(), looked_for, %object,
+                "the object store lacks manifests that the archive's ledger names: what only they name cannot be read, and \
+                 nothing of their partitions is archived, evicted or removed, until they are restored"
+            );
+            return Ok(());
         }
-        Ok(None)
+        Ok(())
     }
 
     fn entries(&self, image: &ClusterImage) -> Vec<LedgerEntry> {

@@ -92,12 +92,12 @@ impl ColdTier {
         store.put_new(&names.store_identity(), PutPayload::from(content.into_bytes())).await.map(drop)
     }
 
-    /// The first of these entries of a ledger whose manifest the store lacks. A newer manifest of the partition is as good:
-    /// the one that a ledger from an older copy names may have been replaced and swept.
+    /// The manifests of these entries of a ledger that the store lacks. A newer manifest of the partition is as good: the one
+    /// that a ledger from an older copy names may have been replaced and swept.
     ///
     /// # Errors
     /// When the store does not answer, or a newer manifest is damaged.
-    pub async fn first_missing(&self, entries: Vec<LedgerEntry>) -> Result<Option<String>, ReadError> {
+    pub async fn missing_manifests(&self, entries: Vec<LedgerEntry>) -> Result<Vec<String>, ReadError> {
         let missing = |entry: LedgerEntry| async move {
             match self.inner.store.head(&entry.pointer.object).await {
                 Ok(_) => return Ok(None),
@@ -108,13 +108,8 @@ impl ColdTier {
             let is_newer = newest.is_some_and(|newest| newest.pointer.version > entry.pointer.version);
             Ok::<_, ReadError>((!is_newer).then(|| entry.pointer.object.clone()))
         };
-        let mut found = stream::iter(entries).map(missing).buffered(CONCURRENCY);
-        while let Some(missing) = found.try_next().await? {
-            if missing.is_some() {
-                return Ok(missing);
-            }
-        }
-        Ok(None)
+        let found: Vec<Option<String>> = stream::iter(entries).map(missing).buffered(CONCURRENCY).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Looks in the store for the manifest and for the objects that cover `[from, to)`, each with its size. Answers up to

@@ -305,3 +305,23 @@ def test_disks_from_an_older_copy_delete_nothing_that_the_bucket_has_more(node: 
     kept = set(topic_objects(node, topic))
     lost = {file for file in newer if file not in kept and file.suffix == ".parquet"}
     assert not lost, f"deleted objects of the other history: {lost}"
+
+
+def test_a_lost_manifest_concerns_its_partition_alone(node: FirnServer) -> None:
+    node.start()
+    lost, kept = (node.create_topic(name, tier="cold", config=TINY) for name in ("lost", "kept"))
+    was_lost, written = archive(node, lost, seed=6), archive(node, kept, seed=7)
+    node.stop()
+    manifests = [one for one in node.store.objects("manifest") if f"/{lost}-" in str(one)]
+    aside = node.folder / "aside"
+    aside.mkdir()
+    for manifest in manifests:
+        shutil.move(manifest, aside / manifest.name)
+    node.start()
+    assert "the object store lacks manifests that the archive's ledger names" in node.log_text()
+    expect_same(written, consume(node.bootstrap, kept))
+    written += archive(node, kept, seed=8)
+    expect_same(written, consume(node.bootstrap, kept))
+    for manifest in manifests:
+        shutil.move(aside / manifest.name, manifest)
+    expect_same(was_lost, consume(node.bootstrap, lost))

@@ -475,7 +475,7 @@ async fn a_store_keeps_the_first_identity_and_tells_what_it_lacks() {
     let entry = |pointer: ManifestPointer| {
         vec![LedgerEntry { topic: topic(), partition: partition(), pointer: Arc::new(pointer) }]
     };
-    assert_eq!(tier.first_missing(entry(ledger.clone())).await.unwrap(), None);
+    assert_eq!(tier.missing_manifests(entry(ledger.clone())).await.unwrap(), Vec::<String>::new());
     let objects = tier.entries(&ledger).await.unwrap();
     tier.store().delete(&objects[1].object).await.unwrap();
     assert_eq!(tier.seen_until(&ledger, 0, 50).await.unwrap(), 50);
@@ -486,11 +486,15 @@ async fn a_store_keeps_the_first_identity_and_tells_what_it_lacks() {
     assert!(shorter.contains("the store has 7 bytes"), "{shorter}");
 
     let swept = ManifestPointer { object: "gone".to_owned(), version: 1, ..ledger.clone() };
-    assert_eq!(tier.first_missing(entry(swept)).await.unwrap(), None, "the newer manifest has what it had");
+    assert_eq!(
+        tier.missing_manifests(entry(swept)).await.unwrap(),
+        Vec::<String>::new(),
+        "the newer manifest has what it had"
+    );
     tier.store().delete(&ledger.object).await.unwrap();
     let older = tier.newest_manifest(&topic(), partition()).await.unwrap().unwrap();
     assert_eq!(older.pointer.version, 1);
-    assert_eq!(tier.first_missing(entry(ledger.clone())).await.unwrap(), Some(ledger.object.clone()));
+    assert_eq!(tier.missing_manifests(entry(ledger.clone())).await.unwrap(), [ledger.object.clone()]);
     assert!(tier.seen_until(&ledger, 0, 50).await.is_err(), "the caches do not answer for the store");
 }
 
