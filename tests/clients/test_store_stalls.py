@@ -71,8 +71,11 @@ def test_no_call_waits_longer_than_its_deadline(proxied: FirnServer, proxy: Faul
         "list": (lambda r: r.is_list, ("list", "timed out"), "sweep"),
         "delete": (lambda r: r.is_delete, ("delete", "timed out"), "sweep"),
     }[operation]
+    # The manifest of the first commit is what the second leaves to the sweep.
+    written = produce(proxied.bootstrap, topic, generated(100, seed=1), **SMALL)
+    proxied.settle(topic)
     with proxy.failing(Chosen(choice, Fault.HANG)):
-        written = produce(proxied.bootstrap, topic, generated(200, seed=2), **SMALL)
+        written += produce(proxied.bootstrap, topic, generated(200, seed=2), **SMALL)
         await_trouble(proxied, topic, words, activity, timeout_s=30)
     proxied.settle(topic)
     expect_same(written, consume(proxied.bootstrap, topic))
