@@ -37,6 +37,9 @@ pub(crate) async fn watch(broker: Arc<Broker>, stop: CancellationToken) {
         if let Some(thread) = broker.hot.panicked() {
             supervision::lose(thread, "it has panicked");
         }
+        if broker.metadata.has_panicked() {
+            supervision::lose("raft", "it has panicked");
+        }
         if let Some(failure) = broker.hot.failure()
             && !has_failed
         {

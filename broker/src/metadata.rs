@@ -274,7 +274,9 @@ impl Metadata {
         let inner = Arc::new(inner);
         let purging = purging::purge(Arc::downgrade(&inner), metrics, entries, snapshot_bytes);
         tokio::spawn(supervision::without_panic("metadata-purging", purging));
-        Ok(Metadata { inner })
+        let metadata = Metadata { inner };
+        tokio::spawn(metadata.clone().panic_when_wanted());
+        Ok(metadata)
     }
 
     /// The newest image. Cheap; take it once per request, so that all of it speaks of the same state.
@@ -329,6 +331,20 @@ impl Metadata {
     pub fn health(&self) -> Result<(), MetadataError> {
         let state = self.inner.raft.metrics().borrow().running_state.clone();
         state.map_err(|fatal| MetadataError::Stopped(fatal.to_string()))
+    }
+
+    /// True when the task of the metadata log has ended by a panic: only another process goes on. It says nothing of it by
+    /// itself; it just ends.
+    pub(crate) fn has_panicked(&self) -> bool {
+        let metrics = self.inner.raft.metrics();
+        metrics.has_changed().is_err() && metrics.borrow().running_state.is_ok() && !self.inner.closing.is_cancelled()
+    }
+
+    /// Has the task of the metadata log panic, for a test.
+    async fn panic_when_wanted(self) {
+        if supervision::is_panic_wanted("raft").await {
+            self.inner.raft.external_request(|_| panic!("a test wants raft to panic"));
+        }
     }
 
     /// True while the disk has no space for the metadata log: its changes wait.

@@ -63,12 +63,19 @@ async fn how_it_ended<F: Future<Output = ()>>(name: &'static str, task: F) -> Op
 }
 
 async fn injected_panic(name: &'static str) {
-    let is_wanted = cfg!(debug_assertions) && std::env::var("FIRN_TEST_PANIC_IN").is_ok_and(|wanted| wanted == name);
-    if !is_wanted {
+    if !is_panic_wanted(name).await {
         return std::future::pending().await;
     }
-    tokio::time::sleep(PANIC_AFTER).await;
     panic!("a test wants {name} to panic");
+}
+
+/// True, after a while, when a test wants that task to panic.
+pub(crate) async fn is_panic_wanted(name: &'static str) -> bool {
+    let is_wanted = cfg!(debug_assertions) && std::env::var("FIRN_TEST_PANIC_IN").is_ok_and(|wanted| wanted == name);
+    if is_wanted {
+        tokio::time::sleep(PANIC_AFTER).await;
+    }
+    is_wanted
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

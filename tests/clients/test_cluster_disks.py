@@ -155,7 +155,7 @@ def test_a_node_whose_disk_is_full_hands_over_and_takes_part_again_by_itself(
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("task", ["isr", "liveness", "kafka-listener"])
+@pytest.mark.parametrize("task", ["isr", "liveness", "kafka-listener", "raft"])
 def test_a_task_that_panics_ends_the_process(tmp_path: Path, task: str) -> None:
     server = FirnServer(tmp_path)
     server.env = {"FIRN_TEST_PANIC_IN": task}

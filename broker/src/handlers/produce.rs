@@ -325,7 +325,7 @@ impl PendingTopic {
     /// What is kept until the answer is written, and the answer.
     fn kept_bytes(&self) -> usize {
         let of_partition = |partition: &PendingPartition| {
-            let message = partition.outcome.as_ref().err().and_then(|(_, message)| message.as_ref());
+            let message = partition.outcome.as_ref().err().and_then(|refusal| refusal.message.as_ref());
             PENDING_PARTITION_BYTES + message.map_or(0, |message| 2 * message.len())
         };
         PENDING_TOPIC_BYTES + 3 * self.name.len() + self.partitions.iter().map(of_partition).sum::<usize>()

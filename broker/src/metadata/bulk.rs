@@ -5,7 +5,8 @@
 //! grows with its size, and the next call for the same place of the log waits for it. Only one is under way per node.
 //!
 //! Meanwhile the node gets heartbeats, over a connection of their own: bulk never passes for a lost leader. A heartbeat that is
-//! answered is the answer of that call, too: the node has the log up to the first of the entries, and nothing new yet.
+//! answered is the answer of that call, too: the node has the log up to the first of the entries, and nothing new yet. Before
+//! the first entry of all there is nothing that it could have, and the call times out.
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::entry::{LogId, TypeConfig, Vote, encoded_len};
 use super::network::{AppendOutcome, Asking, Connection};
+use crate::internal::client::CallError;
 
 /// Time for an append or a snapshot of any size.
 const TIME_AT_LEAST: Duration = Duration::from_secs(5);
@@ -113,7 +115,7 @@ impl Connection {
         bulk.heard = Instant::now();
         tokio::select! {
             outcome = bulk.outcome() => self.answered(outcome, wanted),
-            () = sleep_until(began + within * 5 / 6) => Ok(AppendEntriesResponse::PartialSuccess(heartbeat.prev_log_id)),
+            () = sleep_until(began + within * 5 / 6) => nothing_new(heartbeat.prev_log_id),
         }
     }
 
@@ -125,5 +127,29 @@ impl Connection {
             Ok(AppendEntriesResponse::Success) => Ok(AppendEntriesResponse::PartialSuccess(sent.min(wanted))),
             outcome => outcome,
         }
+    }
+}
+
+/// The answer for a node that has the log up to `prev`, and takes its time with what follows. To have nothing at all is no
+/// progress: openraft panics when it is told so.
+#[expect(clippy::result_large_err, reason = "the error is openraft's")]
+fn nothing_new(prev: Option<LogId>) -> AppendOutcome {
+    match prev {
+        Some(prev) => Ok(AppendEntriesResponse::PartialSuccess(Some(prev))),
+        None => Err(RPCError::Network(NetworkError::new(&CallError::TimedOut))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::LeaderId;
+
+    use super::*;
+
+    #[test]
+    fn a_node_without_any_entry_has_made_no_progress() {
+        let prev = LogId::new(LeaderId::new(1, 1), 7);
+        assert!(matches!(nothing_new(Some(prev)), Ok(AppendEntriesResponse::PartialSuccess(Some(id))) if id == prev));
+        assert!(nothing_new(None).is_err());
     }
 }

@@ -352,7 +352,7 @@ mod tests {
     async fn an_election_goes_on_until_a_leader_has_lasted() {
         let (old, new) = ((1, 5), (3, 6));
         let mut vacancy = Vacancy::default();
-        let mut note = |vacancy: &mut Vacancy, led| vacancy.note(led, |led| led == old);
+        let note = |vacancy: &mut Vacancy, led| vacancy.note(led, |led| led == old);
         note(&mut vacancy, Some(new));
         assert_eq!(vacancy.to_fill(), None, "nobody was lost");
         note(&mut vacancy, Some(old));
@@ -363,7 +363,7 @@ mod tests {
         note(&mut vacancy, None);
         assert_eq!((vacancy.to_fill(), vacancy.elections), (Some(old), 1), "the winner was unseated");
         note(&mut vacancy, Some(new));
-        tokio::time::sleep(LASTS * 2).await;
+        sleep(LASTS * 2).await;
         note(&mut vacancy, Some(new));
         note(&mut vacancy, None);
         assert_eq!(vacancy.to_fill(), None, "a later loss is another one");
