@@ -34,6 +34,7 @@ mod machine;
 mod places;
 mod store_identity;
 mod supervision;
+mod sync;
 mod telemetry;
 mod throttle;
 pub mod timing;

@@ -23,7 +23,7 @@ use coordinator::cluster::NO_LEADER;
 use hot_tier::PartitionLog;
 use model::archive::ManifestPointer;
 use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset, TopicName, TopicPartition};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 mod adopt;
@@ -54,6 +54,8 @@ pub(crate) use replicas::{NotAdmitted, Replication};
 pub(crate) use term::{Accepted, NotAccepted, NotCommitted, SameTerm, Turn};
 
 use term::Role;
+
+use crate::sync::RwLock;
 
 /// Who leads the partition and who keeps it, from the cluster's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,11 +16,12 @@ use coordinator::cluster::NO_LEADER;
 use hot_tier::{AppendError, AppendTime, Appended, Bootstrap};
 use model::batch::ValidatedBatch;
 use model::{LeaderEpoch, NO_LEADER_EPOCH, NodeId, Offset};
-use parking_lot::{Mutex, RwLockReadGuard};
+use parking_lot::RwLockReadGuard;
 use tracing::{debug, error, warn};
 
 use super::leader::Leading;
 use super::{Ends, Leadership, Partition, Progress, State};
+use crate::sync::{Mutex, point};
 
 /// What this node does for the partition.
 #[derive(Debug)]
@@ -337,6 +338,7 @@ impl Partition {
     }
 
     fn raise_high_watermark(&self, high_watermark: Offset) {
+        point();
         self.progress.send_if_modified(|progress| {
             let moves = high_watermark > progress.high_watermark;
             progress.high_watermark = progress.high_watermark.max(high_watermark);

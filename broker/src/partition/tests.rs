@@ -1,5 +1,6 @@
 //! Replicas of one partition on disks of their own, driven by hand: what a follower would do over the network is done here.
 
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use super::*;
 
 mod closest;
+mod interleavings;
 mod lineage;
 mod replication;
 mod terms;

@@ -83,6 +83,12 @@ impl<T> RwLock<T> {
         if IS_MODEL.get() { until(|| self.0.try_read()) } else { self.0.read() }
     }
 
+    #[allow(dead_code, reason = "the broker uses it")]
+    pub(crate) fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
+        point();
+        self.0.try_read()
+    }
+
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
         if IS_MODEL.get() { until(|| self.0.try_write()) } else { self.0.write() }
     }
