@@ -297,7 +297,7 @@ impl Node {
 /// # Errors
 /// Only if serialization fails.
 pub fn frame(magic: &str, value: &impl Serialize) -> Result<Vec<u8>, String> {
-    let json = serde_json::to_vec_pretty(value).map_err(|e| e.to_string())?;
+    let json = serde_json::to_vec(value).map_err(|e| e.to_string())?;
     let mut bytes = format!("{magic} {MANIFEST_VERSION} {} {:08x}\n", json.len(), crc32c(&json)).into_bytes();
     bytes.extend_from_slice(&json);
     Ok(bytes)

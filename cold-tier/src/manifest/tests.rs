@@ -53,9 +53,11 @@ fn manifest() -> Manifest {
 
 #[test]
 fn a_manifest_is_stored_as_documented() {
-    let golden = include_bytes!("../../tests/golden/manifest-v1.manifest");
+    let golden = include_bytes!("../../tests/golden/manifest-v1-compact.manifest");
     assert_eq!(String::from_utf8(manifest().encode().unwrap()).unwrap(), String::from_utf8_lossy(golden));
     assert_eq!(Manifest::decode(golden).unwrap(), manifest());
+    let indented = include_bytes!("../../tests/golden/manifest-v1.manifest");
+    assert_eq!(Manifest::decode(indented).unwrap(), manifest(), "as earlier versions wrote it");
 }
 
 #[test]
