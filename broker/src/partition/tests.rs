@@ -20,6 +20,7 @@ mod closest;
 mod interleavings;
 mod lineage;
 mod replication;
+mod seam;
 mod terms;
 
 /// A replica on its own disk.
@@ -42,7 +43,13 @@ async fn replica(node_id: NodeId, min_insync_replicas: u32) -> Replica {
     replica_in(Arc::new(tempfile::tempdir().unwrap()), (node_id, min_insync_replicas), settings()).await
 }
 
-async fn replica_in(
+async fn replica_in(dir: Arc<tempfile::TempDir>, of: (NodeId, u32), settings: Arc<TopicSettings>) -> Replica {
+    let cold = cold_tier::Config { url: "memory://".to_owned(), cluster_id: "c".to_owned(), ..Default::default() };
+    replica_over(ColdTier::open(cold).await.unwrap(), dir, of, settings)
+}
+
+fn replica_over(
+    cold: ColdTier,
     dir: Arc<tempfile::TempDir>,
     (node_id, min_insync_replicas): (NodeId, u32),
     settings: Arc<TopicSettings>,
@@ -57,8 +64,6 @@ async fn replica_in(
     };
     let hot = HotTier::open(config, 0, Arc::new(on_flush)).unwrap();
     let log = hot.create(&TopicName::new("t").unwrap(), id(), settings).unwrap();
-    let cold = cold_tier::Config { url: "memory://".to_owned(), cluster_id: "c".to_owned(), ..Default::default() };
-    let cold = ColdTier::open(cold).await.unwrap();
     let partition = Arc::new(Partition::new(log, node_id, cold, Duration::from_secs(1), Arc::new(Notify::new())));
     flushed.set(Arc::clone(&partition)).unwrap();
     Replica { partition, hot, min_insync_replicas, dir }
@@ -139,6 +144,21 @@ fn batch_of(facts: BatchFacts, records: usize) -> ValidatedBatch {
         builder.append(&NewRecord { offset, timestamp: 0, key: None, value: value.as_deref(), headers: &[] });
     }
     ValidatedBatch::from_own(builder.finish().unwrap()).unwrap()
+}
+
+/// The ledger's entry of an archive that a leader of epoch 5 has made.
+fn archived(version: u64, archived_end: Offset) -> ManifestPointer {
+    ManifestPointer {
+        object: "manifest".to_owned(),
+        version,
+        leader_epoch: 5,
+        log_start: 0,
+        archived_end,
+        bytes: 1,
+        record_bytes: 1,
+        objects: 1,
+        max_timestamp: -1,
+    }
 }
 
 fn far() -> tokio::time::Instant {

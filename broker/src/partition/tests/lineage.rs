@@ -17,18 +17,7 @@ async fn replaced_leader() -> Replica {
 
 /// The ledger of an archive up to offset 6, made in epoch 5.
 fn archive(replica: &Replica) {
-    let pointer = ManifestPointer {
-        object: "manifest".to_owned(),
-        version: 1,
-        leader_epoch: 5,
-        log_start: 0,
-        archived_end: 6,
-        bytes: 1,
-        record_bytes: 1,
-        objects: 1,
-        max_timestamp: -1,
-    };
-    replica.partition.follow_ledger(Some(&Arc::new(pointer)));
+    replica.partition.follow_ledger(Some(&Arc::new(archived(1, 6))));
 }
 
 fn refuses(replica: &Replica) -> bool {

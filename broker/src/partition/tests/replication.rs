@@ -174,3 +174,20 @@ async fn an_archived_part_of_a_segment_does_not_count_as_unarchived() {
     let one = bytes(13);
     assert_eq!([bytes(14), bytes(10), bytes(6), bytes(0)], [0, 4 * one, 8 * one, 14 * one]);
 }
+
+#[tokio::test]
+async fn a_follower_closes_the_segment_that_local_retention_wants_gone_once_it_is_archived() {
+    let (leader, follower) = (replica(1, 1).await, replica(2, 1).await);
+    leader.follow(1, 5, &[1, 2]);
+    follower.follow(1, 5, &[1, 2]);
+    leader.append(5);
+    leader.flushed();
+    follower.copy_from(&leader).unwrap();
+    let log = &follower.partition.log;
+    log.update_settings(Arc::new(TopicSettings { local_retention_ms: Some(100), ..(*settings()).clone() })).unwrap();
+    for (version, archived_end, open_from) in [(1, 3, 0), (2, 5, 5)] {
+        follower.partition.follow_ledger(Some(&Arc::new(archived(version, archived_end))));
+        follower.partition.keep_as_follower(1000).unwrap();
+        assert_eq!(log.active_segment_base(), open_from, "archived up to {archived_end}");
+    }
+}
