@@ -33,10 +33,18 @@ pub struct FrameSplitter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FrameError {
     /// A length of zero or less.
-    #[error("a frame of {length} bytes was announced: this is not Kafka's protocol, or it is TLS on a plaintext port")]
+    #[error("a frame of {length} bytes was announced: this is not Kafka's protocol")]
     NotPositive {
         /// The length on the wire.
         length: i32,
+    },
+    /// The first bytes of another protocol.
+    #[error("the client speaks {protocol}, this listener speaks Kafka's protocol without TLS: {advice}")]
+    Foreign {
+        /// Which protocol.
+        protocol: &'static str,
+        /// What to change at the client.
+        advice: &'static str,
     },
     /// A length over the limit.
     #[error("a frame of {length} bytes was announced, the limit is {max} (socket.request.max.bytes)")]
@@ -88,11 +96,25 @@ impl FrameSplitter {
         match usize::try_from(length) {
             Ok(0) | Err(_) => Err(FrameError::NotPositive { length }),
             Ok(length) if length > self.max_frame_bytes => {
-                Err(FrameError::TooLarge { length, max: self.max_frame_bytes })
+                Err(foreign(*digits).unwrap_or(FrameError::TooLarge { length, max: self.max_frame_bytes }))
             }
             Ok(length) => Ok(Some(length)),
         }
     }
+}
+
+/// The protocol that begins with these bytes, where it is not Kafka's. They are lengths of hundreds of megabytes.
+fn foreign(digits: [u8; LENGTH_BYTES]) -> Option<FrameError> {
+    let (protocol, advice) = match &digits {
+        // A handshake record of SSL 3.0 to TLS 1.3.
+        [0x16, 0x03, 0..=4, _] => ("TLS", "set security.protocol=PLAINTEXT"),
+        b"GET " | b"PUT " | b"POST" | b"HEAD" | b"DELE" | b"OPTI" | b"PATC" | b"CONN" | b"PRI " => {
+            ("HTTP", "metrics, health and SQL are on the admin port")
+        }
+        b"SSH-" => ("SSH", "correct host and port"),
+        _ => return None,
+    };
+    Some(FrameError::Foreign { protocol, advice })
 }
 
 /// What stands in front of a request's body.

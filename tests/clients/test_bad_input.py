@@ -65,6 +65,18 @@ def test_a_hostile_frame_closes_the_connection(server: AnyServer, name: str) -> 
     still_serves(server)
 
 
+@pytest.mark.firn
+@pytest.mark.parametrize(("name", "protocol"), [("text", "HTTP"), ("tls", "TLS")])
+def test_another_protocol_is_named_in_one_line(server: AnyServer, name: str, protocol: str) -> None:
+    since = len(server.log_text())
+    with Wire(server.host, server.port) as wire:
+        wire.send_bytes(HOSTILE[name])
+        wire.half_close()
+        assert wire.closed_by_server()
+    said = wait_until("a line in the log", lambda: server.log_text()[since:].splitlines(), timeout_s=5)
+    assert len(said) == 1 and f"the client speaks {protocol}, this listener speaks Kafka's" in said[0], said
+
+
 def test_random_bytes_harm_nothing(server: AnyServer) -> None:
     for index in range(60):
         junk = os.urandom(20 + index * 7)

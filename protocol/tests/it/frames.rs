@@ -41,11 +41,23 @@ fn a_length_over_the_limit_is_refused_before_its_bytes_arrive() {
     let oversized = buffer(&[0, 0, 0x03, 0xe9]);
     assert_eq!(splitter.missing_bytes(&oversized), Err(FrameError::TooLarge { length: 1001, max: 1000 }));
     assert_eq!(splitter.next_frame(&mut buffer(&[0, 0, 0x03, 0xe8])), Ok(None));
-    let error = splitter.next_frame(&mut buffer(b"GET / HTTP/1.1\r\n")).unwrap_err();
+    let error = splitter.next_frame(&mut buffer(&[0x47, 0, 0, 0])).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "a frame of 1195725856 bytes was announced, the limit is 1000 (socket.request.max.bytes)"
+        "a frame of 1191182336 bytes was announced, the limit is 1000 (socket.request.max.bytes)"
     );
+}
+
+#[test]
+fn another_protocol_is_named_with_what_to_change() {
+    let splitter = FrameSplitter::new(MAX_FRAME_BYTES);
+    let said = |bytes: &[u8]| splitter.next_frame(&mut buffer(bytes)).unwrap_err().to_string();
+    let tls = said(&[0x16, 0x03, 0x01, 0x02, 0x00]);
+    assert!(tls.starts_with("the client speaks TLS") && tls.ends_with("set security.protocol=PLAINTEXT"), "{tls}");
+    for request in ["GET / HTTP/1.1", "POST /v1/sql HTTP/1.1", "PRI * HTTP/2.0"] {
+        let http = said(request.as_bytes());
+        assert!(http.starts_with("the client speaks HTTP") && http.contains("admin port"), "{http}");
+    }
 }
 
 #[test]
