@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # setup-tests.sh: installs everything that `make test` needs besides Rust, into $FIRN_TEST_CACHE (default .cache).
 # Idempotent: a step runs again only when its version changes. Everything comes from package registries:
-# PyPI, Maven Central, the Go module proxy, crates.io and, for kcat, faketime, ip, nft, strace and missing build tools, Debian.
+# PyPI, npm, Maven Central, the Go module proxy, crates.io and, for kcat, faketime, ip, nft, strace and missing build tools, Debian.
 set -euo pipefail
 # shellcheck source=scripts/test-cache.sh
 . "$(dirname "${BASH_SOURCE[0]}")/test-cache.sh"
@@ -20,6 +20,15 @@ install_kafka_python_tests() {
   cp "$REPO/tests/clients/kafka_python_service.py" "$FIRN_TEST_CACHE/kafka-python/test/service.py"
   # Also left out; without it, Python's own package `test` wins.
   touch "$FIRN_TEST_CACHE/kafka-python/test/__init__.py"
+}
+
+# An emulator of Azure's store.
+install_azurite() {
+  need node nodejs
+  need npm npm
+  rm -rf "$FIRN_TEST_CACHE/azurite"
+  mkdir -p "$FIRN_TEST_CACHE/azurite"
+  npm install --prefix "$FIRN_TEST_CACHE/azurite" --no-audit --no-fund --silent "azurite@$AZURITE_VERSION"
 }
 
 # rskafka's integration tests, compiled once; only the test programs stay in the cache.
@@ -65,6 +74,7 @@ main() {
   need ip iproute2
   need nft nftables
   prepare_versitygw
+  run_step azurite "$AZURITE_VERSION" install_azurite
   local pom
   pom=$REPO/tests/clients/java/pom.xml
   run_step kafka-tools "$(sha256sum <"$pom")" install_jars "$pom" jars

@@ -7,6 +7,7 @@ export FIRN_TEST_CACHE=${FIRN_TEST_CACHE:-$REPO/.cache}
 
 UV_VERSION=0.13.8
 VERSITYGW_VERSION=v1.8.0
+AZURITE_VERSION=3.35.0
 RSKAFKA_VERSION=0.6.0
 # rskafka's lock file names rsasl 2.2.0, which Rust 1.95 refuses (a raw pointer cast that extends a lifetime).
 RSKAFKA_RSASL_VERSION=2.3.1

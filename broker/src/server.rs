@@ -34,7 +34,7 @@ use crate::memory::Memory;
 use crate::metadata::{Metadata, MetadataConfig, MetadataError, Place, SNAPSHOT_EVERY};
 use crate::partitions::Partitions;
 use crate::producer_ids::ProducerIds;
-use crate::store_identity::{StoreIdentity, StoreNotOpened, StoreRefused};
+use crate::store_identity::{StoreIdentity, StoreNotOpened, StoreRefused, saying_so};
 use crate::telemetry::Telemetry;
 use crate::throttle::Throttles;
 use crate::timing::Clock;
@@ -331,7 +331,8 @@ async fn open(
         upload_part_bytes: settings.archive_part_bytes,
         ..cold_tier::Config::default()
     };
-    let cold = machine::connect_cold(&config, cold_config).await?;
+    let store_url = cold_tier::redacted(&cold_config.url).to_owned();
+    let cold = saying_so(&store_url, Box::pin(machine::connect_cold(&config, cold_config))).await?;
     let store = StoreIdentity::open(cold.clone(), metadata.clone(), &config).await?;
     let partitions = Arc::new(Partitions::new());
     let flushed = Arc::clone(&partitions);

@@ -37,6 +37,8 @@ use crate::metadata::{ClusterImage, Metadata, SubmitError};
 const FILE: &str = "archive-store";
 /// How long a known store has to answer at the start.
 const KNOWN_STORE_WITHIN: Duration = Duration::from_secs(3);
+/// How often a start says that it waits for its object store.
+const SAY_EVERY: Duration = Duration::from_secs(4);
 /// How long an answer of the store counts for work that can be repeated.
 const VALID_FOR: Duration = Duration::from_secs(10);
 /// Pause between two looks at a store that has not been checked, or has no identity yet.
@@ -134,7 +136,7 @@ impl StoreIdentity {
         let (path, url) = (config.data_dir.join(FILE), cold.url());
         let identity = Arc::new(StoreIdentity { cold, metadata, state: Mutex::default() });
         if !is_known(&path, &url) {
-            identity.welcome(config.accept_object_store).await?;
+            saying_so(&url, Box::pin(identity.welcome(config.accept_object_store))).await?;
             note(&config.data_dir, &path, &url);
             return Ok(identity);
         }
@@ -199,7 +201,8 @@ impl StoreIdentity {
             let is_new = image.keeps_store_id() && image.store_id().is_none();
             let is_unsure = {
                 let state = self.state.lock();
-                !state.has_manifests || state.refused.is_some()
+                // A call that goes right ends the trouble, also where nothing else calls.
+                !state.has_manifests || state.refused.is_some() || self.cold.store_trouble().is_some()
             };
             if (is_new || is_unsure)
                 && let Err(error) = self.check_now().await
@@ -339,6 +342,18 @@ impl StoreNotOpened {
         match self {
             StoreNotOpened::Cold(error) => !matches!(error, OpenError::Unfit { .. }),
             StoreNotOpened::Refused(error) => error.is_temporary(),
+        }
+    }
+}
+
+/// The result of `work`, which waits for the object store; the log says so now and then.
+pub(crate) async fn saying_so<T>(store: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let began = Instant::now();
+    loop {
+        match tokio::time::timeout(SAY_EVERY, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => info!(store, seconds = began.elapsed().as_secs(), "waiting for an answer of the object store"),
         }
     }
 }

@@ -77,7 +77,7 @@ pub enum OpenError {
         reason: String,
     },
     /// The store did not answer a call of the probe.
-    #[error("object store {url} failed its start-up probe: {source}")]
+    #[error("object store {url}: {}", advice(url, source))]
     Unreachable {
         /// Which store.
         url: String,
@@ -87,6 +87,15 @@ pub enum OpenError {
     /// The threads could not be started.
     #[error("cannot start the archive's threads: {0}")]
     Threads(String),
+}
+
+/// What is wrong and what to do, then what the store said.
+fn advice(url: &str, source: &StoreError) -> String {
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    match crate::store::words::advice(source, scheme) {
+        Some(advice) => format!("{advice}. {}", source.detail),
+        None => format!("it failed its start-up probe. {source}"),
+    }
 }
 
 /// Why a segment was not archived or a manifest not written. Nothing is evicted then; the caller tries again.

@@ -60,6 +60,7 @@ pub use read::{ColdFetch, ColdRead};
 pub use retention::RetentionLimits;
 pub use schema::{TIMESTAMP_RANGE_MS, timestamp_micros};
 pub use store::StoreTrouble;
+pub use store::open::redacted;
 pub use survey::NewestManifest;
 pub use sweep::{SweepBy, SweepReport};
 pub use table::{ObjectIndex, table_schema};

@@ -13,6 +13,7 @@ mod credentials;
 pub(crate) mod probe;
 pub(crate) mod staged;
 mod upload;
+pub(crate) mod words;
 
 use std::fmt;
 use std::future::Future;
@@ -28,6 +29,7 @@ use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
 use parking_lot::Mutex;
 
 use self::credentials::ChainCredentials;
+use self::words::Words;
 use crate::error::{StoreError, StoreErrorKind};
 
 /// Slowest transfer that is waited for, in bytes per second.
@@ -402,23 +404,25 @@ impl Store {
     }
 
     pub(crate) fn error(&self, operation: &'static str, key: &str, error: &object_store::Error) -> StoreError {
-        let detail = chain(error);
-        let has = |code: &str| detail.contains(code);
-        let kind = match classify(error) {
-            _ if EXPIRED_CODES.iter().any(|code| has(code)) => StoreErrorKind::Denied,
-            StoreErrorKind::NotFound if has(NO_BUCKET) => StoreErrorKind::Permanent,
-            kind => kind,
+        let Words { short: detail, code, is_forbidden } = words::of(error);
+        let kind = match (classify(error), code.as_deref()) {
+            (_, Some(code)) if EXPIRED_CODES.contains(&code) => StoreErrorKind::Denied,
+            (StoreErrorKind::NotFound, Some(code)) if NO_BUCKET.contains(&code) => StoreErrorKind::Permanent,
+            // A listing's is a general error to the library.
+            (StoreErrorKind::Uncertain, _) if is_forbidden => StoreErrorKind::Denied,
+            // The client refuses such a request before it sends a byte.
+            _ if detail.contains("URL scheme is not allowed") => StoreErrorKind::Permanent,
+            (kind, _) => kind,
         };
         StoreError { operation, object: key.to_owned(), kind, detail }
     }
 }
 
 /// S3 says with status 400, not 403, that temporary credentials are over.
-const EXPIRED_CODES: [&str; 3] =
-    ["<Code>ExpiredToken</Code>", "<Code>TokenRefreshRequired</Code>", "<Code>InvalidToken</Code>"];
+const EXPIRED_CODES: [&str; 3] = ["ExpiredToken", "TokenRefreshRequired", "InvalidToken"];
 
 /// No bucket is another matter than no object.
-const NO_BUCKET: &str = "<Code>NoSuchBucket</Code>";
+const NO_BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
 
 fn is_below(folder: &str, name: &str) -> bool {
     folder.is_empty() || name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
@@ -436,21 +440,6 @@ fn classify(error: &object_store::Error) -> StoreErrorKind {
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreErrorKind::Denied,
         _ => StoreErrorKind::Uncertain,
     }
-}
-
-/// An error with what caused it: the store's own words are at the end of the chain.
-fn chain(error: &object_store::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    // Stores answer in XML of several lines; a log line and a status line are one.
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn metric_name(kind: StoreErrorKind) -> &'static str {

@@ -178,7 +178,7 @@ impl ColdTier {
     /// Where the archive lies, for people: without credentials.
     #[must_use]
     pub fn url(&self) -> String {
-        redacted(&self.inner.config.url)
+        redacted(&self.inner.config.url).to_owned()
     }
 
     /// Where the archive lies as other engines name it, without a slash at its end: `s3://bucket/prefix`, or

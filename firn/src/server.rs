@@ -98,7 +98,7 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     info!(
         version = env!("CARGO_PKG_VERSION"), node_id = config.node_id, data_dir = %config.data_dir.display(),
-        object_store = without_query(&config.object_store_url()), "starting"
+        object_store = cold_tier::redacted(&config.object_store_url()), "starting"
     );
     let server = tokio::select! {
         server = Box::pin(Server::start_with(config, extras::extras(log_format))) => server?,
@@ -147,11 +147,6 @@ fn compose(args: ServerArgs) -> Result<Config, ConfigError> {
         line.set(assignment)?;
     }
     Config::compose([file, environment, line])
-}
-
-/// A store's URL may carry keys in its query.
-fn without_query(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
 }
 
 /// The two signals that stop us.

@@ -1,5 +1,6 @@
 """The object store stalls, is far away, or is gone for long: deadlines hold, reads make progress, writing goes on."""
 
+import contextlib
 import statistics
 import threading
 import time
@@ -61,6 +62,27 @@ def test_a_stalled_upload_is_detected_and_restarted(proxied: FirnServer, proxy: 
     expect_same(written, consume(proxied.bootstrap, topic))
     expect_no_orphan(proxied, topic)
     await_health(proxied, topic)
+
+
+def test_a_store_that_is_back_is_noticed_by_a_broker_that_calls_nothing(tmp_path: Path, versitygw: VersityGw) -> None:
+    proxy = FaultProxy(versitygw.port)
+    settings = {"firn.object.store.timeout.ms": "1000", "firn.cold.fetch.timeout.ms": "500", "firn.iceberg.enable": "false"}
+    server = FirnServer(tmp_path, versitygw.store(proxy.endpoint), settings)
+    server.start()
+    try:
+        topic = server.create_topic("idle", tier="cold")
+        written = produce(server.bootstrap, topic, generated(200, seed=9), **SMALL)
+        server.settle(topic)
+        server.restart()
+        with proxy.failing(always(Fault.UNAVAILABLE)):
+            with contextlib.suppress(Exception):
+                consume(server.bootstrap, topic, timeout_s=4)
+            assert wait_until("the trouble to be told", server.store_trouble)
+        wait_until("it to be over", lambda: server.store_trouble() is None, 30)
+        expect_same(written, consume(server.bootstrap, topic))
+    finally:
+        server.close()
+        proxy.close()
 
 
 @pytest.mark.parametrize("operation", ["manifest", "list", "delete"])

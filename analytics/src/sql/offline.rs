@@ -46,7 +46,7 @@ impl Offline {
 }
 
 fn the_one(mut ids: Vec<String>, config: &Config) -> Result<String, SourceError> {
-    let url = config.url.split('?').next().unwrap_or_default();
+    let url = cold_tier::redacted(&config.url);
     match (ids.pop(), ids.is_empty()) {
         (Some(id), true) => Ok(id),
         (None, _) => Err(SourceError(format!("{url} holds no archive: there is no firn-cluster-….json at its root"))),

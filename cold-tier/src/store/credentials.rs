@@ -18,6 +18,8 @@ use tokio::sync::Mutex;
 const RENEW_BEFORE: Duration = Duration::from_secs(5 * 60);
 /// Credentials that were refused are looked for again at most once in this time.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+/// Longest text of the chain that is passed on, in characters.
+const MAX_CHARS: usize = 120;
 
 /// The SDK's chain behind `object_store`'s trait. A chain that asks a metadata service does so once in a while and not per
 /// request.
@@ -91,9 +93,10 @@ impl CredentialProvider for ChainCredentials {
                     );
                     return Ok(Arc::clone(&held.credential));
                 }
+                tracing::debug!(error = chain_text(&error), "no link of the AWS credential chain has credentials");
                 return Err(object_store::Error::Unauthenticated {
                     path: "the request".to_owned(),
-                    source: format!("no AWS credentials in the default chain: {}", chain_text(&error)).into(),
+                    source: format!("no AWS credentials: {}", first_words(&error)).into(),
                 });
             }
         };
@@ -113,6 +116,12 @@ impl CredentialProvider for ChainCredentials {
 fn renewal(expiry: SystemTime) -> SystemTime {
     let life = expiry.duration_since(SystemTime::now()).unwrap_or_default();
     expiry - RENEW_BEFORE.min(life / 2)
+}
+
+/// What the chain says for itself; what its links say is as long as they are many.
+fn first_words(error: &dyn std::error::Error) -> String {
+    let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    cause.chars().take(MAX_CHARS).collect()
 }
 
 fn chain_text(error: &dyn std::error::Error) -> String {

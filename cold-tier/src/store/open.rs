@@ -19,18 +19,19 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use model::settings::nearest;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::credentials::ChainCredentials;
 use super::durable::DurableLocal;
-use super::{MIN_RATE_BYTES_PER_SECOND, Store};
+use super::{MIN_RATE_BYTES_PER_SECOND, Store, words};
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::names::NAME_MAX;
@@ -42,6 +43,26 @@ const PATH_MAX: usize = 4095;
 /// Retries inside `object_store`, per call.
 const CLIENT_RETRIES: usize = 3;
 const DEFAULT_REGION: &str = "us-east-1";
+/// Schemes of stores.
+const SCHEMES: [&str; 8] = ["file", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss"];
+/// Options that people give, for the suggestion where one is not known.
+const OPTION_NAMES: [&str; 15] = [
+    "endpoint",
+    "region",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "path_style",
+    "skip_signature",
+    "allow_http",
+    "allow_invalid_certificates",
+    "proxy_url",
+    "service_account",
+    "base_url",
+    "account_name",
+    "account_key",
+    "use_emulator",
+];
 
 /// A store, and the credentials that it asks for, where those are ours to renew.
 #[derive(Debug)]
@@ -80,8 +101,8 @@ impl Opened {
 /// # Errors
 /// [`OpenError::Url`] for an unknown scheme, a bad option or a store that cannot be built.
 pub(crate) async fn open_store(config: &Config) -> Result<Opened, OpenError> {
-    let refuse = |reason: String| OpenError::Url { url: redacted(&config.url), reason };
-    let Some(url) = parse_url(&config.url) else {
+    let refuse = |reason: String| OpenError::Url { url: redacted(&config.url).to_owned(), reason };
+    let Some(url) = parse_url(&config.url).map_err(refuse)? else {
         return folder(FsPath::new(&config.url)).map_err(refuse);
     };
     let mut options = config.options.clone();
@@ -99,7 +120,11 @@ pub(crate) async fn open_store(config: &Config) -> Result<Opened, OpenError> {
         "s3" | "s3a" => return s3(&url, &options, config).await.map_err(refuse),
         "gs" => gcs(&url, &options, config),
         "az" | "azure" | "abfs" | "abfss" => azure(&url, &options, config),
-        other => Err(format!("unknown scheme {other:?}: file, s3, gs, az and memory are known")),
+        "http" | "https" => {
+            let endpoint = url.origin().ascii_serialization();
+            Err(format!("it is an endpoint; write the bucket first: s3://BUCKET/PREFIX?endpoint={endpoint}"))
+        }
+        other => Err(format!("the scheme {other:?} is not known: write a path, or file://, s3://, gs:// or az://")),
     };
     built.map(Opened::from).map_err(refuse)
 }
@@ -107,19 +132,32 @@ pub(crate) async fn open_store(config: &Config) -> Result<Opened, OpenError> {
 /// The folder of a store that is one.
 pub(crate) fn local_root(url: &str) -> Option<PathBuf> {
     match parse_url(url) {
-        None => Some(PathBuf::from(url)),
-        Some(url) => file_path(&url).filter(|_| url.scheme() == "file"),
+        Ok(None) => Some(PathBuf::from(url)),
+        Ok(Some(url)) => file_path(&url).filter(|_| url.scheme() == "file"),
+        Err(_) => None,
     }
 }
 
 /// `None` for a bare path.
-fn parse_url(text: &str) -> Option<Url> {
-    if text.contains("://") { Url::parse(text).ok() } else { None }
+fn parse_url(text: &str) -> Result<Option<Url>, String> {
+    let scheme = text.split_once(':').map(|(scheme, _)| scheme);
+    match scheme.filter(|scheme| SCHEMES.contains(scheme)) {
+        Some(scheme) if !text.contains("://") => Err(format!("{scheme}: is followed by two slashes in a URL")),
+        _ if text.contains("://") => Url::parse(text).map(Some).map_err(|e| format!("it is not a URL: {e}")),
+        _ => Ok(None),
+    }
+}
+
+/// The reason why a store cannot be used, without the library's name for it.
+fn unusable(error: &object_store::Error) -> String {
+    let words = words::of(error).short;
+    words::of_folder(&words).map_or_else(|| words.clone(), |advice| format!("{advice}: {words}"))
 }
 
 /// The URL without its query, which may hold keys.
-pub(crate) fn redacted(url: &str) -> String {
-    url.split('?').next().unwrap_or_default().to_owned()
+#[must_use]
+pub fn redacted(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
 }
 
 fn file_path(url: &Url) -> Option<PathBuf> {
@@ -127,7 +165,7 @@ fn file_path(url: &Url) -> Option<PathBuf> {
 }
 
 fn folder(path: &FsPath) -> Result<Opened, String> {
-    let opened = DurableLocal::new(path).map_err(|e| e.to_string())?;
+    let opened = DurableLocal::new(path).map_err(|e| unusable(&e))?;
     if opened.root().as_os_str().len() + NAME_MAX > PATH_MAX {
         return Err(format!("its path is longer than {} bytes: names in it would not fit", PATH_MAX - NAME_MAX));
     }
@@ -135,16 +173,49 @@ fn folder(path: &FsPath) -> Result<Opened, String> {
     Ok(Opened { folder: Some(path.to_owned()), ..Opened::from(opened) })
 }
 
-fn client_options(config: &Config, allow_http: bool) -> ClientOptions {
+fn client_options(config: &Config) -> ClientOptions {
     let longest = Duration::from_secs(config.upload_part_bytes / MIN_RATE_BYTES_PER_SECOND);
     ClientOptions::new()
         .with_timeout(config.call_timeout + longest)
         .with_connect_timeout(config.call_timeout.min(Duration::from_secs(5)))
-        .with_allow_http(allow_http)
 }
 
 fn retry(config: &Config) -> RetryConfig {
     RetryConfig { backoff: BackoffConfig::default(), max_retries: CLIENT_RETRIES, retry_timeout: config.call_timeout }
+}
+
+/// An endpoint as the libraries need it: they take it for a part of each request's URL.
+fn check_endpoint(endpoint: &str) -> Result<(), String> {
+    let url = Url::parse(endpoint).ok().filter(|url| url.has_host() && matches!(url.scheme(), "http" | "https"));
+    match url {
+        Some(_) => Ok(()),
+        None if endpoint.contains("://") => {
+            Err(format!("the endpoint {endpoint:?} is not a URL such as https://host:9000"))
+        }
+        None => Err(format!("the endpoint {endpoint:?} has no scheme: write http://{endpoint} or https://{endpoint}")),
+    }
+}
+
+fn is_plain_http(endpoint: Option<&str>) -> bool {
+    endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
+}
+
+/// Client options of the environment that ours do not replace.
+const CLIENT_KEYS: [ClientConfigKey; 6] = [
+    ClientConfigKey::AllowHttp,
+    ClientConfigKey::AllowInvalidCertificates,
+    ClientConfigKey::ProxyUrl,
+    ClientConfigKey::ProxyCaCertificate,
+    ClientConfigKey::ProxyExcludes,
+    ClientConfigKey::UserAgent,
+];
+
+/// Our client options with those that the environment gave, by `value_of`.
+fn with_environment(ours: ClientOptions, value_of: impl Fn(ClientConfigKey) -> Option<String>) -> ClientOptions {
+    CLIENT_KEYS.into_iter().fold(ours, |options, key| match value_of(key) {
+        Some(value) if value != "false" => options.with_config(key, value),
+        _ => options,
+    })
 }
 
 /// Applies `options` one by one; an unknown name is an error.
@@ -155,7 +226,10 @@ fn apply<B, K: FromStr>(
 ) -> Result<B, String> {
     options.iter().try_fold(builder, |builder, (name, value)| match K::from_str(&name.to_ascii_lowercase()) {
         Ok(key) => Ok(set(builder, key, value)),
-        Err(_) => Err(format!("unknown option {name:?}")),
+        Err(_) => Err(match nearest(&name.to_ascii_lowercase(), OPTION_NAMES.into_iter()) {
+            Some(known) => format!("the option {name:?} is not known: did you mean {known:?}?"),
+            None => format!("the option {name:?} is not known"),
+        }),
     })
 }
 
@@ -176,16 +250,27 @@ async fn s3(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> R
         options.insert("virtual_hosted_style_request".into(), hosted);
     }
     let builder = AmazonS3Builder::from_env().with_bucket_name(bucket(url)?);
+    let of_environment = |key| builder.get_config_value(&AmazonS3ConfigKey::Client(key));
+    let client = with_environment(client_options(config), of_environment);
+    let builder = builder.with_client_options(client);
     let mut builder = apply(builder, &options, |b, key: AmazonS3ConfigKey, value| b.with_config(key, value))?;
-    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-    let plain_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+    let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
+        .iter()
+        .find_map(|key| builder.get_config_value(key));
+    endpoint.as_deref().map_or(Ok(()), check_endpoint)?;
+    if is_plain_http(endpoint.as_deref()) {
+        builder = builder.with_allow_http(true);
+    }
     let has = |key| AmazonS3ConfigKey::from_str(key).ok().and_then(|key| builder.get_config_value(&key)).is_some();
     let anonymous = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_some_and(|v| v == "true");
     let explicit_key = options.keys().any(|name| name.to_ascii_lowercase().ends_with("access_key_id"));
+    if explicit_key && !has("secret_access_key") {
+        return Err("the access key comes without its secret: give secret_access_key, too".into());
+    }
     let has_region = has("aws_region");
     let mut credentials = None;
     if !anonymous && !explicit_key {
-        let chain = aws_config::defaults(BehaviorVersion::latest()).load().await;
+        let chain = credential_chain(&builder, has_region || endpoint.is_some()).await;
         if let (false, Some(region)) = (has_region, chain.region()) {
             builder = builder.with_region(region.as_ref());
         } else if !has_region {
@@ -200,11 +285,31 @@ async fn s3(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> R
     let access = s3_access(&builder);
     let store = builder
         .with_checksum_algorithm(Checksum::SHA256)
-        .with_client_options(client_options(config, plain_http))
         .with_retry(retry(config))
         .build()
-        .map_err(|e| e.to_string())?;
+        .map_err(|e| incomplete(&e))?;
     Ok(Opened { store: prefixed(store, url), credentials, access, folder: None })
+}
+
+/// The SDK's chain. It asks the instance metadata service for a region only where nothing else says which.
+async fn credential_chain(builder: &AmazonS3Builder, region_is_known: bool) -> SdkConfig {
+    let loader = aws_config::defaults(BehaviorVersion::latest());
+    if !region_is_known {
+        return loader.load().await;
+    }
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| DEFAULT_REGION.to_owned());
+    loader.region(Region::new(region)).load().await
+}
+
+/// What a store lacks to be built.
+fn incomplete(error: &object_store::Error) -> String {
+    let words = words::of(error).short;
+    let missing = [
+        ("Missing AccessKeyId", "the secret comes without its access key: give access_key_id, too"),
+        ("Account must be specified", "the account is missing: set AZURE_STORAGE_ACCOUNT_NAME"),
+    ];
+    let advice = missing.iter().find(|(text, _)| words.contains(text)).map(|(_, advice)| (*advice).to_owned());
+    advice.unwrap_or(words)
 }
 
 /// What others need to reach the same bucket, by the names that Iceberg's clients know.
@@ -224,21 +329,40 @@ fn s3_access(builder: &AmazonS3Builder) -> BTreeMap<String, String> {
 
 fn gcs(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> Result<Arc<dyn ObjectStore>, String> {
     let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket(url)?);
-    let store = apply(builder, options, |b, key: GoogleConfigKey, value| b.with_config(key, value))?
-        .with_client_options(client_options(config, false))
-        .with_retry(retry(config))
-        .build()
-        .map_err(|e| e.to_string())?;
+    let of_environment = |key| builder.get_config_value(&GoogleConfigKey::Client(key));
+    let client = with_environment(client_options(config), of_environment);
+    let builder = builder.with_client_options(client);
+    let mut builder = apply(builder, options, |b, key: GoogleConfigKey, value| b.with_config(key, value))?;
+    let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl).or_else(|| base_url_of_account(&builder));
+    endpoint.as_deref().map_or(Ok(()), check_endpoint)?;
+    if is_plain_http(endpoint.as_deref()) {
+        builder = builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "true");
+    }
+    let store = builder.with_retry(retry(config)).build().map_err(|e| incomplete(&e))?;
     Ok(prefixed(store, url))
+}
+
+/// The endpoint that a service account names, as those of emulators do.
+fn base_url_of_account(builder: &GoogleCloudStorageBuilder) -> Option<String> {
+    let key = builder.get_config_value(&GoogleConfigKey::ServiceAccountKey);
+    let path = builder.get_config_value(&GoogleConfigKey::ServiceAccount);
+    let account = key.or_else(|| std::fs::read_to_string(path?).ok())?;
+    let account: serde_json::Value = serde_json::from_str(&account).ok()?;
+    account.get("gcs_base_url")?.as_str().map(str::to_owned)
 }
 
 fn azure(url: &Url, options: &BTreeMap<String, String>, config: &Config) -> Result<Arc<dyn ObjectStore>, String> {
     let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket(url)?);
-    let emulated = options.get("use_emulator").is_some_and(|v| v == "true");
-    let store = apply(builder, options, |b, key: AzureConfigKey, value| b.with_config(key, value))?
-        .with_client_options(client_options(config, emulated))
-        .with_retry(retry(config))
-        .build()
-        .map_err(|e| e.to_string())?;
+    let of_environment = |key| builder.get_config_value(&AzureConfigKey::Client(key));
+    let client = with_environment(client_options(config), of_environment);
+    let builder = builder.with_client_options(client);
+    let mut builder = apply(builder, options, |b, key: AzureConfigKey, value| b.with_config(key, value))?;
+    let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint);
+    endpoint.as_deref().map_or(Ok(()), check_endpoint)?;
+    let is_emulated = builder.get_config_value(&AzureConfigKey::UseEmulator).is_some_and(|value| value == "true");
+    if is_emulated || is_plain_http(endpoint.as_deref()) {
+        builder = builder.with_allow_http(true);
+    }
+    let store = builder.with_retry(retry(config)).build().map_err(|e| incomplete(&e))?;
     Ok(prefixed(store, url))
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::path::Path;
-use object_store::{PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use uuid::Uuid;
 
 use super::Store;
@@ -34,11 +34,13 @@ impl From<StoreError> for Failure {
 pub(crate) async fn probe(store: &Store, url: &str, unique: Uuid) -> Result<(), OpenError> {
     let key = format!("{FOLDER}/{unique}");
     let outcome = run(store, &key).await;
-    if outcome.is_err() {
-        // The failed probe's object is a few bytes; it goes if the store lets it.
-        let _ = store.delete(&key).await;
+    let is_silent = matches!(&outcome, Err(Failure::Call(error)) if error.kind == StoreErrorKind::TimedOut);
+    if outcome.is_err() && !is_silent {
+        // The failed probe's object is a few bytes; it goes if the store lets it, and a start does not wait for one that is silent.
+        let path = Path::from(key.as_str());
+        let _ = store.once("delete", &key, store.deadline(0), store.inner().delete(&path)).await;
     }
-    let url = redacted(url);
+    let url = redacted(url).to_owned();
     outcome.map_err(|failure| match failure {
         Failure::Broken(reason) => OpenError::Unfit { url, reason },
         Failure::Call(source) => OpenError::Unreachable { url, source },

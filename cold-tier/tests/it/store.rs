@@ -95,7 +95,9 @@ async fn urls_that_name_no_store_are_refused_with_the_reason() {
     let too_long = format!("s3://bucket/{}", "deep/".repeat(120));
     for (url, reason) in [
         (too_long.as_str(), "longer than 512 bytes"),
-        ("ftp://host/path", "unknown scheme"),
+        ("ftp://host/path", "the scheme \"ftp\" is not known"),
+        ("s3://bucket?endpoint=127.0.0.1:9000", "has no scheme: write http://127.0.0.1:9000"),
+        ("s3:/bucket", "two slashes"),
         ("s3://bucket?endpiont=http://x", "endpiont"),
         ("s3://", "names no bucket"),
         ("gs://bucket?nonsense=1", "nonsense"),

@@ -9,9 +9,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::environment;
 
-/// What is logged unless FIRN_LOG says otherwise; the Raft library reports every heartbeat's state at `info`, and every
+/// What is logged unless FIRN_LOG says otherwise; the AWS library warns of each place without credentials, the Raft library reports every heartbeat's state at `info`, and every
 /// try to reach a node that is away as an error.
-const DEFAULT_FILTER: &str = "info,openraft=error,openraft::replication=off,openraft::raft=off";
+const DEFAULT_FILTER: &str = "info,aws_config=error,openraft=error,openraft::replication=off,openraft::raft=off";
 const FILTER_VARIABLE: &str = "FIRN_LOG";
 const FORMAT_VARIABLE: &str = "FIRN_LOG_FORMAT";
 
@@ -45,7 +45,9 @@ pub(crate) fn start(format: LogFormat) -> Result<(), ConfigError> {
     let text = environment::value(FILTER_VARIABLE);
     let filter = EnvFilter::try_new(text.as_deref().unwrap_or(DEFAULT_FILTER))
         .map_err(|e| ConfigError::Value { place: FILTER_VARIABLE.to_owned(), reason: e.to_string() })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // What cannot be written is not reported on the same standard error, which would end the thread that logs.
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => logs.json().init(),

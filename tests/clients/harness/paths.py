@@ -12,6 +12,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[3]
 CACHE = Path(os.environ.get("FIRN_TEST_CACHE") or REPO / ".cache")
 VERSITYGW = CACHE / "bin" / "versitygw"
+AZURITE = CACHE / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
 JARS = CACHE / "jars"
 ICEBERG_JARS = CACHE / "iceberg-jars"
 KAFKA_PYTHON = CACHE / "kafka-python"

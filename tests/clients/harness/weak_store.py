@@ -1,4 +1,4 @@
-"""An S3 stand-in that breaks one promise: the kind of store that Firn must refuse when it starts."""
+"""A stand-in for S3, and for the XML API of Google Cloud Storage, that breaks one promise or none."""
 
 import threading
 from enum import Enum
@@ -69,12 +69,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         """Stores an object."""
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        guarded = self.headers.get("If-None-Match") == "*" and self.weak.flaw is not Flaw.NO_CONDITIONAL_PUT
+        is_new = self.headers.get("If-None-Match") == "*" or self.headers.get("x-goog-if-generation-match") == "0"
+        guarded = is_new and self.weak.flaw is not Flaw.NO_CONDITIONAL_PUT
         if guarded and self._key in self.weak.objects:
             self._error(HTTPStatus.PRECONDITION_FAILED, "PreconditionFailed")
             return
         self.weak.objects[self._key] = body
-        self._answer(HTTPStatus.OK, ETag=f'"{len(body)}"')
+        self._answer(HTTPStatus.OK, ETag=f'"{len(body)}"', x_goog_generation="1")
 
     def do_HEAD(self) -> None:
         """As GET."""
@@ -90,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None or self.weak.flaw is Flaw.STALE_READS:
             self._error(HTTPStatus.NOT_FOUND, "NoSuchKey")
             return
-        headers = {"ETag": f'"{len(body)}"', "Last_Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+        headers = {"ETag": f'"{len(body)}"', "Last_Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "x_goog_generation": "1"}
         wanted = self.headers.get("Range", "").removeprefix("bytes=")
         if not wanted or self.weak.flaw is Flaw.NO_RANGES:
             self._answer(HTTPStatus.OK, body, **headers)
