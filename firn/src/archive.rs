@@ -17,6 +17,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an admin port may take to accept a connection.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_ADDRESS: &str = "127.0.0.1:9644";
+/// How the names of internal topics begin.
+const INTERNAL_PREFIX: &str = "__";
 
 /// Arguments of `firn archive`.
 #[derive(Debug, Args)]
@@ -35,6 +37,8 @@ enum ArchiveCommand {
 
 #[derive(Debug, Args)]
 struct StatusArgs {
+    /// Only this topic.
+    topic: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -125,11 +129,15 @@ pub(crate) struct Status {
 }
 
 async fn status(args: StatusArgs) -> anyhow::Result<()> {
-    let answer = args.admin.get("/v1/archive/status", &[]).await?;
+    let mut answer = args.admin.get("/v1/archive/status", &[]).await?;
+    if let Some(topic) = &args.topic {
+        narrow(&mut answer, topic)?;
+    }
     if args.json {
         return Ok(print_json(&answer)?);
     }
-    let status = read(answer)?;
+    let mut status = read(answer)?;
+    let hidden = if args.topic.is_some() { 0 } else { hide_unused(&mut status) };
     print_line(store_trouble(&status).unwrap_or_else(|| format!("object store {}", status.object_store)))?;
     let mut shown = table(&[
         "topic",
@@ -145,7 +153,7 @@ async fn status(args: StatusArgs) -> anyhow::Result<()> {
         ">objects",
         ">backlog",
         ">age",
-        "last error",
+        "",
     ]);
     let troubles = partition_troubles(&status);
     for p in status.partitions {
@@ -164,14 +172,38 @@ async fn status(args: StatusArgs) -> anyhow::Result<()> {
             p.archived_objects.to_string(),
             backlog,
             age(p.backlog_seconds),
-            p.last_error.unwrap_or_else(|| "-".to_owned()),
+            // Sentences below the table say what.
+            if p.last_error.is_some() { "fails".to_owned() } else { String::new() },
         ]);
     }
     print_line(shown)?;
+    if hidden > 0 {
+        print_line(format_args!("{hidden} empty partitions of internal topics are not shown"))?;
+    }
     for trouble in troubles {
         print_line(trouble)?;
     }
     Ok(())
+}
+
+/// Leaves the partitions of one topic.
+fn narrow(answer: &mut Value, topic: &str) -> anyhow::Result<()> {
+    let partitions = answer.get_mut("partitions").and_then(Value::as_array_mut);
+    let partitions = partitions.context("the answer is not that of this version of firn")?;
+    partitions.retain(|partition| partition.get("topic").and_then(Value::as_str) == Some(topic));
+    if partitions.is_empty() {
+        return Err(anyhow!("this broker has no replica of a topic {topic:?}; `firn topic list` shows the topics"));
+    }
+    Ok(())
+}
+
+/// Leaves out partitions of internal topics that nothing was ever written to; answers how many.
+fn hide_unused(status: &mut Status) -> usize {
+    let before = status.partitions.len();
+    let is_unused =
+        |p: &PartitionStatus| p.topic.starts_with(INTERNAL_PREFIX) && p.log_end == 0 && p.troubles.is_empty();
+    status.partitions.retain(|partition| !is_unused(partition));
+    before - status.partitions.len()
 }
 
 /// Asks an admin port.

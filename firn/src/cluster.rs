@@ -79,6 +79,6 @@ fn list(ids: &[i32]) -> String {
 }
 
 /// `1 partition`, `2 partitions`.
-fn count(number: usize, what: &str) -> String {
+pub(crate) fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

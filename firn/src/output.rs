@@ -23,6 +23,11 @@ pub(crate) fn print_line(line: impl std::fmt::Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
+/// Prints one line to standard error. Where that is closed or full, nobody can be told.
+pub(crate) fn tell(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// A table with these column titles; those that start with `>` hold numbers and are aligned to the right.
 pub(crate) fn table(titles: &[&str]) -> Table {
     let mut table = Table::new();

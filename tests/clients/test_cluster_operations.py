@@ -1,6 +1,7 @@
 """`firn cluster` against three nodes: what it says while one is down, and what it moves."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,11 +15,18 @@ from harness.records import consume, expect_same, generated, produce
 pytestmark = pytest.mark.firn
 
 
+def all_of(findings: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Findings, and what follows from them."""
+    for finding in findings:
+        yield finding
+        yield from all_of(finding.get("consequences", []))
+
+
 def problems(cluster: Cluster[FirnNode]) -> list[str]:
     """What `check` calls a problem."""
     run = cluster.living[0].cli("cluster", "check", "--bootstrap", cluster.bootstrap, "--json", check=False)
     report = json.loads(run.stdout)
-    found = [finding["what"] for finding in report["findings"] if finding["severity"] == "problem"]
+    found = [finding["what"] for finding in all_of(report["findings"]) if finding["severity"] == "problem"]
     assert run.returncode == (1 if found else 0) and report["healthy"] == (not found), report
     return found
 
@@ -30,7 +38,9 @@ def test_check_names_a_lost_node_and_is_content_when_it_is_back(cluster: Cluster
     lost.kill()
     cluster.await_isr_of(topic, *cluster.others(lost), via=cluster.others(lost))
     found = problems(cluster)
-    assert any("of 3 voters of the metadata quorum 3 are lost" in what for what in found), found
+    said = cluster.living[0].cli("cluster", "check", "--bootstrap", cluster.bootstrap, check=False).stdout.decode()
+    assert said.count("PROBLEM") == 1 and said.startswith("PROBLEM: broker 3") and "  therefore 1 of 3 voters" in said, said
+    assert any("1 of 3 voters of the metadata quorum is lost (node 3)" in what for what in found), found
     assert any(f"broker 3 ({lost.bootstrap}, rack c) is down" in what for what in found), found
     assert any("fewer copies than wanted" in what for what in found), found
     status = as_json(cluster, "status")

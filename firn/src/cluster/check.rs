@@ -1,8 +1,9 @@
 //! `firn cluster check`: what is wrong, in plain words, and what to do about it.
 //!
 //! Each file beside this one looks at one thing and knows nothing of the others: [`brokers`], [`disks`], [`quorum`],
-//! [`partitions`], [`archive`]. What threatens data or service now is a problem (exit status 1); what would hurt at the next loss is a note.
+//! [`partitions`], [`archive`]; [`causes`] puts what follows from a finding below it. What threatens data or service now is a problem (exit status 1); what would hurt at the next loss is a note.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -17,12 +18,17 @@ use crate::output::{print_json, print_line};
 
 mod archive;
 mod brokers;
+mod causes;
 mod disks;
 mod partitions;
 mod quorum;
 
+use causes::{Cause, grouped};
+
 /// Most places that a finding lists for people; `--json` has all.
 const SHOWN: usize = 8;
+/// The same for one that follows from another.
+const SHOWN_BELOW: usize = 3;
 /// How long a broker may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -60,15 +66,43 @@ struct Finding {
     places: Vec<String>,
     /// What to do.
     advice: String,
+    /// What follows from it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    consequences: Vec<Finding>,
+    /// What this is, where others follow from it.
+    #[serde(skip)]
+    is: Option<Cause>,
+    /// What this follows from.
+    #[serde(skip)]
+    because: BTreeSet<Cause>,
 }
 
 impl Finding {
     fn problem(what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Finding { severity: Severity::Problem, what: what.into(), places: Vec::new(), advice: advice.into() }
+        Finding {
+            severity: Severity::Problem,
+            what: what.into(),
+            places: Vec::new(),
+            advice: advice.into(),
+            consequences: Vec::new(),
+            is: None,
+            because: BTreeSet::new(),
+        }
     }
 
     fn note(what: impl Into<String>, advice: impl Into<String>) -> Self {
         Finding { severity: Severity::Note, ..Finding::problem(what, advice) }
+    }
+
+    /// Says that this is the cause of others.
+    fn cause(self, cause: Cause) -> Self {
+        Finding { is: Some(cause), ..self }
+    }
+
+    /// Says that this follows from the loss of brokers.
+    fn because_of(mut self, brokers: &[i32]) -> Self {
+        self.because.extend(brokers.iter().copied().map(Cause::Broker));
+        self
     }
 
     fn at(mut self, places: Vec<String>) -> Self {
@@ -100,6 +134,7 @@ pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<()> {
     for admin in &args.admin {
         findings.extend(archive::examine(admin).await);
     }
+    let mut findings = grouped(findings);
     findings.sort_by_key(|finding| finding.severity);
     let problems = findings.iter().filter(|finding| finding.severity == Severity::Problem).count();
     let report = Report { cluster_id: overview.cluster_id.clone(), healthy: problems == 0, findings };
@@ -123,32 +158,52 @@ async fn unreachable_brokers(client: &Client, overview: &Overview) -> Vec<Findin
                 format!("broker {} counts as alive, but does not answer from here: {error}", broker.id),
                 "If its process hangs, its log says why; end the process and start it again. If only this machine cannot \
                  reach it, look at the network and at the address it advertises (--advertise).",
-            ));
+            )
+            .cause(Cause::Broker(broker.id)));
         }
     }
     findings
 }
 
 fn print(overview: &Overview, report: &Report) -> anyhow::Result<()> {
-    for finding in &report.findings {
+    // What could be better can wait until nothing is wrong.
+    let shown = report.findings.iter().filter(|finding| report.healthy || finding.severity == Severity::Problem);
+    for finding in shown {
         let title = match finding.severity {
             Severity::Problem => "PROBLEM",
             Severity::Note => "note",
         };
         print_line(format_args!("{title}: {}", finding.what))?;
-        for place in finding.places.iter().take(SHOWN) {
-            print_line(format_args!("    {place}"))?;
-        }
-        if finding.places.len() > SHOWN {
-            print_line(format_args!("    … and {} more (--json lists all)", finding.places.len() - SHOWN))?;
-        }
+        print_places(finding, SHOWN)?;
         print_line(format_args!("  → {}", finding.advice))?;
+        for consequence in &finding.consequences {
+            print_line(format_args!("  therefore {}", consequence.what))?;
+            print_places(consequence, SHOWN_BELOW)?;
+        }
+    }
+    let notes = report.findings.iter().filter(|finding| finding.severity == Severity::Note).count();
+    if !report.healthy && notes > 0 {
+        print_line(format_args!("{} not shown while there are problems (--json has all)", notes_are(notes)))?;
     }
     if report.healthy {
         let (brokers, partitions) = (overview.brokers.len(), overview.partitions().count());
         print_line(format_args!("no problems: {}, {}", count(brokers, "broker"), count(partitions, "partition")))?;
     }
     Ok(())
+}
+
+fn print_places(finding: &Finding, shown: usize) -> anyhow::Result<()> {
+    for place in finding.places.iter().take(shown) {
+        print_line(format_args!("    {place}"))?;
+    }
+    if finding.places.len() > shown {
+        print_line(format_args!("    … and {} more (--json lists all)", finding.places.len() - shown))?;
+    }
+    Ok(())
+}
+
+fn notes_are(number: usize) -> String {
+    if number == 1 { "1 note is".to_owned() } else { format!("{number} notes are") }
 }
 
 #[cfg(test)]

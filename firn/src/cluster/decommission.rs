@@ -9,7 +9,7 @@ use super::moving::{MovingArgs, carry_out, layout, show, sites};
 use crate::client::Client;
 use crate::client::operations::{ElectionKind, Place};
 use crate::client::overview::Overview;
-use crate::output::print_line;
+use crate::output::{print_line, tell};
 
 /// Plans for one broker: while it is emptied, new topics may still be placed on it.
 const MOST_ROUNDS: usize = 5;
@@ -69,14 +69,14 @@ async fn finish(client: &mut Client, overview: &Overview, node: i32) -> anyhow::
             );
         }
         client.remove_voter(node).await.with_context(|| format!("broker {node} is empty, but keeps its vote"))?;
-        eprintln!("took the vote of node {node}");
+        tell(format_args!("took the vote of node {node}"));
     }
     if overview.is_alive(node) {
-        eprintln!("broker {node} keeps nothing any more: stop it, then `firn cluster unregister {node}`");
+        tell(format_args!("broker {node} keeps nothing any more: stop it, then `firn cluster unregister {node}`"));
         return Ok(());
     }
     client.unregister_broker(node).await?;
-    eprintln!("broker {node} keeps nothing any more, and is no longer registered");
+    tell(format_args!("broker {node} keeps nothing any more, and is no longer registered"));
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::{count, known_topic, list};
 use crate::client::Client;
 use crate::client::operations::Place;
 use crate::client::overview::{Overview, Reassignment};
-use crate::output::{print_json, print_line};
+use crate::output::{print_json, print_line, tell};
 
 /// Arguments of `firn cluster reassign`.
 #[derive(Debug, Args)]
@@ -135,7 +135,7 @@ async fn cancel(client: &mut Client, moving: &[Reassignment], args: &ReassignArg
         .filter_map(|((topic, partition), failure)| Some(format!("{topic}-{partition}: {}", failure?.reason)))
         .collect();
     if failed.is_empty() {
-        eprintln!("cancelled {}", count(places.len(), "reassignment"));
+        tell(format_args!("cancelled {}", count(places.len(), "reassignment")));
         return Ok(());
     }
     bail!("not cancelled: {}", failed.join("; "))

@@ -12,7 +12,7 @@ const BANNED_NAMES: [&str; 8] = ["utils", "util", "helpers", "helper", "common",
 const PACKAGES: [&str; 10] =
     ["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker", "firn", "sim", "tests", "bench"];
 
-fn rust_files() -> Vec<PathBuf> {
+pub(crate) fn rust_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
     for package in PACKAGES {
         collect(&firn_tests::repository().join(package), &mut files);

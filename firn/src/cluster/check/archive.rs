@@ -1,6 +1,7 @@
 //! What is wrong with the archive, from a broker's admin port.
 
 use super::Finding;
+use super::causes::Cause;
 use crate::archive::{partition_troubles, status_of, store_trouble};
 use crate::client::Endpoint;
 use crate::cluster::count;
@@ -21,18 +22,20 @@ pub(super) async fn examine(admin: &Endpoint) -> Vec<Finding> {
             format!("{line} (told by {admin})"),
             "Look at the store, its credentials and the network. Nothing is lost meanwhile: local segments stay until they \
              are archived. Watch the free space of the disks.",
-        ));
+        )
+        .cause(Cause::Store));
     }
     let troubles = partition_troubles(&status);
     if !troubles.is_empty() {
-        findings.push(
-            Finding::problem(
-                format!("the archive has {} (told by {admin})", count(troubles.len(), "trouble")),
-                "Each says what failed and when it is tried again; what does not go away by itself is explained in \
+        let because = store_trouble(&status).map(|_| Cause::Store);
+        let mut finding = Finding::problem(
+            format!("the archive has {} (told by {admin})", count(troubles.len(), "trouble")),
+            "Each says what failed and when it is tried again; what does not go away by itself is explained in \
                  docs/reliability.md.",
-            )
-            .at(troubles),
-        );
+        )
+        .at(troubles);
+        finding.because.extend(because);
+        findings.push(finding);
     }
     findings
 }

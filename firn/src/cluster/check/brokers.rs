@@ -1,6 +1,7 @@
 //! Brokers that are lost.
 
 use super::Finding;
+use super::causes::Cause;
 use crate::client::overview::{BrokerState, Overview};
 use crate::cluster::count;
 
@@ -26,5 +27,5 @@ fn lost(overview: &Overview, broker: &BrokerState) -> Finding {
              with the same --node-id {id}, or move its partitions away: `firn cluster decommission {id}`."
         )
     };
-    Finding::problem(what, advice)
+    Finding::problem(what, advice).cause(Cause::Broker(id))
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Finding;
+use super::causes::Cause;
 use crate::client::Client;
 use crate::client::overview::Overview;
 
@@ -57,7 +58,7 @@ pub(super) fn examine(disks: &Disks) -> Vec<Finding> {
 }
 
 fn finding(id: i32, state: DiskState) -> Option<Finding> {
-    let problem = |what: String, advice: &str| Some(Finding::problem(what, advice));
+    let problem = |what: String, advice: &str| Some(Finding::problem(what, advice).cause(Cause::Broker(id)));
     match state {
         DiskState::Sound => None,
         DiskState::Failed => problem(

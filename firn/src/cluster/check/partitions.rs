@@ -58,7 +58,10 @@ fn leaderless(overview: &Overview) -> Vec<Finding> {
             count(places.len(), "partition"),
             list(&wanted)
         );
-        Finding::problem(what, advice).at(places)
+        let lost: Vec<i32> = wanted.iter().copied().filter(|id| !overview.is_alive(*id)).collect();
+        let finding = Finding::problem(what, advice).at(places);
+        // Which broker to start, and what to do without any of them, is said here alone.
+        if wanted.len() > 1 { finding } else { finding.because_of(&lost) }
     };
     waiting.into_iter().map(finding).collect()
 }
@@ -66,7 +69,7 @@ fn leaderless(overview: &Overview) -> Vec<Finding> {
 /// Partitions with a leader whose copies are not all in sync.
 fn too_few_copies(overview: &Overview, moving: &[Reassignment]) -> Vec<Finding> {
     let (mut refused, mut fewer) = (Vec::new(), Vec::new());
-    let mut missing_alive = BTreeSet::new();
+    let (mut missing_alive, mut lost) = (BTreeSet::new(), BTreeSet::new());
     for (topic, partition) in overview.partitions().filter(|(_, partition)| partition.leader >= 0) {
         let joining = moving.iter().find(|m| m.topic == topic.name && m.partition == partition.index);
         let is_joining = |id: &i32| joining.is_some_and(|moving| moving.adding.contains(id));
@@ -87,8 +90,12 @@ fn too_few_copies(overview: &Overview, moving: &[Reassignment]) -> Vec<Finding> 
         } else {
             continue;
         }
-        missing_alive.extend(missing.into_iter().filter(|id| overview.is_alive(*id)));
+        let (alive, down): (Vec<i32>, Vec<i32>) = missing.into_iter().partition(|id| overview.is_alive(*id));
+        missing_alive.extend(alive);
+        lost.extend(down);
     }
+    // Where a live broker is behind, that needs an explanation of its own.
+    let lost: Vec<i32> = if missing_alive.is_empty() { lost.into_iter().collect() } else { Vec::new() };
     let mut findings = Vec::new();
     if !refused.is_empty() {
         findings.push(
@@ -100,7 +107,8 @@ fn too_few_copies(overview: &Overview, moving: &[Reassignment]) -> Vec<Finding> 
                 "Bring the missing brokers back: see their findings. Lowering min.insync.replicas lets writes in again, and \
                  gives up the protection that it is for.",
             )
-            .at(refused),
+            .at(refused)
+            .because_of(&lost),
         );
     }
     if !fewer.is_empty() {
@@ -115,7 +123,7 @@ fn too_few_copies(overview: &Overview, moving: &[Reassignment]) -> Vec<Finding> 
             )
         };
         let what = format!("{} fewer copies than wanted; reads and writes go on", has_or_have(fewer.len()));
-        findings.push(Finding::problem(what, advice).at(fewer));
+        findings.push(Finding::problem(what, advice).at(fewer).because_of(&lost));
     }
     findings
 }

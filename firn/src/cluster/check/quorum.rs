@@ -36,7 +36,7 @@ fn no_leader(quorum: &QuorumState, lost: &[i32], majority: usize) -> Finding {
         ),
         format!(
             "Start voters until {majority} of {} run and reach each other on their internal listeners; they then elect a \
-             leader within seconds. If so many are lost for ever, see \"When the quorum is lost\" in docs/cluster.md.",
+             leader within seconds. If so many are lost for ever, see \"The majority is lost\" in docs/cluster.md.",
             voters.len()
         ),
     )
@@ -55,11 +55,13 @@ fn fewer_voters(lost: &[i32], voters: usize, majority: usize) -> Finding {
         "Start {which}. Where the disk is gone, an empty folder and the same options will do: the node catches up and gets its \
          vote back by itself. One that will not come back loses its vote by `firn cluster voters remove ID`."
     );
-    let lost = list(lost);
-    Finding::problem(
-        format!("of {voters} voters of the metadata quorum {lost} are lost, {left} are left: {meaning}"),
-        advice,
-    )
+    let is_one = lost.len() == 1;
+    let (verb, nodes) = if is_one { ("is", "node") } else { ("are", "nodes") };
+    let (count, nodes_lost) = (lost.len(), list(lost));
+    let what = format!(
+        "{count} of {voters} voters of the metadata quorum {verb} lost ({nodes} {nodes_lost}), {left} answer: {meaning}"
+    );
+    Finding::problem(what, advice).because_of(lost)
 }
 
 fn lagging(quorum: &QuorumState, lost: &[i32]) -> Option<Finding> {

@@ -76,7 +76,8 @@ fn a_lost_broker_is_named_with_what_it_held_and_what_to_do() {
     let overview = fence(with_partition(three(), 1, &[1, 2, 3], &[1, 2]), 3);
     let found = problems(&overview);
     assert_eq!(found.len(), 3, "{found:#?}");
-    assert!(found[0].what.contains("of 3 voters") && found[0].what.contains("3 are lost, 2 are left"), "{found:#?}");
+    let voters = "1 of 3 voters of the metadata quorum is lost (node 3), 2 answer: ";
+    assert!(found[0].what.starts_with(voters), "{found:#?}");
     assert!(found[0].what.contains("the loss of one more stops"), "{found:#?}");
     assert!(found[1].what.contains("broker 3 (h:9092, rack c) is down"), "{found:#?}");
     assert!(found[1].what.contains("1 partition miss"), "{found:#?}");
@@ -84,6 +85,24 @@ fn a_lost_broker_is_named_with_what_it_held_and_what_to_do() {
     assert!(found[2].what.contains("fewer copies"), "{found:#?}");
     assert_eq!(found[2].places, ["t-0: in sync 2 of 3 (needs 2), missing 3"]);
     assert!(found[2].advice.contains("Bring the missing brokers back"), "{found:#?}");
+}
+
+#[test]
+fn what_follows_from_a_lost_broker_stands_below_it() {
+    let overview = fence(with_partition(three(), 1, &[1, 2, 3], &[1, 2]), 3);
+    let found = only(grouped(problems(&overview)));
+    assert!(found.what.starts_with("broker 3 (h:9092, rack c) is down"), "{found:#?}");
+    let below: Vec<&str> = found.consequences.iter().map(|finding| finding.what.as_str()).collect();
+    assert!(below[0].starts_with("1 of 3 voters") && below[1].contains("fewer copies"), "{below:?}");
+    // One that is up has another cause.
+    let both = grouped(problems(&fence(with_partition(three(), 1, &[1, 2, 3], &[1]), 3)));
+    assert!(both.len() == 2 && both[1].what.contains("below min.insync.replicas"), "{both:#?}");
+    // A partition that waits for one of two says which will do.
+    let mut waiting = fence(fence(with_partition(three(), -1, &[1, 2, 3], &[2, 3]), 2), 3);
+    waiting.quorum.leader = -1;
+    let found = grouped(problems(&waiting));
+    assert_eq!(found.iter().filter(|finding| finding.is.is_some()).count(), 2, "{found:#?}");
+    assert!(found.iter().any(|finding| finding.advice.starts_with("Start broker 2 or 3:")), "{found:#?}");
 }
 
 #[test]
