@@ -6,14 +6,17 @@
 //!
 //! A key, value or header value that is not UTF-8 stands as base64 under `key_base64`, `value_base64`. A timestamp of −1
 //! is "none". On input, `topic` and `offset` are read over; a `key` or `value` that is not a string stands for its own
-//! JSON text; `headers` may also be an object of strings; what is left out is null, none, or now.
+//! JSON text; `headers` may also be an object of strings; what is left out is null, none, or now. Rows of `firn sql --format json`
+//! are read as well: their `timestamp` is RFC 3339, and the columns that a batch has for itself are read over.
 
 use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use chrono::DateTime;
+use model::NO_TIMESTAMP;
 use model::batch::{BatchError, Record};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// A record on its way out.
@@ -111,7 +114,20 @@ struct InputLine<'a> {
     #[serde(default)]
     partition: Option<i32>,
     #[serde(default)]
-    timestamp: Option<i64>,
+    timestamp: Option<InputTime>,
+    /// Of a row of SQL whose `timestamp` is null: the milliseconds, or null for none.
+    #[serde(default, deserialize_with = "given")]
+    timestamp_ms: Option<Option<i64>>,
+    #[serde(default, rename = "timestamp_type")]
+    _timestamp_type: Option<i64>,
+    #[serde(default, rename = "leader_epoch")]
+    _leader_epoch: Option<i64>,
+    #[serde(default, rename = "producer_id")]
+    _producer_id: Option<i64>,
+    #[serde(default, rename = "producer_epoch")]
+    _producer_epoch: Option<i64>,
+    #[serde(default, rename = "sequence")]
+    _sequence: Option<i64>,
     #[serde(default, borrow)]
     key: Option<&'a RawValue>,
     #[serde(default)]
@@ -122,6 +138,31 @@ struct InputLine<'a> {
     value_base64: Option<String>,
     #[serde(default)]
     headers: InputHeaders,
+}
+
+/// Milliseconds since the epoch, or a time as text.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum InputTime {
+    Millis(i64),
+    Text(String),
+}
+
+impl InputTime {
+    fn millis(&self) -> Result<i64, String> {
+        match self {
+            InputTime::Millis(millis) => Ok(*millis),
+            InputTime::Text(text) => match DateTime::parse_from_rfc3339(text) {
+                Ok(time) => Ok(time.timestamp_millis()),
+                Err(error) => Err(format!("timestamp: {text:?} is neither milliseconds nor RFC 3339: {error}")),
+            },
+        }
+    }
+}
+
+/// Tells a null from a field that is not there.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 #[derive(Debug, Deserialize)]
@@ -170,7 +211,11 @@ impl InputRecord {
             key: either("key", bytes_of("key", line.key)?, line.key_base64)?,
             value: either("value", bytes_of("value", line.value)?, line.value_base64)?,
             headers,
-            timestamp: line.timestamp,
+            timestamp: match (line.timestamp, line.timestamp_ms) {
+                (Some(time), _) => Some(time.millis()?),
+                (None, Some(millis)) => Some(millis.unwrap_or(NO_TIMESTAMP)),
+                (None, None) => None,
+            },
             partition: line.partition,
         })
     }
@@ -245,12 +290,29 @@ mod tests {
     }
 
     #[test]
+    fn a_row_of_sql_is_a_record() {
+        let columns = r#""timestamp_type":0,"leader_epoch":3,"producer_id":-1,"producer_epoch":-1,"sequence":-1"#;
+        let row = |timestamp: &str, millis: &str| {
+            let line = format!(
+                r#"{{"partition":1,"offset":7,"timestamp":{timestamp},"key":"k","value":"v","headers":[{{"key":"h","value":null}}],{columns},"timestamp_ms":{millis}}}"#
+            );
+            InputRecord::parse(&line).unwrap()
+        };
+        let record = row(r#""2023-11-14T22:13:20.123Z""#, "null");
+        assert_eq!((record.timestamp, record.partition), (Some(1_700_000_000_123), Some(1)));
+        assert_eq!(record.headers, [("h".to_owned(), None)]);
+        assert_eq!(row("null", "null").timestamp, Some(NO_TIMESTAMP));
+        assert_eq!(row("null", "9223372036854775807").timestamp, Some(i64::MAX));
+    }
+
+    #[test]
     fn a_line_that_cannot_be_read_says_why() {
         for (line, reason) in [
             (r#"{"vlaue":"x"}"#, "vlaue"),
             (r#"{"value":"x","value_base64":"eA=="}"#, "text and as base64"),
             (r#"{"key_base64":"?"}"#, "not base64"),
             (r#"{"value":"\ud800"}"#, "value: "),
+            (r#"{"timestamp":"yesterday"}"#, "neither milliseconds nor RFC 3339"),
             ("plain", "expected"),
         ] {
             let error = InputRecord::parse(line).unwrap_err();

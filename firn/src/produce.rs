@@ -17,7 +17,8 @@ use crate::client::cluster::IfMissing;
 use crate::client::records::Produced;
 use crate::client::{Client, ClientError};
 use crate::connect::{ConnectArgs, assignment};
-use crate::output::{print_json, print_line};
+use crate::json_record::InputRecord;
+use crate::output::{print_json, print_line, tell};
 use crate::progress::Progress;
 
 mod batcher;
@@ -114,12 +115,14 @@ struct Producer<'a> {
     args: &'a ProduceArgs,
     client: Client,
     batcher: Option<Batcher>,
+    /// Records that named a partition which the topic does not have.
+    placed_anew: u64,
     progress: Progress,
 }
 
 impl<'a> Producer<'a> {
     fn new(args: &'a ProduceArgs) -> Self {
-        Producer { args, client: args.connect.client(), batcher: None, progress: Progress::counter() }
+        Producer { args, client: args.connect.client(), batcher: None, placed_anew: 0, progress: Progress::counter() }
     }
 
     async fn run(mut self, mut lines: Lines, summary: &mut Summary) -> anyhow::Result<()> {
@@ -141,8 +144,8 @@ impl<'a> Producer<'a> {
                 let headers = self.args.headers.iter().map(|(k, v)| (k.clone(), Some(v.clone().into_bytes())));
                 let mut record = record;
                 record.headers.extend(headers);
-                record.partition = self.args.partition.or(record.partition);
                 record.timestamp.get_or_insert_with(now_ms);
+                self.place(&mut record).await?;
                 if self.batcher().await?.is_full_with(&record)? {
                     self.send(summary).await?;
                 }
@@ -150,8 +153,31 @@ impl<'a> Producer<'a> {
             }
         };
         self.send(summary).await?;
+        if let (count @ 1.., Some(batcher)) = (self.placed_anew, &self.batcher) {
+            tell(format_args!(
+                "{count} records name a partition that topic {} does not have, which has {}: their keys decided; to keep \
+                 partitions, create the topic with as many first",
+                self.args.topic,
+                batcher.partitions()
+            ));
+        }
         self.progress.finish();
         result
+    }
+
+    /// Chooses the partition, where that is not left to the key. A line that was copied from a topic with more partitions
+    /// names one that this topic does not have.
+    async fn place(&mut self, record: &mut InputRecord) -> anyhow::Result<()> {
+        if self.args.partition.is_some() {
+            record.partition = self.args.partition;
+            return Ok(());
+        }
+        let partitions = self.batcher().await?.partitions();
+        if record.partition.is_some_and(|partition| partition >= partitions) {
+            record.partition = None;
+            self.placed_anew += 1;
+        }
+        Ok(())
     }
 
     /// The batcher, made when the first record comes.

@@ -13,6 +13,8 @@ use crate::client::{Client, TopicView};
 use crate::connect::{ConnectArgs, ViewArgs, assignment};
 use crate::output::{offset, print_json, print_line, table};
 
+mod delete;
+
 /// The number by which DescribeConfigs names a topic's own settings.
 const SOURCE_TOPIC: i8 = 1;
 
@@ -34,7 +36,7 @@ enum TopicCommand {
     /// Change settings, or add partitions.
     Alter(AlterArgs),
     /// Delete a topic with everything in it, in both tiers.
-    Delete(DeleteArgs),
+    Delete(delete::DeleteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -82,14 +84,6 @@ struct AlterArgs {
     connect: ConnectArgs,
 }
 
-#[derive(Debug, Args)]
-struct DeleteArgs {
-    /// Name of the topic.
-    name: String,
-    #[command(flatten)]
-    connect: ConnectArgs,
-}
-
 /// Runs the command.
 pub(crate) async fn run(args: TopicArgs) -> anyhow::Result<()> {
     match args.command {
@@ -97,10 +91,7 @@ pub(crate) async fn run(args: TopicArgs) -> anyhow::Result<()> {
         TopicCommand::List(args) => list(args).await,
         TopicCommand::Describe(args) => describe(args).await,
         TopicCommand::Alter(args) => alter(args).await,
-        TopicCommand::Delete(args) => {
-            args.connect.client().delete_topic(&args.name).await?;
-            Ok(print_line(format_args!("deleted topic {}", args.name))?)
-        }
+        TopicCommand::Delete(args) => delete::run(args).await,
     }
 }
 

@@ -25,7 +25,7 @@ const MIN_IN_SYNC: &str = "min.insync.replicas";
 const DEFAULT_REPLICATION: &str = "default.replication.factor";
 const OFFSETS_REPLICATION: &str = "offsets.topic.replication.factor";
 /// The number by which requests about settings name a broker.
-const BROKER_RESOURCE: i8 = 4;
+pub(super) const BROKER_RESOURCE: i8 = 4;
 
 /// The cluster at one time.
 #[derive(Debug, Clone, Default)]

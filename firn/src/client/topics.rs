@@ -8,6 +8,7 @@ use protocol::messages::describe_configs_response::DescribeConfigsResourceResult
 use protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest};
 use protocol::{ErrorCode, Str};
 
+use super::overview::BROKER_RESOURCE;
 use super::{Client, ClientError};
 
 /// How long the cluster may take for a change, in ms.
@@ -130,6 +131,26 @@ impl Client {
             format!("settings of topic {name:?}")
         })?;
         Ok(result.configs)
+    }
+
+    /// A setting of the first broker that tells.
+    pub(crate) async fn broker_setting(&mut self, name: &'static str) -> Option<String> {
+        let view = self.all_topics().await.ok()?;
+        for (id, endpoint) in &view.brokers {
+            let resource = DescribeConfigsResource {
+                resource_type: BROKER_RESOURCE,
+                resource_name: Str::from(id.to_string()),
+                configuration_keys: Some(vec![Str::from_static(name)]),
+                ..DescribeConfigsResource::default()
+            };
+            let request = DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() };
+            let Ok(answer) = self.call_at(endpoint, &request, self.deadline()).await else { continue };
+            let config = answer.results.into_iter().flat_map(|result| result.configs).find(|c| c.name == name);
+            if let Some(value) = config.and_then(|config| config.value) {
+                return Some(value.into());
+            }
+        }
+        None
     }
 
     /// Changes a topic's own settings, all or none.

@@ -65,6 +65,11 @@ impl Batcher {
         }
     }
 
+    /// How many partitions the topic has.
+    pub(super) fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
     /// Whether the open batches have to be sent before this record.
     ///
     /// # Errors
