@@ -12,11 +12,11 @@
 //! overlap whatever is archived or evicted while the query runs.
 //!
 //! Reading order: [`source`] is what the engine is given; [`engine`] its face, [`query`] one query under way, on its own
-//! [`threads`], with its reads beside them ([`reading`]); [`statement`] bounds and parses, [`session`]
+//! [`threads`], with its reads beside them ([`reading`]); [`text`] is what was asked, [`statement`] bounds and parses it, [`rewrite`] changes it, [`session`]
 //! and [`tables`] resolve names, [`recursive`] mends the plans of recursive queries; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`],
 //! [`edges`] and [`hot`], in batches of a [`scale`], with [`plain`] columns; [`yielding`] keeps joins
 //! from holding their threads;
-//! [`functions`] are what values need, [`bounded`] those that multiply; [`error`], [`output`] and [`pretty`] are what comes out; [`offline`] is a bucket as
+//! [`functions`] are what values need, [`bounded`] those that multiply; [`error`] in the words of [`wording`], [`output`] and [`pretty`] are what comes out; [`offline`] is a bucket as
 //! a source.
 #![allow(rustdoc::private_intra_doc_links, reason = "the map of the rooms names private ones")]
 
@@ -25,9 +25,11 @@ pub mod source;
 pub mod engine;
 mod query;
 mod reading;
+pub mod text;
 mod threads;
 
 mod recursive;
+mod rewrite;
 mod session;
 mod statement;
 mod tables;
@@ -49,6 +51,7 @@ mod bounded;
 mod functions;
 
 pub mod error;
+mod wording;
 
 pub mod output;
 mod pretty;
@@ -58,4 +61,6 @@ pub mod offline;
 
 pub use engine::{Answer, Engine, Limits, Written};
 pub use error::{Position, SqlError};
+pub use rewrite::View;
 pub use source::{PinnedPartition, PinnedTopic, Source, SourceError};
+pub use text::{Parameters, Text};

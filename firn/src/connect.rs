@@ -19,14 +19,14 @@ pub(crate) struct ConnectArgs {
     )]
     pub(crate) bootstrap: Vec<Endpoint>,
     /// Seconds after which an operation is given up.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) timeout: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) timeout: Duration,
 }
 
 impl ConnectArgs {
     /// A client that has not connected yet.
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.bootstrap.clone(), Duration::from_secs(self.timeout))
+        Client::new(self.bootstrap.clone(), self.timeout)
     }
 }
 
@@ -38,6 +38,12 @@ pub(crate) struct ViewArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
+}
+
+/// A time in seconds, with a fraction or without, for clap.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds from 0.001 to 86400".to_owned())
 }
 
 /// `NAME=VALUE`, for clap.

@@ -3,6 +3,8 @@
 //! Exit status: 0 done; 1 it failed, the reason is the last line on standard error; 2 the command line, the environment
 //! or the configuration file is wrong; 70 a broker has ended itself because one of its tasks ended too early.
 
+#![deny(clippy::print_stderr, reason = "it panics where standard error is closed; output::tell does not")]
+
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,6 +30,8 @@ mod sql;
 #[cfg(feature = "sql")]
 mod sql_process;
 mod topic;
+
+use output::tell;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -106,7 +110,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Cluster(args) => cluster::run(args).await,
         Command::Inspect(args) => inspect::run(args).await,
         #[cfg(feature = "sql")]
-        Command::Sql(args) => sql::run(args).await,
+        Command::Sql(args) => Box::pin(sql::run(args)).await,
         #[cfg(feature = "sql")]
         Command::SqlProcess => Ok(()),
         Command::Settings(args) => settings::run(&args),
@@ -125,7 +129,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn complain(error: &anyhow::Error) -> ExitCode {
-    eprintln!("firn: {}", reason(error));
+    tell(format_args!("firn: {}", reason(error)));
     let is_wrong_use = error.chain().any(|cause| cause.is::<broker::ConfigError>() || cause.is::<WrongUse>());
     if is_wrong_use { ExitCode::from(WRONG_USE) } else { ExitCode::FAILURE }
 }

@@ -2,10 +2,11 @@
 //!
 //! A running broker answers, or an engine in this process over a bucket alone ([`asking`]); this side prints what comes.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use analytics::sql::Text;
 use analytics::sql::output::Format;
 use anyhow::Context;
 use clap::Args;
@@ -14,14 +15,19 @@ use futures::StreamExt;
 
 use crate::WrongUse;
 use crate::archive::AdminArgs;
+use crate::connect::{assignment, seconds};
+use crate::output::tell;
 use crate::progress::while_waiting;
 
 mod asking;
 mod completion;
+mod pager;
+mod session;
 mod shell;
 mod statements;
 
 use asking::{Asked, Broker, Bucket};
+use session::Session;
 
 /// Arguments of `firn sql`.
 #[derive(Debug, Args)]
@@ -35,8 +41,11 @@ pub(crate) struct SqlArgs {
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = formats())]
     format: Format,
     /// Seconds that a query may take [default: the broker's firn.sql.timeout.ms, which is also the most].
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: Option<u64>,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    /// A value for `$NAME` in the queries, or for `$1` and so on; JSON, or else text. Repeatable.
+    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = assignment)]
+    params: Vec<(String, String)>,
     #[command(flatten)]
     admin: AdminArgs,
     /// Read the archive alone, without a broker: what is not archived yet is not seen. As `firn server --object-store`.
@@ -49,7 +58,7 @@ pub(crate) struct SqlArgs {
 
 impl SqlArgs {
     async fn asked(self) -> anyhow::Result<Asked> {
-        let timeout = self.timeout.map(Duration::from_secs);
+        let timeout = self.timeout;
         Ok(match self.object_store {
             Some(url) => Asked::Bucket(Box::new(Bucket::open(url, self.cluster_id, timeout).await?)),
             None => Asked::Broker(Broker::new(self.admin.address()?, timeout)?),
@@ -71,9 +80,10 @@ pub(crate) async fn run(args: SqlArgs) -> anyhow::Result<()> {
         (None, None) => Some(std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?),
     };
     let format = args.format;
+    let session = Session::new(&args.params)?;
     let asked = args.asked().await?;
     let Some(text) = text else {
-        return shell::run(&asked, format).await;
+        return shell::run(&asked, session, format).await;
     };
     let queries = statements::split(&text);
     if !format.is_text() && std::io::stdout().is_terminal() {
@@ -82,13 +92,16 @@ pub(crate) async fn run(args: SqlArgs) -> anyhow::Result<()> {
     }
     match queries.as_slice() {
         [] => Err(WrongUse("there is no query".to_owned()).into()),
-        [query] => print(&asked, query, format).await,
+        [query] => session.answer(&asked, query, format).await,
         _ if !format.is_text() => {
             Err(WrongUse(format!("several queries cannot be answered by one file of {format}")).into())
         }
         queries => {
+            let mut session = session;
             for query in queries {
-                print(&asked, query, format).await?;
+                if !session.remember(query)? {
+                    session.answer(&asked, query, format).await?;
+                }
             }
             Ok(())
         }
@@ -103,15 +116,15 @@ fn read(file: &Path) -> anyhow::Result<String> {
 }
 
 /// Prints a query's rows as they come.
-async fn print(asked: &Asked, query: &str, format: Format) -> anyhow::Result<()> {
+async fn print(asked: &Asked, query: Text, format: Format) -> anyhow::Result<()> {
     let mut answer = while_waiting(asked.query(query, format)).await?;
     if let Some(notice) = answer.notice {
-        eprintln!("{notice}");
+        tell(notice);
     }
+    let mut out = pager::output(format);
     while let Some(piece) = answer.pieces.next().await {
-        let mut out = std::io::stdout().lock();
         out.write_all(&piece?)?;
         out.flush()?;
     }
-    Ok(())
+    out.finish()
 }

@@ -1,6 +1,9 @@
 """`firn sql` as a command and as a shell at a terminal."""
 
+import re
+import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +11,9 @@ import pytest
 
 from harness.firn import FirnServer
 from harness.parquet_rows import COLUMNS
-from harness.records import Draft, corner_cases, expect_same, generated, produce
+from harness.paths import firn_binary
+from harness.process import clean_environment
+from harness.records import Draft, consume, corner_cases, expect_same, generated, produce
 from harness.sql import Terminal, asking, rows_of
 
 pytestmark = pytest.mark.firn
@@ -69,6 +74,104 @@ def test_a_copied_bucket_answers_without_a_broker(server: FirnServer, tmp_path: 
     assert wrong.returncode == 1 and b"did you mean" in wrong.stderr, wrong
     empty = server.cli("sql", "--object-store", f"file://{tmp_path}/none", "SELECT 1", check=False)
     assert empty.returncode == 1 and b"none" in empty.stderr, empty
+
+
+def test_titles_are_the_text_of_expressions(server: FirnServer, topic: str) -> None:
+    query = f"SELECT 1, max(\"offset\"), value->>'a', 1 FROM {topic} GROUP BY 3"
+    csv = server.cli("sql", "--admin", server.admin_address, "--format", "csv", query).stdout.splitlines()
+    assert csv[0] == b"1,max(offset),value ->> 'a',1 (2)", csv
+    assert csv[1] == b"1,%d,,1" % (RECORDS - 1), csv
+
+
+def test_parameters_views_and_fractions_of_seconds_are_taken(server: FirnServer, topic: str, tmp_path: Path) -> None:
+    admin = ("--admin", server.admin_address, "--format", "csv")
+    query = f'SELECT count(*) AS n FROM {topic} WHERE "offset" < $below AND text(value) LIKE $like'
+    run = server.cli("sql", *admin, "--timeout", "20.5", "-p", "below=20", "-p", "like=value 1%", query)
+    assert run.stdout == b"n\n11\n"
+    assert server.cli("sql", *admin, "-p", "1=5", "SELECT $1 + 2 AS n").stdout == b"n\n7\n"
+    unbound = server.cli("sql", *admin, "SELECT $1 + 2 AS n", check=False)
+    assert unbound.returncode == 1 and b"$1" in unbound.stderr, unbound
+    file = tmp_path / "views.sql"
+    file.write_text(
+        f'CREATE VIEW low AS SELECT * FROM {topic} WHERE "offset" < 10;\n'
+        'create or replace view "Lowest" as SELECT * FROM low WHERE "offset" < 3;\n'
+        'SELECT count(*) AS n FROM "Lowest";\nEXPLAIN SELECT * FROM low;\n'
+    )
+    run = server.cli("sql", *admin, "-f", str(file))
+    assert run.stdout.startswith(b"n\n3\n") and b"TopicScanExec" in run.stdout, run
+
+
+def test_plans_columns_and_wide_rows_can_be_read(server: FirnServer, topic: str) -> None:
+    admin = ("--admin", server.admin_address)
+    plan = server.cli("sql", *admin, f"EXPLAIN SELECT * FROM {topic}").stdout.decode()
+    assert plan.startswith("logical_plan\n  ") and "\nphysical_plan\n" in plan and "\\n" not in plan, plan
+    columns = server.cli("sql", *admin, f"DESCRIBE {topic}").stdout.decode()
+    assert "| headers" in columns and "| list of (key, value) |" in columns and max(map(len, columns.splitlines())) < 80, (
+        columns
+    )
+    lines = server.cli("sql", *admin, "--format", "lines", f'SELECT "offset", value FROM {topic} WHERE "offset" = 3').stdout
+    assert lines == b"row 1\n  offset  3\n  value   value 3\n1 row\n", lines
+
+
+def test_errors_speak_of_bytes_and_text(server: FirnServer, topic: str) -> None:
+    admin = ("--admin", server.admin_address)
+    for query in (f"SELECT upper(key) FROM {topic}", f"SELECT key + 1 FROM {topic}", f"SELECT sum(value) FROM {topic}"):
+        said = server.cli("sql", *admin, query, check=False).stderr.decode()
+        assert "write text(key)" in said and len(said.splitlines()) == 1, said
+        assert not re.search(r"Utf8|Int64|Binary|CAST|Candidate|explicit type", said), said
+
+
+def test_a_command_stands_that_standard_error_is_closed_or_full(server: FirnServer) -> None:
+    for target in ("/dev/full", "&-"):
+        command = f'{shlex.quote(str(firn_binary()))} sql --admin {server.admin_address} "SELECT nothing" 2>{target}'
+        run = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60, check=False, env=clean_environment())  # noqa: S603, S607
+        assert run.returncode == 1 and not run.stdout, run
+
+
+def test_records_and_rows_are_copied_by_pipes(server: FirnServer) -> None:
+    source = server.create_topic(name="source", partitions=3)
+    drafts = [
+        Draft(key=f"k{n}".encode(), value=f"v{n}".encode(), timestamp=1_700_000_000_000 + n, partition=n % 3)
+        for n in range(60)
+    ]
+    written = produce(server.bootstrap, source, drafts)
+    bootstrap = ("--bootstrap", server.bootstrap)
+    records = server.cli("consume", *bootstrap, source, "--json").stdout
+    one = server.create_topic(name="one", partitions=1)
+    run = server.cli("produce", *bootstrap, one, "--json", stdin=records)
+    assert b"40 records name a partition that topic one does not have" in run.stderr, run.stderr
+    rows = server.cli("sql", "--admin", server.admin_address, "--format", "json", f"SELECT * FROM {source}").stdout
+    three = server.create_topic(name="three", partitions=3)
+    server.cli("produce", *bootstrap, three, "--json", stdin=rows)
+    for topic, partitions in ((one, 1), (three, 3)):
+        copied = consume(server.bootstrap, topic, partitions=partitions)
+        kept = sorted((row.key, row.value, row.timestamp) for row in copied)
+        assert kept == sorted((row.key, row.value, row.timestamp) for row in written)
+
+
+def test_a_topic_is_deleted_on_a_terminal_only_by_its_name(server: FirnServer) -> None:
+    name = server.create_topic(name="precious", partitions=2)
+    produce(server.bootstrap, name, [Draft(value=b"x")] * 5)
+    command = ("topic", "delete", name, "--bootstrap", server.bootstrap)
+    with Terminal(*command, env={}) as terminal:
+        terminal.expect("precious has 2 partitions with about 5 records")
+        terminal.type("yes\r")
+        terminal.expect("nothing was deleted")
+        assert terminal.end() == 1
+    with Terminal(*command, env={}) as terminal:
+        terminal.expect("Type its name")
+        terminal.type("precious\r")
+        terminal.expect("its archived objects are removed by the next sweep, at most 10 min from now")
+        assert terminal.end() == 0
+    again = server.create_topic(name="precious")
+    assert b"deleted topic" in server.cli("topic", "delete", again, "--bootstrap", server.bootstrap).stdout
+
+
+def test_the_status_shows_one_topic_and_no_empty_internal_partitions(server: FirnServer, topic: str) -> None:
+    admin = ("--admin", server.admin_address)
+    shown = server.cli("archive", "status", *admin, topic).stdout.decode()
+    assert topic in shown and max(map(len, shown.splitlines())) < 200, shown
+    assert server.cli("archive", "status", *admin, "nobody", check=False).returncode == 1
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ use super::query::{Form, Item, Query};
 use super::reading::ReadAside;
 use super::session;
 use super::source::Source;
-use super::statement;
+use super::text::Text;
 use super::threads::{self, CancelOnDrop, Place, Running, Shape};
 
 /// Batches, or pieces of an answer, that a query may be ahead of its reader.
@@ -152,7 +152,7 @@ impl Engine {
     /// # Errors
     /// [`SqlError`]. What fails after the first row is the last item of the answer's batches.
     pub async fn query(&self, sql: &str, timeout: Option<Duration>) -> Result<Answer, SqlError> {
-        let (schema, items) = self.start(sql, timeout, Form::Batches).await?;
+        let (schema, items) = self.start(Text::from(sql), timeout, Form::Batches).await?;
         let batch = |item: Result<Item, SqlError>| match item {
             Ok(Item::Batch(batch)) => Some(Ok(batch)),
             Ok(_) => None,
@@ -166,8 +166,13 @@ impl Engine {
     ///
     /// # Errors
     /// [`SqlError`]. What fails after the first row is the last item of the answer's pieces.
-    pub async fn query_as(&self, sql: &str, timeout: Option<Duration>, format: Format) -> Result<Written, SqlError> {
-        let (_, items) = self.start(sql, timeout, Form::Written(format)).await?;
+    pub async fn query_as(
+        &self,
+        text: impl Into<Text>,
+        timeout: Option<Duration>,
+        format: Format,
+    ) -> Result<Written, SqlError> {
+        let (_, items) = self.start(text.into(), timeout, Form::Written(format)).await?;
         let piece = |item: Result<Item, SqlError>| match item {
             Ok(Item::Piece(piece)) => Some(Ok(piece)),
             Ok(_) => None,
@@ -192,18 +197,18 @@ impl Engine {
 
     async fn start(
         &self,
-        sql: &str,
+        text: Text,
         timeout: Option<Duration>,
         form: Form,
     ) -> Result<(SchemaRef, BoxStream<'static, Result<Item, SqlError>>), SqlError> {
         let limit = timeout.unwrap_or(self.limits.timeout);
         let deadline = Instant::now() + limit;
-        let operators = statement::operators(sql).inspect_err(|error| count(error.outcome()))?;
+        let operators = text.operators().inspect_err(|error| count(error.outcome()))?;
         let permit = self.admit(limit).await?;
         let (head, columns) = oneshot::channel();
         let (rows, received) = mpsc::channel(BATCHES_AHEAD);
         let query = Query {
-            sql: sql.to_owned(),
+            text,
             form,
             source: Arc::clone(&self.source),
             objects: self.objects.for_query(),

@@ -10,6 +10,7 @@ use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 
 use super::source::SourceError;
+use super::wording::{memory, sentence};
 
 /// A place in the text of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +198,7 @@ fn translate(error: &DataFusionError, at: Option<Position>) -> SqlError {
         DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => {
             SqlError::Invalid { message: sentence(message), at }
         }
-        DataFusionError::ResourcesExhausted(message) => SqlError::Memory { message: sentence(message) },
+        DataFusionError::ResourcesExhausted(message) => SqlError::Memory { message: memory(message) },
         DataFusionError::ExecutionJoin(inner) if inner.is_panic() => SqlError::Fault { message: inner.to_string() },
         DataFusionError::ExecutionJoin(inner) => SqlError::Ended { message: inner.to_string() },
         DataFusionError::Internal(message) => SqlError::Fault { message: sentence(message) },
@@ -277,12 +278,6 @@ fn split_position(text: &str) -> (String, Option<Position>) {
         Some((message, at)) => (message.to_owned(), Some(at)),
         None => (text.to_owned(), None),
     }
-}
-
-/// The words before a stack trace, on one line where they are one.
-fn sentence(text: &str) -> String {
-    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text).trim_end();
-    text.strip_prefix("Execution error: ").unwrap_or(text).to_owned()
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl ScalarUDFImpl for Text {
             bytes if is_bytes(bytes) => Ok(DataType::Utf8View),
             DataType::Null => Ok(DataType::Utf8View),
             text if is_text(text) => Ok(text.clone()),
-            other => plan_err!("text() takes bytes, not {other}; CAST(... AS VARCHAR) makes text of other values"),
+            other => plan_err!("text() takes bytes, not {other}: VALUE::text makes text of other values"),
         }
     }
 

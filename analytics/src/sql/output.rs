@@ -45,6 +45,8 @@ const ROW_GROUP_BYTES: usize = 16 << 20;
 pub enum Format {
     /// Columns in a frame, for people.
     Table,
+    /// A column on each line, for people and wide rows.
+    Lines,
     /// Comma separated, with a header line.
     Csv,
     /// One JSON object on each line.
@@ -57,8 +59,9 @@ pub enum Format {
 
 impl Format {
     /// All of them, by name.
-    pub const NAMES: [(&'static str, Format); 5] = [
+    pub const NAMES: [(&'static str, Format); 6] = [
         ("table", Format::Table),
+        ("lines", Format::Lines),
         ("csv", Format::Csv),
         ("json", Format::Json),
         ("parquet", Format::Parquet),
@@ -69,7 +72,7 @@ impl Format {
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
-            Format::Table => "text/plain; charset=utf-8",
+            Format::Table | Format::Lines => "text/plain; charset=utf-8",
             Format::Csv => "text/csv; charset=utf-8",
             Format::Json => "application/x-ndjson",
             Format::Parquet => "application/vnd.apache.parquet",
@@ -134,6 +137,7 @@ pub(super) async fn send(
 /// Writes batches into a buffer that is taken after each.
 enum Writer {
     Table(super::pretty::Table),
+    Lines(super::pretty::Lines),
     Csv(Box<csv::Writer<Shared>>, Shared, SchemaRef),
     Json(Box<LineDelimitedWriter<Shared>>, Shared),
     Parquet(Box<ArrowWriter<Shared>>, Shared),
@@ -166,6 +170,7 @@ impl Writer {
         let out = Shared::default();
         let writer = match format {
             Format::Table => Writer::Table(super::pretty::Table::new(schema)),
+            Format::Lines => Writer::Lines(super::pretty::Lines::new(schema)),
             Format::Csv => {
                 let text = csv_schema(&as_text(schema));
                 let mut writer = csv::WriterBuilder::new().with_header(true).build(out.clone());
@@ -197,6 +202,7 @@ impl Writer {
     fn write(&mut self, batch: &RecordBatch) -> Result<Bytes, SqlError> {
         match self {
             Writer::Table(table) => return table.write(&text_batch(batch)?),
+            Writer::Lines(lines) => return lines.write(&text_batch(batch)?),
             Writer::Csv(writer, _, schema) => {
                 let text = text_batch(batch)?;
                 let columns = text.columns().iter().zip(schema.fields());
@@ -234,13 +240,14 @@ impl Writer {
             Writer::Table(table) => table.held_bytes(),
             Writer::Parquet(writer, _) => writer.memory_size(),
             Writer::Arrow(_, _, gathered) => gathered.bytes,
-            Writer::Csv(..) | Writer::Json(..) => 0,
+            Writer::Lines(_) | Writer::Csv(..) | Writer::Json(..) => 0,
         }
     }
 
     fn finish(mut self) -> Result<Bytes, SqlError> {
         match &mut self {
             Writer::Table(table) => return table.finish(),
+            Writer::Lines(lines) => return Ok(lines.finish()),
             Writer::Csv(..) => {}
             Writer::Json(writer, _) => writer.finish().map_err(arrow)?,
             Writer::Parquet(writer, _) => drop(writer.finish().map_err(parquet)?),
@@ -256,7 +263,7 @@ impl Writer {
 
     fn take(&self) -> Bytes {
         match self {
-            Writer::Table(_) => Bytes::new(),
+            Writer::Table(_) | Writer::Lines(_) => Bytes::new(),
             Writer::Csv(_, out, _) | Writer::Json(_, out) | Writer::Parquet(_, out) | Writer::Arrow(_, out, _) => {
                 Bytes::from(std::mem::take(&mut *out.0.lock()))
             }

@@ -1,12 +1,14 @@
-//! Rows in a frame for people, written as they come: the widths of the columns are those of the first rows. A cell that is longer
-//! than [`MAX_CELL`] is cut, and ends with `…`.
+//! Rows for people, written as they come: in a frame ([`Table`]), where the widths of the columns are those of the first rows, or a
+//! column on each line ([`Lines`]). A cell that is longer than [`MAX_CELL`] is cut, and ends with `…`. The plans of `EXPLAIN`
+//! stand as they are.
 
 use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::WriterBuilder;
 use datafusion::arrow::json::writer::LineDelimited;
@@ -22,6 +24,9 @@ const WAITING_BYTES: usize = 4 << 20;
 const FIRST_ROWS: usize = 100;
 /// Characters of a cell that are shown.
 const MAX_CELL: usize = 10_000;
+
+/// The columns of an answer to `EXPLAIN`.
+const PLAN: [&str; 2] = ["plan_type", "plan"];
 
 /// A table in the making.
 #[derive(Debug)]
@@ -53,7 +58,10 @@ impl Table {
 
     /// Takes rows, and gives what can be written by now.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<Bytes, SqlError> {
-        let rows = cells(batch).map_err(|e| SqlError::Failed { message: format!("cannot write the answer: {e}") })?;
+        if self.names == PLAN {
+            return plans(batch).map_err(unwritable);
+        }
+        let rows = cells(batch).map_err(unwritable)?;
         self.rows += rows.len() as u64;
         let mut out = String::new();
         match &self.widths {
@@ -89,14 +97,16 @@ impl Table {
     /// What is left, and the number of rows.
     pub(super) fn finish(&mut self) -> Result<Bytes, SqlError> {
         let mut out = String::new();
+        if self.names == PLAN {
+            return Ok(Bytes::new());
+        }
         if self.widths.is_none() {
             self.begin(&mut out);
         }
         if let Some(widths) = &self.widths {
             rule(&mut out, widths);
         }
-        let noun = if self.rows == 1 { "row" } else { "rows" };
-        let _ = writeln!(out, "{} {noun}", self.rows);
+        out.push_str(&count(self.rows));
         Ok(Bytes::from(out))
     }
 
@@ -117,6 +127,67 @@ impl Table {
         }
         out.push_str("|\n");
     }
+}
+
+/// Each row as so many lines as it has columns.
+#[derive(Debug)]
+pub(super) struct Lines {
+    names: Vec<String>,
+    width: usize,
+    rows: u64,
+}
+
+impl Lines {
+    /// Rows with the columns of `schema`.
+    pub(super) fn new(schema: &Schema) -> Self {
+        let names: Vec<_> = schema.fields().iter().map(|field| printable(field.name())).collect();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        Lines { names, width, rows: 0 }
+    }
+
+    /// The lines of these rows.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<Bytes, SqlError> {
+        let mut out = String::new();
+        let width = self.width;
+        for row in cells(batch).map_err(unwritable)? {
+            self.rows += 1;
+            // Writing to a string does not fail.
+            let _ = writeln!(out, "row {}", self.rows);
+            for (name, cell) in self.names.iter().zip(row) {
+                let _ = writeln!(out, "  {name:<width$}  {cell}");
+            }
+        }
+        Ok(Bytes::from(out))
+    }
+
+    /// The number of rows.
+    pub(super) fn finish(&self) -> Bytes {
+        Bytes::from(count(self.rows))
+    }
+}
+
+fn count(rows: u64) -> String {
+    let noun = if rows == 1 { "row" } else { "rows" };
+    format!("{rows} {noun}\n")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unwritable(error: ArrowError) -> SqlError {
+    SqlError::Failed { message: format!("cannot write the answer: {error}") }
+}
+
+/// The plans of an `EXPLAIN`, each under its name.
+fn plans(batch: &RecordBatch) -> Result<Bytes, ArrowError> {
+    let texts = |column: &ArrayRef| cast(column, &DataType::Utf8);
+    let (names, plans) = (texts(batch.column(0))?, texts(batch.column(1))?);
+    let mut out = String::new();
+    for (name, plan) in names.as_string::<i32>().iter().zip(plans.as_string::<i32>()) {
+        let _ = writeln!(out, "{}", name.unwrap_or_default());
+        for line in plan.unwrap_or_default().lines() {
+            let _ = writeln!(out, "  {}", escaped(line));
+        }
+    }
+    Ok(Bytes::from(out))
 }
 
 fn rule(out: &mut String, widths: &[usize]) {

@@ -18,6 +18,7 @@ use super::objects::Objects;
 use super::output::{self, Format};
 use super::session;
 use super::source::Source;
+use super::text::Text;
 
 /// How long a query waits for its reader to take the mark of the end.
 const END_WITHIN: Duration = Duration::from_secs(1);
@@ -47,7 +48,7 @@ pub(super) enum Form {
 /// A query and what it runs on.
 #[derive(Debug)]
 pub(super) struct Query {
-    pub(super) sql: String,
+    pub(super) text: Text,
     pub(super) form: Form,
     pub(super) source: Arc<dyn Source>,
     pub(super) objects: Objects,
@@ -98,7 +99,7 @@ impl Query {
 
     async fn plan(&self) -> Result<Planned, SqlError> {
         let session = session::Session::new(self).await?;
-        session.plan(&self.sql).await
+        session.plan(&self.text).await
     }
 
     async fn send_rows(

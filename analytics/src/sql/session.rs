@@ -20,8 +20,10 @@ use super::error::SqlError;
 use super::functions;
 use super::query::Query;
 use super::recursive;
+use super::rewrite;
 use super::statement::parse;
 use super::tables::{CATALOG, Catalog, SCHEMA, Topics};
+use super::text::Text;
 use super::yielding::yielding;
 
 /// Bytes of objects below which a scan is not spread over threads.
@@ -71,14 +73,18 @@ impl Session {
         Ok(Session { state, topics })
     }
 
-    /// The plan of `sql`, and what it runs in.
+    /// The plan of a query, and what it runs in.
     ///
     /// # Errors
     /// When it is not one statement that reads, or has no meaning here.
-    pub(super) async fn plan(&self, sql: &str) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), SqlError> {
-        let statement = parse(sql)?;
+    pub(super) async fn plan(&self, text: &Text) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), SqlError> {
+        let mut statement = parse(&text.sql)?;
+        rewrite::with_views(&mut statement, &text.views)?;
         self.topics.check_names(&statement, &self.state)?;
+        let mut statement = rewrite::described(statement)?;
+        rewrite::title(&mut statement);
         let logical = self.state.statement_to_plan(statement).await?;
+        let logical = logical.with_param_values(text.parameters.values()?)?;
         // What the check of the statement may have missed inside it.
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         reads.verify_plan(&logical).map_err(|_| SqlError::ReadOnly { what: "the statement".into() })?;

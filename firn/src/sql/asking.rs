@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use analytics::sql::offline::Offline;
 use analytics::sql::output::Format;
-use analytics::sql::{Engine, Limits, SqlError, Written};
+use analytics::sql::{Engine, Limits, Parameters, SqlError, Text, Written};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
@@ -25,7 +25,7 @@ pub(super) enum Asked {
 
 impl Asked {
     /// The rows of a query; they begin with the first, not before.
-    pub(super) async fn query(&self, query: &str, format: Format) -> anyhow::Result<Rows> {
+    pub(super) async fn query(&self, query: Text, format: Format) -> anyhow::Result<Rows> {
         match self {
             Asked::Broker(broker) => broker.query(query, format).await,
             Asked::Bucket(bucket) => bucket.query(query, format).await,
@@ -34,7 +34,7 @@ impl Asked {
 
     /// The rows of a small answer as JSON objects.
     pub(super) async fn objects(&self, query: &str) -> anyhow::Result<Vec<Value>> {
-        let mut rows = self.query(query, Format::Json).await?;
+        let mut rows = self.query(Text::from(query), Format::Json).await?;
         let mut text = Vec::new();
         while let Some(piece) = rows.pieces.next().await {
             text.extend_from_slice(&piece?);
@@ -71,9 +71,21 @@ impl Broker {
         Ok(Broker { client, address, timeout })
     }
 
-    async fn query(&self, query: &str, format: Format) -> anyhow::Result<Rows> {
+    async fn query(&self, query: Text, format: Format) -> anyhow::Result<Rows> {
         let timeout_ms = self.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        let body = json!({ "query": query, "format": format.to_string(), "timeout_ms": timeout_ms });
+        let parameters = match query.parameters {
+            Parameters::None => Value::Null,
+            Parameters::List(values) => Value::Array(values),
+            Parameters::Named(values) => Value::Object(values.into_iter().collect()),
+        };
+        let views: Vec<_> = query.views.iter().map(|view| json!({ "name": view.name, "query": view.sql })).collect();
+        let body = json!({
+            "query": query.sql,
+            "format": format.to_string(),
+            "timeout_ms": timeout_ms,
+            "parameters": parameters,
+            "views": views,
+        });
         let address = &self.address;
         let sent = self.client.post(format!("http://{address}/v1/sql")).json(&body).send().await;
         let response = sent.with_context(|| unreachable(address))?;
@@ -115,7 +127,7 @@ impl Bucket {
         Ok(Bucket { engine, timeout, spill_dir })
     }
 
-    async fn query(&self, query: &str, format: Format) -> anyhow::Result<Rows> {
+    async fn query(&self, query: Text, format: Format) -> anyhow::Result<Rows> {
         let Written { notice, pieces } = self.engine.query_as(query, self.timeout, format).await?;
         let pieces = pieces.map(|piece| piece.map_err(|error: SqlError| error.into()));
         Ok(Rows { notice, pieces: pieces.boxed() })

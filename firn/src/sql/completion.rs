@@ -17,6 +17,7 @@ const KEYWORDS: &[&str] = &[
     "BY",
     "CASE",
     "CAST",
+    "CREATE",
     "COUNT",
     "CROSS",
     "DATE_TRUNC",
@@ -59,12 +60,13 @@ const KEYWORDS: &[&str] = &[
     "UNION",
     "USING",
     "VALUES",
+    "VIEW",
     "WHEN",
     "WHERE",
     "WITH",
 ];
 /// What the shell itself understands.
-pub(super) const COMMANDS: &[&str] = &["\\?", "\\d", "\\q", "\\timing"];
+pub(super) const COMMANDS: &[&str] = &["\\?", "\\d", "\\q", "\\timing", "\\x"];
 
 /// Completes topics, columns, keywords and commands, and holds a query back until its semicolon.
 #[derive(Debug, Default, Helper, Highlighter, Hinter)]

@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::asking::Asked;
 use super::completion::{Words, quoted};
-use super::{print, statements};
-use crate::output::print_line;
+use super::session::Session;
+use super::statements;
+use crate::output::{print_line, tell};
 
 const PROMPT: &str = "firn> ";
 /// Queries that are remembered.
@@ -23,21 +24,13 @@ const HISTORY_FILE: &str = ".firn_sql_history";
 const HELP: &str = "\
 \\d          list topics
 \\d TOPIC    list the columns of a topic
+\\x          show each column on a line of its own, or rows in a table again
 \\timing     say after each query how long it took, or stop saying so
 \\q          leave, as Ctrl-D does
 \\?          this help
 Queries end with a semicolon. Tab completes. Ctrl-C ends the query that runs, or drops what is typed.";
 const TOPICS: &str =
     "SELECT table_name AS topic FROM information_schema.tables WHERE table_schema = 'topics' ORDER BY 1";
-/// The query for a topic's columns; the name comes behind it.
-const COLUMNS_OF: &str = "\
-    SELECT column_name AS column, \
-      CASE WHEN data_type LIKE 'Binary%' THEN 'bytes' \
-           WHEN data_type LIKE 'List%' THEN 'list of (key, value)' \
-           WHEN data_type LIKE 'Timestamp%' THEN 'timestamp' \
-           ELSE lower(data_type) END AS type, \
-      CASE is_nullable WHEN 'YES' THEN 'may be null' END AS \"null\" \
-    FROM information_schema.columns WHERE table_schema = 'topics' AND table_name = ";
 const COLUMNS: &str = "SELECT DISTINCT column_name FROM information_schema.columns WHERE table_schema = 'topics'";
 
 /// What a typed line asks for.
@@ -45,6 +38,7 @@ const COLUMNS: &str = "SELECT DISTINCT column_name FROM information_schema.colum
 enum Line<'a> {
     Topics,
     Columns(&'a str),
+    Lines,
     Timing,
     Quit,
     Help,
@@ -62,6 +56,7 @@ fn understand(line: &str) -> Line<'_> {
     match (command, argument.trim()) {
         ("\\d", "") => Line::Topics,
         ("\\d", topic) => Line::Columns(topic.trim_matches('"')),
+        ("\\x", "") => Line::Lines,
         ("\\timing", "") => Line::Timing,
         ("\\q", "") => Line::Quit,
         ("\\?", "") => Line::Help,
@@ -70,7 +65,7 @@ fn understand(line: &str) -> Line<'_> {
 }
 
 /// Reads and answers until the end of the input.
-pub(super) async fn run(asked: &Asked, format: Format) -> anyhow::Result<()> {
+pub(super) async fn run(asked: &Asked, session: Session, format: Format) -> anyhow::Result<()> {
     let config = Config::builder().completion_type(CompletionType::List).auto_add_history(true);
     let config = config.max_history_size(HISTORY).context("cannot set up the history")?.build();
     let mut editor: Editor<Words, DefaultHistory> = Editor::with_config(config).context("cannot use the terminal")?;
@@ -81,7 +76,8 @@ pub(super) async fn run(asked: &Asked, format: Format) -> anyhow::Result<()> {
     let history = history();
     // There is none at the first start.
     let _ = history.as_ref().map(|path| editor.load_history(path));
-    let mut shell = Shell { asked, format: if format.is_text() { format } else { Format::Table }, timing: false };
+    let format = if format.is_text() { format } else { Format::Table };
+    let mut shell = Shell { asked, session, format, timing: false };
     print_line("Queries end with a semicolon; \\? helps, \\q leaves.")?;
     loop {
         let line = match tokio::task::block_in_place(|| editor.readline(PROMPT)) {
@@ -104,6 +100,7 @@ pub(super) async fn run(asked: &Asked, format: Format) -> anyhow::Result<()> {
 
 struct Shell<'a> {
     asked: &'a Asked,
+    session: Session,
     format: Format,
     timing: bool,
 }
@@ -113,45 +110,44 @@ impl Shell<'_> {
     async fn answer(&mut self, line: &str) -> anyhow::Result<bool> {
         match understand(line) {
             Line::Topics => self.show(TOPICS).await,
-            Line::Columns(topic) => self.columns(topic).await,
+            Line::Columns(topic) => self.show(&format!("DESCRIBE {}", quoted(topic))).await,
+            Line::Lines => {
+                self.format = if self.format == Format::Lines { Format::Table } else { Format::Lines };
+                print_line(format_args!("rows are shown as {}", self.format))?;
+            }
             Line::Timing => {
                 self.timing = !self.timing;
                 print_line(if self.timing { "timing is on" } else { "timing is off" })?;
             }
             Line::Quit => return Ok(false),
             Line::Help => print_line(HELP)?,
-            Line::Unknown(line) => eprintln!("there is no {line}; \\? helps"),
+            Line::Unknown(line) => tell(format_args!("there is no {line}; \\? helps")),
             Line::Queries(queries) => {
                 for query in queries {
-                    self.show(query).await;
+                    match self.session.remember(query) {
+                        Ok(true) => {}
+                        Ok(false) => self.show(query).await,
+                        Err(error) => tell(error),
+                    }
                 }
             }
         }
         Ok(true)
     }
 
-    async fn columns(&self, topic: &str) {
-        // This names the nearest topic when there is none of this name.
-        let exists = self.asked.objects(&format!("SHOW COLUMNS FROM {}", quoted(topic))).await;
-        match exists {
-            Ok(_) => self.show(&format!("{COLUMNS_OF}'{}'", topic.replace('\'', "''"))).await,
-            Err(error) => eprintln!("{}", crate::reason(&error)),
-        }
-    }
-
     /// Prints the answer, or why there is none.
     async fn show(&self, query: &str) {
         let started = Instant::now();
         let result = tokio::select! {
-            result = print(self.asked, query, self.format) => result,
+            result = self.session.answer(self.asked, query, self.format) => result,
             _ = tokio::signal::ctrl_c() => {
-                eprintln!("cancelled");
+                tell("cancelled");
                 return;
             }
         };
         match result {
-            Err(error) => eprintln!("{}", crate::reason(&error)),
-            Ok(()) if self.timing => eprintln!("{:.3} s", started.elapsed().as_secs_f64()),
+            Err(error) => tell(crate::reason(&error)),
+            Ok(()) if self.timing => tell(format_args!("{:.3} s", started.elapsed().as_secs_f64())),
             Ok(()) => {}
         }
     }

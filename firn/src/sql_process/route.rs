@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use analytics::sql::output::Format;
-use analytics::sql::{Engine, Position, SqlError, Written};
+use analytics::sql::{Engine, Parameters, Position, SqlError, Text, View, Written};
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
@@ -19,7 +19,7 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::warn;
 
 use super::meters::Meters;
@@ -49,17 +49,38 @@ pub(crate) struct Asked {
     query: String,
     format: Option<String>,
     timeout_ms: Option<u64>,
+    /// Values of `$1`, … or of `$name`.
+    #[serde(default)]
+    parameters: Value,
+    #[serde(default)]
+    views: Vec<AskedView>,
+}
+
+/// A query that the others may name.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedView {
+    name: String,
+    query: String,
 }
 
 impl Asked {
     pub(crate) fn read(body: &[u8]) -> Result<Self, Refusal> {
         serde_json::from_slice(body).map_err(|error| {
-            Refusal::bad_request(format!("the body is not a JSON object with query, format and timeout_ms: {error}"))
+            Refusal::bad_request(format!(
+                "the body is not a JSON object with query, format, timeout_ms, parameters and views: {error}"
+            ))
         })
     }
 
     pub(crate) fn format(&self) -> Result<Format, Refusal> {
         self.format.as_deref().map_or(Ok(Format::Json), str::parse).map_err(Refusal::bad_request)
+    }
+
+    fn into_text(self) -> Result<Text, Refusal> {
+        let parameters = Parameters::from_json(self.parameters).map_err(Refusal::bad_request)?;
+        let views = self.views.into_iter().map(|view| View { name: view.name, sql: view.query });
+        Ok(Text { sql: self.query, parameters, views: views.collect() })
     }
 
     pub(crate) fn timeout(&self, most: Duration) -> Duration {
@@ -78,7 +99,7 @@ async fn answer(queries: &Queries, body: &[u8]) -> Result<Response, Refusal> {
     let asked = Asked::read(body)?;
     let format = asked.format()?;
     let timeout = asked.timeout(queries.timeout);
-    let Written { notice, pieces } = queries.engine.query_as(&asked.query, Some(timeout), format).await?;
+    let Written { notice, pieces } = queries.engine.query_as(asked.into_text()?, Some(timeout), format).await?;
     let notice = notice.as_deref().and_then(|notice| HeaderValue::from_str(notice).ok());
     let mut pieces = pieces.fuse().boxed();
     // The status waits for the first rows, so that it is the right one.
@@ -115,7 +136,7 @@ fn broken_off(error: SqlError, format: Format) -> Pieces {
 pub(crate) fn last_line(reason: &str, format: Format) -> Option<Bytes> {
     match format {
         Format::Json => Some(format!("{}\n", json!({ "error": reason })).into()),
-        Format::Table => Some(format!("error: {reason}\n").into()),
+        Format::Table | Format::Lines => Some(format!("error: {reason}\n").into()),
         Format::Csv | Format::Parquet | Format::Arrow => None,
     }
 }

@@ -1,0 +1,156 @@
+//! What is changed in a statement before it is planned: titles of columns, views, and `DESCRIBE` in the words of this engine.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{
+    Cte, Expr, Ident, Query, Select, SelectItem, SetExpr, Statement as Ast, TableAlias, VisitMut, VisitorMut, With,
+};
+
+use super::error::SqlError;
+use super::statement::parse;
+
+/// Longest title that is made of an expression, in characters.
+const MAX_TITLE: usize = 60;
+/// The query for a topic's columns; its name comes behind it.
+const COLUMNS_OF: &str = "\
+    SELECT column_name AS \"column\", \
+      CASE WHEN data_type LIKE 'Binary%' THEN 'bytes' \
+           WHEN data_type LIKE 'List%' THEN 'list of (key, value)' \
+           WHEN data_type LIKE 'Timestamp%' THEN 'timestamp' \
+           WHEN data_type = 'Int32' THEN 'int' \
+           WHEN data_type = 'Int64' THEN 'bigint' \
+           ELSE lower(data_type) END AS type, \
+      CASE is_nullable WHEN 'YES' THEN 'may be null' ELSE '' END AS \"null\" \
+    FROM information_schema.columns WHERE table_schema = 'topics' AND table_name = ";
+
+/// A query that others may name in `FROM`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Its name.
+    pub name: String,
+    /// The query.
+    pub sql: String,
+}
+
+/// Gives columns without a name the text of their expression as title, where DataFusion would name its plan.
+pub(super) fn title(statement: &mut Statement) {
+    if let Some(ast) = ast_of(statement) {
+        let ControlFlow::Continue(()) = ast.visit(&mut Titles);
+    }
+}
+
+/// Makes the views known to the statement, as queries in its `WITH`.
+///
+/// # Errors
+/// When the text of a view is no query.
+pub(super) fn with_views(statement: &mut Statement, views: &[View]) -> Result<(), SqlError> {
+    let ctes = views.iter().map(cte).collect::<Result<Vec<_>, _>>()?;
+    let query = ast_of(statement).and_then(query_of).filter(|_| !ctes.is_empty());
+    let Some(query) = query else { return Ok(()) };
+    let with = query.with.get_or_insert_with(|| With {
+        with_token: AttachedToken::empty(),
+        recursive: false,
+        cte_tables: Vec::new(),
+    });
+    with.cte_tables.splice(0..0, ctes);
+    Ok(())
+}
+
+/// The statement, or for `DESCRIBE` the query for a topic's columns.
+pub(super) fn described(statement: Statement) -> Result<Statement, SqlError> {
+    let Statement::Statement(ast) = &statement else { return Ok(statement) };
+    let Ast::ExplainTable { table_name, .. } = ast.as_ref() else { return Ok(statement) };
+    let name = table_name.0.last().and_then(|part| part.as_ident());
+    let name = name.map_or_else(String::new, |ident| match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_ascii_lowercase(),
+    });
+    parse(&format!("{COLUMNS_OF}'{}'", name.replace('\'', "''")))
+}
+
+fn ast_of(statement: &mut Statement) -> Option<&mut Ast> {
+    match statement {
+        Statement::Statement(ast) => Some(ast),
+        Statement::Explain(explain) => ast_of(&mut explain.statement),
+        _ => None,
+    }
+}
+
+fn query_of(ast: &mut Ast) -> Option<&mut Query> {
+    match ast {
+        Ast::Query(query) => Some(query),
+        Ast::Explain { statement, .. } => query_of(statement),
+        _ => None,
+    }
+}
+
+fn cte(view: &View) -> Result<Cte, SqlError> {
+    let no_query = || SqlError::Invalid { message: format!("the view {:?} is no query", view.name), at: None };
+    let mut statement = parse(&view.sql).map_err(|error| {
+        let message = format!("the view {:?}: {error}", view.name);
+        SqlError::Invalid { message, at: None }
+    })?;
+    let query = ast_of(&mut statement).and_then(query_of).ok_or_else(no_query)?;
+    let name = Ident::with_quote('"', &view.name);
+    let alias = TableAlias { explicit: true, name, columns: Vec::new(), at: None };
+    let closing_paren_token = AttachedToken::empty();
+    Ok(Cte { alias, query: Box::new(query.clone()), from: None, materialized: None, closing_paren_token })
+}
+
+struct Titles;
+
+impl VisitorMut for Titles {
+    type Break = std::convert::Infallible;
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
+        title_body(&mut query.body);
+        ControlFlow::Continue(())
+    }
+}
+
+/// The first of several selects names their columns.
+fn title_body(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => title_select(select),
+        SetExpr::SetOperation { left, .. } => title_body(left),
+        _ => {}
+    }
+}
+
+fn title_select(select: &mut Select) {
+    let mut titles: HashSet<String> = select.projection.iter().filter_map(name_of).collect();
+    for item in &mut select.projection {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+            continue;
+        }
+        let title = short(&expr.to_string().replace('"', ""));
+        let numbered = (2_usize..).map(|number| format!("{title} ({number})"));
+        let Some(title) = std::iter::once(title.clone()).chain(numbered).find(|title| !titles.contains(title)) else {
+            continue;
+        };
+        titles.insert(title.clone());
+        let expr = std::mem::replace(expr, Expr::Wildcard(AttachedToken::empty()));
+        *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', title) };
+    }
+}
+
+/// The name that a column has by itself.
+fn name_of(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
+        SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(name.value.clone()),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(|name| name.value.clone()),
+        _ => None,
+    }
+}
+
+fn short(text: &str) -> String {
+    match text.char_indices().nth(MAX_TITLE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
