@@ -31,7 +31,7 @@ SELECT upper(value->>'city'), length(value->>'city') FROM orders WHERE "offset" 
 SELECT count(*) FROM orders WHERE value->>'city' LIKE 'Z%'
 SELECT count(*) FROM orders WHERE text(value) LIKE '%Lima%' OR (value->>'city') IN ('Oslo', 'Pune')
 SELECT substr(text(key), 1, 2) AS prefix, count(*) FROM orders WHERE key IS NOT NULL GROUP BY 1 ORDER BY 1
-SELECT regexp_replace(text(key), '[0-9]+', '#') AS shape, count(*) FROM orders WHERE key IS NOT NULL GROUP BY 1
+SELECT regexp_replace(text(key), '[0-9]+', '#') AS shape, count(*) FROM orders WHERE key IS NOT NULL GROUP BY 1 ORDER BY 1
 SELECT percent_rank() OVER (ORDER BY "offset") AS p, "offset" FROM orders WHERE partition = 2 AND "offset" < 5 ORDER BY 2
 SELECT ntile(4) OVER (ORDER BY "offset") AS q, "offset" FROM orders WHERE partition = 2 AND "offset" < 8 ORDER BY 2
 SELECT sum(json_get_int(value, 'amount')) FILTER (WHERE value->>'city' = 'Oslo'), count(*) FROM orders

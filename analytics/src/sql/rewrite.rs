@@ -105,9 +105,35 @@ struct Titles;
 impl VisitorMut for Titles {
     type Break = std::convert::Infallible;
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
+        let recursive = query.with.iter_mut().filter(|with| with.recursive).flat_map(|with| &mut with.cte_tables);
+        recursive.for_each(name_first_term);
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
         title_body(&mut query.body);
         ControlFlow::Continue(())
+    }
+}
+
+/// Gives the first term of a recursive query the names of its list of columns, by which the other term knows it: DataFusion 54
+/// applies the list to the result alone.
+fn name_first_term(cte: &mut Cte) {
+    let mut body = cte.query.body.as_mut();
+    while let SetExpr::SetOperation { left, .. } = body {
+        body = left.as_mut();
+    }
+    let SetExpr::Select(select) = body else { return };
+    let is_plain = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+    if select.projection.len() != cte.alias.columns.len() || !select.projection.iter().all(is_plain) {
+        return;
+    }
+    for (item, column) in select.projection.iter_mut().zip(&cte.alias.columns) {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let expr = std::mem::replace(expr, Expr::Wildcard(AttachedToken::empty()));
+            *item = SelectItem::ExprWithAlias { expr, alias: column.name.clone() };
+        }
     }
 }
 

@@ -380,5 +380,7 @@ async fn a_recursive_query_keeps_the_columns_that_its_terms_compare() {
     let two = "WITH RECURSIVE t(k, v) AS (SELECT 1 AS k, 10 AS v UNION ALL SELECT 2, 20 FROM t WHERE k = 1)";
     assert_eq!(csv(&engine, &format!("{two} SELECT v FROM t ORDER BY v")).await.unwrap(), ["10", "20"]);
     assert_eq!(value(&engine, &format!("{two} SELECT count(*) FROM t")).await, "2");
+    let listed = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10) SELECT sum(i) FROM n";
+    assert_eq!(value(&engine, listed).await, "55");
     assert_eq!(value(&engine, &format!("SELECT 1 WHERE EXISTS ({two} SELECT v FROM t WHERE v = 20)")).await, "1");
 }
