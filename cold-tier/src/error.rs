@@ -77,12 +77,12 @@ pub enum OpenError {
         reason: String,
     },
     /// The store did not answer a call of the probe.
-    #[error("object store {url}: {}", advice(url, source))]
+    #[error("object store {url}: {}", advice(url, call))]
     Unreachable {
         /// Which store.
         url: String,
-        /// The failed call.
-        source: StoreError,
+        /// The failed call. Not a source: its words are among those of this error.
+        call: StoreError,
     },
     /// The threads could not be started.
     #[error("cannot start the archive's threads: {0}")]
@@ -90,11 +90,11 @@ pub enum OpenError {
 }
 
 /// What is wrong and what to do, then what the store said.
-fn advice(url: &str, source: &StoreError) -> String {
+fn advice(url: &str, call: &StoreError) -> String {
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    match crate::store::words::advice(source, scheme) {
-        Some(advice) => format!("{advice}. {}", source.detail),
-        None => format!("it failed its start-up probe. {source}"),
+    match crate::store::words::advice(call, scheme) {
+        Some(advice) => format!("{advice}. {}", call.detail),
+        None => format!("it failed its start-up probe. {call}"),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::manifest::{Manifest, Node};
 use crate::replay::replay;
 use crate::schema::keys;
 use crate::store::Store;
-use crate::store::open::open_store;
+use crate::store::open::{open_store, redacted};
 
 /// Largest object that is inspected, in bytes.
 const MAX_OBJECT_BYTES: u64 = 4 << 30;
@@ -49,7 +49,7 @@ pub fn inspect(bytes: Bytes) -> Result<Inspected, String> {
 /// When the store cannot be opened or the object not be read.
 pub async fn fetch(config: &Config, key: &str) -> Result<Bytes, OpenError> {
     let store = Store::new(open_store(config).await?.store, config.call_timeout, config.call_retries);
-    let unreachable = |source| OpenError::Unreachable { url: config.url.clone(), source };
+    let unreachable = |call| OpenError::Unreachable { url: redacted(&config.url).to_owned(), call };
     store.get(key, MAX_OBJECT_BYTES).await.map_err(unreachable)
 }
 

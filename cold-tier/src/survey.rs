@@ -41,7 +41,7 @@ pub async fn clusters(config: &Config) -> Result<Vec<String>, OpenError> {
         return Err(OpenError::Url { url: config.url.clone(), reason: "there is no such folder".into() });
     }
     let store = open_store(config).await?.into_store(config);
-    let unreachable = |source| OpenError::Unreachable { url: redacted(&config.url).to_owned(), source };
+    let unreachable = |call| OpenError::Unreachable { url: redacted(&config.url).to_owned(), call };
     let root = store.list_folder("").await.map_err(unreachable)?;
     let id = |name: &str| Some(name.strip_prefix(MARKER_PREFIX)?.strip_suffix(".json")?.to_owned());
     let mut ids: Vec<_> = root.objects.iter().filter_map(|object| id(object.location.as_ref())).collect();

@@ -128,7 +128,7 @@ impl ColdTier {
     /// # Errors
     /// [`OpenError::Unreachable`].
     pub async fn mark(&self) -> Result<(), OpenError> {
-        let unreachable = |source| OpenError::Unreachable { url: self.url(), source };
+        let unreachable = |call| OpenError::Unreachable { url: self.url(), call };
         self.leave_marker().await.map_err(unreachable)
     }
 

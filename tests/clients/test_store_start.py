@@ -59,7 +59,7 @@ def of_urls(tmp_path: Path) -> Iterator[WrongStart]:
     yield WrongStart("an endpoint alone", "http://127.0.0.1:9000/b", r"s3://BUCKET/PREFIX\?endpoint=http://127.0.0.1:9000")
     yield WrongStart("unknown scheme", "ftp://host/x", 'the scheme "ftp" is not known: write a path, or file://')
     yield WrongStart("unknown option", "s3://b?regoin=x", 'the option "regoin" is not known: did you mean "region"')
-    yield WrongStart("half a key", "s3://b?access_key_id=x", "the access key comes without its secret")
+    yield WrongStart("half a key", "s3://b?access_key_id=x", "the access key comes without its secret", {})
     missing = {"GOOGLE_SERVICE_ACCOUNT": str(tmp_path / "missing.json")}
     yield WrongStart("no service account", "gs://b", "missing.json", missing)
     yield WrongStart("no account", "az://c", "the account is missing: set AZURE_STORAGE_ACCOUNT_NAME", {})
@@ -221,7 +221,7 @@ def test_a_start_says_within_seconds_what_it_waits_for(tmp_path: Path) -> None:
         ports = [f"127.0.0.1:{free_port()}" for _ in range(3)]
         args = [firn_binary(), "server", "--data-dir", tmp_path / "data", "--object-store", url]
         args += ["--listen", ports[0], "--admin", ports[1], "--internal", ports[2]]
-        process = Process(args, tmp_path / "log", env={**os.environ, **KEYS})
+        process = Process(args, tmp_path / "log", env=KEYS)
         began = time.monotonic()
         try:
             wait_until("the log to say so", lambda: "waiting for an answer of the object store" in process.output(), 20)

@@ -43,7 +43,7 @@ pub(crate) async fn probe(store: &Store, url: &str, unique: Uuid) -> Result<(), 
     let url = redacted(url).to_owned();
     outcome.map_err(|failure| match failure {
         Failure::Broken(reason) => OpenError::Unfit { url, reason },
-        Failure::Call(source) => OpenError::Unreachable { url, source },
+        Failure::Call(call) => OpenError::Unreachable { url, call },
     })
 }
 
