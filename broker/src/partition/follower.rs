@@ -10,7 +10,7 @@
 //! flushes.
 
 use bytes::Bytes;
-use hot_tier::{AppendError, Bootstrap, BootstrapError, ReadError, StorageError};
+use hot_tier::{AppendError, Appended, Bootstrap, BootstrapError, ReadError, StorageError};
 use model::batch::{BatchView, Batches};
 use model::segment::EpochStart;
 use model::{LeaderEpoch, NO_LEADER_EPOCH, Offset, TimestampMs};
@@ -51,9 +51,31 @@ impl Partition {
             Err(AppendError::Invalid { .. }) if intact_len(records) > 0 => {
                 self.log.append_follower(&records.slice(..intact_len(records)))
             }
+            Err(error @ AppendError::NotContiguous { .. }) => self.append_around_start(error, records),
             appended => appended,
         };
         appended.map(drop)
+    }
+
+    /// The first batch of a log whose beginning was deleted may begin below the log's start: an empty log begins with that
+    /// batch then (KAFKA-6975). The start that the leader tells with it keeps the records below deleted. `error`: why the batch
+    /// was not taken.
+    fn append_around_start(&self, error: AppendError, records: &Bytes) -> Result<Appended, AppendError> {
+        let end = self.log.log_end();
+        let first = Batches::new(records).next().and_then(Result::ok).map(|batch| batch.header);
+        let Some(first) = first.filter(|batch| batch.base_offset < end && batch.next_offset() > end) else {
+            return Err(error);
+        };
+        if self.log.local_start() != end {
+            return Err(error);
+        }
+        let (own, local_start) = (self.log.bootstrap()?, first.base_offset);
+        let state = Bootstrap { local_start, log_start: own.log_start.min(local_start), ..own };
+        self.log.reset_to_bootstrap(&state).map_err(|failure| match failure {
+            BootstrapError::Storage(failure) => AppendError::Storage(failure),
+            BootstrapError::Malformed { .. } => error,
+        })?;
+        self.log.append_follower(records)
     }
 
     /// The leader's log start: what lies below is gone for consumers.

@@ -104,9 +104,12 @@ impl Replica {
         let log = &self.partition.log;
         self.fetch_from(leader)?;
         let request = ReadRequest { from: log.log_end(), max_bytes: 1 << 20, min_one: true, deadline: far() };
+        let same = self.partition.following(leader.partition.leadership().leader_epoch).unwrap();
         for records in futures::executor::block_on(leader.partition.read_for_follower(&request)).unwrap().records {
-            log.append_follower(&records).unwrap();
+            self.partition.take_records(&same, &records).unwrap();
         }
+        self.partition.follow_log_start(&same, leader.partition.log.log_start()).unwrap();
+        drop(same);
         self.flushed();
         self.fetch_from(leader)
     }

@@ -128,6 +128,28 @@ async fn records_are_gone_when_every_in_sync_replica_has_dropped_them() {
     leader.partition.gone_everywhere(8, far()).await.unwrap();
 }
 
+#[tokio::test]
+async fn an_empty_follower_takes_the_batch_in_whose_middle_the_log_starts() {
+    let (leader, follower) = (replica(1, 1).await, replica(2, 1).await);
+    leader.follow(1, 5, &[1]);
+    follower.follow(1, 5, &[1]);
+    leader.append(10);
+    leader.append(3);
+    leader.flushed();
+    leader.partition.log.advance_log_start(7).unwrap();
+    let state = leader.partition.leader_state().unwrap();
+    {
+        let same = follower.partition.following(5).unwrap();
+        assert_eq!(follower.partition.align(&same, &state).unwrap(), Aligned::BeganAnew);
+    }
+    follower.copy_from(&leader).unwrap();
+    let log = &follower.partition.log;
+    assert_eq!((log.log_start(), log.log_end()), (7, 13));
+    let restarted = follower.restarted().await;
+    let log = &restarted.partition.log;
+    assert_eq!((log.log_start(), log.log_end()), (7, 13));
+}
+
 /// A follower is asked into the ISR when it has what was committed by then. So what commits without it must be seen first.
 #[tokio::test]
 async fn what_is_committed_is_published_before_the_members_can_change() {
