@@ -199,11 +199,9 @@ impl Metadata {
         let (mut images, mut serving) = (self.watch(), self.inner.is_serving.subscribe());
         let mut impairment = self.watch_impairment();
         loop {
-            let known = images.borrow_and_update().broker(self.node_id()).cloned();
-            let has_handed_over =
-                known.is_some_and(|known| known.epoch == self.broker().broker_epoch && known.is_shutting_down);
+            images.borrow_and_update();
             let is_impaired = impairment.borrow_and_update().is_some();
-            if !has_handed_over || is_impaired || !*serving.borrow_and_update() {
+            if !self.has_handed_over() || is_impaired || !*serving.borrow_and_update() {
                 tokio::select! {
                     changed = images.changed() => if changed.is_err() { return },
                     changed = serving.changed() => if changed.is_err() { return },
@@ -211,10 +209,19 @@ impl Metadata {
                 }
                 continue;
             }
-            if timeout(REJOIN_AFTER, impairment.changed()).await.is_err() && *serving.borrow() {
+            let is_well = timeout(REJOIN_AFTER, impairment.changed()).await.is_err();
+            // A registration whose answer was lost may be known by now.
+            if is_well && *serving.borrow() && self.has_handed_over() {
                 self.rejoin().await;
             }
         }
+    }
+
+    /// The cluster knows this broker as one that is about to stop.
+    fn has_handed_over(&self) -> bool {
+        let image = self.image();
+        let known = image.broker(self.node_id());
+        known.is_some_and(|known| known.epoch == self.broker().broker_epoch && known.is_shutting_down)
     }
 
     /// Registers as another incarnation of this broker. Its leaderships begin new epochs; it stays unfenced, for it serves.
