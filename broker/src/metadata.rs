@@ -274,9 +274,7 @@ impl Metadata {
         let inner = Arc::new(inner);
         let purging = purging::purge(Arc::downgrade(&inner), metrics, entries, snapshot_bytes);
         tokio::spawn(supervision::without_panic("metadata-purging", purging));
-        let metadata = Metadata { inner };
-        tokio::spawn(metadata.clone().panic_when_wanted());
-        Ok(metadata)
+        Ok(Metadata { inner })
     }
 
     /// The newest image. Cheap; take it once per request, so that all of it speaks of the same state.
@@ -341,7 +339,7 @@ impl Metadata {
     }
 
     /// Has the task of the metadata log panic, for a test.
-    async fn panic_when_wanted(self) {
+    async fn panic_when_wanted(&self) {
         if supervision::is_panic_wanted("raft").await {
             self.inner.raft.external_request(|_| panic!("a test wants raft to panic"));
         }

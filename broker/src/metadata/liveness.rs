@@ -86,6 +86,7 @@ impl Metadata {
                 self.come_back(),
                 self.rejoin_when_healthy(),
                 self.stand_in_company(),
+                self.panic_when_wanted(),
             )
         };
         tokio::select! {

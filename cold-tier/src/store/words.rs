@@ -29,7 +29,10 @@ pub(crate) fn of(error: &object_store::Error) -> Words {
     let Some(answer) = Answer::of(&all) else {
         let cause = deepest(error);
         let request = request(&all).map(|(method, endpoint)| format!("{method} at {endpoint}: {}", plain(&cause)));
-        let short = cut(&request.unwrap_or_else(|| plain(&all)));
+        let text = request.unwrap_or_else(|| plain(&all));
+        // Of a long text the end is cut, where the cause stands.
+        let fits = text.chars().count() <= MAX_CHARS;
+        let short = if fits { text } else { cut(&format!("{}: {text}", plain(&cause))) };
         return Words { short, code: None, is_forbidden: false };
     };
     let request = request(&all).map_or_else(|| "the request".to_owned(), |(method, at)| format!("{method} at {at}"));

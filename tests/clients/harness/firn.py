@@ -19,6 +19,9 @@ from harness.stores import Store, folder_store
 FAST: dict[str, str] = {
     "firn.archive.interval.ms": "100",
     "log.retention.check.interval.ms": "200",
+    # Tests write records of any age, which such frequent checks would delete, or take from the local disk, at once.
+    "log.retention.ms": "-1",
+    "log.local.retention.ms": "-1",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "num.partitions": "1",
