@@ -29,10 +29,7 @@ pub(crate) fn of(error: &object_store::Error) -> Words {
     let Some(answer) = Answer::of(&all) else {
         let cause = deepest(error);
         let request = request(&all).map(|(method, endpoint)| format!("{method} at {endpoint}: {}", plain(&cause)));
-        let text = request.unwrap_or_else(|| plain(&all));
-        // Of a long text the end is cut, where the cause stands.
-        let fits = text.chars().count() <= MAX_CHARS;
-        let short = if fits { text } else { cut(&format!("{}: {text}", plain(&cause))) };
+        let short = cut(&request.unwrap_or_else(|| plain(&all)));
         return Words { short, code: None, is_forbidden: false };
     };
     let request = request(&all).map_or_else(|| "the request".to_owned(), |(method, at)| format!("{method} at {at}"));
@@ -73,11 +70,15 @@ fn plain(text: &str) -> String {
     rest.filter(|(store, _)| !store.contains(' ')).map_or(text, |(_, rest)| rest).to_owned()
 }
 
+/// The beginning and the end of a text that is too long: it ends with the cause.
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let count = text.chars().count();
+    if count <= MAX_CHARS {
+        return text.to_owned();
     }
+    let half = MAX_CHARS / 2;
+    let (head, tail): (String, String) = (text.chars().take(half).collect(), text.chars().skip(count - half).collect());
+    format!("{head}…{tail}")
 }
 
 /// The method of the request that failed, and where it went.
