@@ -133,7 +133,7 @@ def test_damaged_side_files_are_made_again_and_never_archived(proxied: FirnServe
         file.write_bytes(data[:middle] if number % 2 else bytes(byte ^ 0x55 for byte in data))
     proxied.start()
     expect_same(written, consume(proxied.bootstrap, topic))
-    alter(proxied, topic, remote_storage_enable="true", local_retention_bytes="1")
+    alter(proxied, topic, remote_storage_enable="true", local_retention_bytes="1", local_retention_ms="100")
     proxied.settle(topic)
     expect_same(written, consume(proxied.bootstrap, topic))
     expect_same(written, pyarrow_rows(proxied.archived_files(topic)))

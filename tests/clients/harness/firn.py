@@ -19,9 +19,10 @@ from harness.stores import Store, folder_store
 FAST: dict[str, str] = {
     "firn.archive.interval.ms": "100",
     "log.retention.check.interval.ms": "200",
-    # Tests write records of any age, which such frequent checks would delete, or take from the local disk, at once.
+    # Raw batches are dated 2023. Retention goes by that and reaches the open segment: every check would delete them, or, by
+    # the default of local retention (a day), archive and evict them, and "hot" topics would be read from the archive.
     "log.retention.ms": "-1",
-    "log.local.retention.ms": "-1",
+    "log.local.retention.ms": "-2",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "num.partitions": "1",
