@@ -335,8 +335,6 @@ impl Segment {
         self.size.store(position, Ordering::Release);
     }
 
-    /// Adds index entries for the batch at `position` when enough bytes lie between it and the last entry.
-
     /// The same segment up to `position`, where the log goes on with offset `next`. Its bytes stay as they are, damaged ones
     /// too: what cannot be read must not be taken for something that never was.
     ///

@@ -12,6 +12,7 @@ use crate::error::StorageError;
 use crate::open_files::OpenFiles;
 
 impl Segment {
+    /// Adds index entries for the batch at `position` when enough bytes lie between it and the last entry.
     pub(super) fn index(&self, header: &BatchHeader, position: u64, facts: &SegmentFacts, interval: u64) {
         let unindexed = self.unindexed.load(Ordering::Relaxed);
         if unindexed > interval {
