@@ -20,6 +20,7 @@ pytestmark = pytest.mark.firn
 SETTINGS = {
     "log.retention.check.interval.ms": "300000",
     "log.retention.ms": "-1",
+    "log.local.retention.ms": "-2",
     "log.segment.delete.delay.ms": "1000",
     "offsets.topic.num.partitions": "1",
     "offsets.topic.replication.factor": "1",

@@ -52,7 +52,8 @@ class KafkaServer(Broker):
             "log.segment.delete.delay.ms": "1000",
         }
         for name, value in self._settings.items():
-            if not name.startswith("firn.") and "local.retention" not in name and name != "segment.bytes":
+            # Topic settings of tiers, which a topic without them does not take.
+            if not name.startswith(("firn.", "local.retention")) and name != "segment.bytes":
                 lines[_SERVER_NAMES.get(name, name)] = value
         return "".join(f"{name}={value}\n" for name, value in lines.items())
 
