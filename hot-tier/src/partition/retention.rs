@@ -61,12 +61,18 @@ impl PartitionLog {
     /// Closes the active segment when `limits` want it gone, and all before it: [`PartitionLog::retention_end`] reaches its
     /// end then. True when it closed.
     ///
+    /// For a copy ([`AgeOf::Copy`]) the active segment ages by its last append alone: an import of old records would leave a
+    /// sliver of a segment behind at every call.
+    ///
     /// # Errors
     /// Those of the journal; the segment stays open then.
     pub fn roll_if_expired(&self, limits: RetentionLimits, now_ms: TimestampMs) -> Result<bool, StorageError> {
         let mut writer = self.lock_writer()?;
         let segments = self.segments.load_full();
-        let facts: Vec<SegmentFacts> = segments.iter().map(|segment| segment.facts()).collect();
+        let mut facts: Vec<SegmentFacts> = segments.iter().map(|segment| segment.facts()).collect();
+        if let (AgeOf::Copy, Some(active)) = (limits.age_of, facts.last_mut()) {
+            active.max_timestamp = active.last_append_ms;
+        }
         let (start, end) = (segments[0].base(), self.log_end());
         if self.active().size() == 0 || expired_end(&facts, start, 0, limits, now_ms) < end {
             return Ok(false);

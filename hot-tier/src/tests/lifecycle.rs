@@ -9,7 +9,7 @@ use model::settings::TopicSettings;
 use super::fixture::{Fixture, Make, NOW, append, batch, config, contents, id, replicated, settings, shape, topic};
 use crate::disk::Disk;
 use crate::disk::memory::MemoryDisk;
-use crate::{Config, HotTier, OpenError, ReadLimits, RetentionLimits, StorageError};
+use crate::{AgeOf, Config, HotTier, OpenError, ReadLimits, RetentionLimits, StorageError};
 
 fn offsets(bytes: &[u8]) -> Vec<i64> {
     shape(bytes).into_iter().map(|(offset, _)| offset).collect()
@@ -225,6 +225,20 @@ fn retention_closes_the_open_segment_that_it_wants_gone() {
     assert!(log.roll_if_expired(limits(1000), i64::MAX).unwrap());
     assert_eq!((log.active_segment_base(), log.retention_end(limits(1000), i64::MAX)), (3, 3));
     assert!(!log.roll_if_expired(limits(1000), i64::MAX).unwrap(), "an empty segment stays");
+}
+
+#[test]
+fn local_retention_leaves_the_segment_open_that_an_import_of_old_records_is_written_to() {
+    let fixture = Fixture::new();
+    let log = fixture.log(1);
+    let imported_at = NOW + 86_400_000;
+    log.append_leader(vec![batch()], 0, imported_at).unwrap();
+    let limits = |age_of| RetentionLimits { max_age_ms: Some(1000), age_of, ..RetentionLimits::default() };
+    assert!(!log.roll_if_expired(limits(AgeOf::Copy), imported_at + 1000).unwrap());
+    assert!(log.roll_if_expired(limits(AgeOf::Copy), imported_at + 1001).unwrap(), "nothing was written for longer");
+    assert_eq!(log.retention_end(limits(AgeOf::Copy), imported_at), 1, "once closed, old records leave at once");
+    log.append_leader(vec![batch()], 0, imported_at).unwrap();
+    assert!(log.roll_if_expired(limits(AgeOf::Records), imported_at).unwrap(), "they are too old for total retention");
 }
 
 #[test]
