@@ -58,7 +58,8 @@ fn shaped(old: &Partition, target: &[NodeId]) -> Partition {
     Partition { replicas, adding, removing, ..old.clone() }
 }
 
-/// Takes members and the leader from those that are replicas no longer; refused where nobody else has what was acknowledged.
+/// Takes members and the leader from those that are replicas no longer. Refused where fewer of the others have everything
+/// that was acknowledged than `min.insync.replicas` promises, unless there were no more before.
 fn with_members(
     state: &Cluster,
     id: TopicPartition,
@@ -67,15 +68,25 @@ fn with_members(
 ) -> Result<Revision, ClusterError> {
     next.isr.retain(|member| next.replicas.contains(member));
     next.elr.retain(|member| next.replicas.contains(member));
+    let copies = |partition: &Partition| partition.isr.len() + partition.elr.len();
+    let promised = state.min_insync(id.topic_id, &next.replicas);
+    if copies(&next) < promised.min(copies(old)) {
+        let (members, replicas) = (copies(&next), &next.replicas);
+        return Err(ClusterError::InvalidReplicaAssignment {
+            reason: format!(
+                "{id}: of the replicas {replicas:?} only {members} have all that was acknowledged, min.insync.replicas is \
+                 {promised}; in sync are {:?}",
+                old.isr
+            ),
+        });
+    }
     let leader = old.leader;
     let revision = if old.has_leader() && !next.isr.contains(&leader) {
         elect(state, id, Revision::of(next))
     } else {
         Revision::of(next)
     };
-    let is_orphaned = old.has_leader() && !revision.next.has_leader();
-    let had_members = !old.isr.is_empty() || !old.elr.is_empty();
-    if is_orphaned || (had_members && revision.next.isr.is_empty() && revision.next.elr.is_empty()) {
+    if old.has_leader() && !revision.next.has_leader() {
         return Err(ClusterError::InvalidReplicaAssignment {
             reason: format!(
                 "{id}: of the replicas {:?} none is in sync and can lead; in sync are {:?}",

@@ -128,6 +128,24 @@ fn what_only_added_replicas_have_is_not_thrown_away() {
 }
 
 #[test]
+fn as_many_copies_stay_as_acknowledgements_were_promised() {
+    let mut scene = Scene::with_brokers(5);
+    let configs = vec![("min.insync.replicas".to_owned(), Some("2".to_owned()))];
+    scene.create(NewTopic { configs, ..assigned("a", &[&[2, 3]]) }).unwrap();
+    reassign(&mut scene, Some(&[4, 5])).unwrap();
+    set_isr(&mut scene, &[2, 3, 4]);
+    scene.fence(3);
+    let before = shape(&scene);
+    let refused = reassign(&mut scene, None);
+    assert!(matches!(refused, Err(ClusterError::InvalidReplicaAssignment { .. })), "{refused:?}");
+    assert_eq!(shape(&scene), before);
+    scene.unfence(3);
+    set_isr(&mut scene, &[2, 3, 4]);
+    reassign(&mut scene, None).unwrap();
+    assert_eq!(shape(&scene).3, [2, 3]);
+}
+
+#[test]
 fn a_new_reassignment_replaces_the_one_under_way() {
     let mut scene = scene(&[1, 2]);
     reassign(&mut scene, Some(&[3, 4])).unwrap();
