@@ -49,7 +49,7 @@ const HEALED_WITHIN: Duration = Duration::from_secs(60);
 /// Pause before a process is started again that could not start.
 const START_AGAIN_AFTER: Duration = Duration::from_millis(300);
 /// Short times, so that much happens in a run.
-const SETTINGS: [(&str, &str); 13] = [
+const SETTINGS: [(&str, &str); 14] = [
     ("broker.session.timeout.ms", "2000"),
     ("replica.lag.time.max.ms", "1500"),
     ("replica.socket.timeout.ms", "2000"),
@@ -62,6 +62,8 @@ const SETTINGS: [(&str, &str); 13] = [
     ("firn.sweep.grace.ms", "60000"),
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "1000"),
+    // For the offsets of groups: a disk may be lost.
+    ("min.insync.replicas", "2"),
     ("offsets.topic.num.partitions", "2"),
 ];
 
