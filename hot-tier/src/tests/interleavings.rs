@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::interleavings::{check, point};
 use model::TopicPartition;
 use parking_lot::Mutex;
 use shuttle::current::TaskId;
@@ -15,7 +16,6 @@ use crate::core::Drive;
 use crate::disk::hooked::{HookedDisk, Moment};
 use crate::disk::memory::MemoryDisk;
 use crate::recovery::Setting;
-use crate::sync::schedule::{self, point};
 
 /// Schedules that each model runs under.
 const SCHEDULES: usize = 400;
@@ -111,7 +111,7 @@ fn produce(tier: &HotTier, seen: &Mutex<Seen>, number: u128, value_len: usize) {
 
 #[test]
 fn an_acknowledgement_needs_a_sync_that_began_after_the_write_and_has_ended() {
-    schedule::check(1, SCHEDULES, || {
+    check(1, SCHEDULES, || {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let tier = open(&seen);
         let producers = (1..=2).map(|number| {
@@ -135,7 +135,7 @@ fn an_acknowledgement_needs_a_sync_that_began_after_the_write_and_has_ended() {
 
 #[test]
 fn a_partition_that_comes_and_goes_beside_checkpoints_disturbs_no_other() {
-    schedule::check(2, SCHEDULES, || {
+    check(2, SCHEDULES, || {
         let tier = open(&Arc::default());
         let busy = tier.create(&topic(), id(1), Arc::new(settings())).unwrap();
         let churn = tier.clone();

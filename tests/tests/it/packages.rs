@@ -10,14 +10,16 @@ use serde_json::Value;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("protocol", &["model"]),
-    ("hot-tier", &["model"]),
+    ("hot-tier", &["model", "interleavings"]),
     ("cold-tier", &["model"]),
     ("analytics", &["model", "cold-tier"]),
     ("coordinator", &["model"]),
-    ("broker", &["model", "protocol", "hot-tier", "cold-tier", "coordinator"]),
+    ("broker", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "interleavings"]),
     ("firn", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker", "analytics"]),
     ("firn-sim", &["model", "protocol", "broker"]),
     ("faulty-disk", &[]),
+    // For tests: a dependency of the others only there.
+    ("interleavings", &[]),
     ("firn-tests", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "broker", "firn"]),
 ];
 

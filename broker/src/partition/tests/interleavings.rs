@@ -1,9 +1,9 @@
 //! Schedules of the threads that commit, admit followers and keep the ISR.
 
+use ::interleavings::check;
 use model::LeaderEpoch;
 
 use super::*;
-use crate::sync::schedule;
 
 const SCHEDULES: usize = 400;
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -36,7 +36,7 @@ async fn nothing_is_committed_without_a_follower_that_is_asked_into_the_isr() {
     let replica = Arc::new(replica_in(Arc::new(tempfile::tempdir().unwrap()), (1, 1), settings).await);
     let (epochs, joined) = (Arc::new(AtomicI32::new(0)), Arc::new(AtomicUsize::new(0)));
     let (met, shared) = (Arc::clone(&joined), Arc::clone(&replica));
-    schedule::check(1, SCHEDULES, move || {
+    check(1, SCHEDULES, move || {
         let (epoch, replica) = (epochs.fetch_add(1, Ordering::Relaxed), &shared);
         replica.follow(1, epoch, &[1, 2]);
         let before = replica.partition.log.log_end();

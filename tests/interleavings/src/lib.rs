@@ -1,5 +1,5 @@
-//! Locks for tests: outside of a model they are `parking_lot`'s; inside, every operation on them is a point at which
-//! `shuttle` may run another task.
+//! Locks for models of concurrent code. The tests of a package use them in place of `parking_lot`'s. Outside of a model they
+//! behave as those do; inside, every operation on them is a point at which `shuttle` may run another task.
 //!
 //! Tasks of a model share one thread of the operating system, so a lock that another task holds is waited for by running
 //! others until it is free.
@@ -7,8 +7,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-pub(crate) use parking_lot::MutexGuard;
-use parking_lot::{RwLockReadGuard, RwLockWriteGuard, WaitTimeoutResult};
+use parking_lot::WaitTimeoutResult;
+pub use parking_lot::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 
 thread_local! {
     static IS_MODEL: Cell<bool> = const { Cell::new(false) };
@@ -16,7 +16,7 @@ thread_local! {
 
 /// Runs `model` under random schedules: `iterations` of them, the same for the same `seed`. A schedule that panics is
 /// printed by shuttle.
-pub(crate) fn check(seed: u64, iterations: usize, model: impl Fn() + Send + Sync + 'static) {
+pub fn check(seed: u64, iterations: usize, model: impl Fn() + Send + Sync + 'static) {
     let config = {
         let mut config = shuttle::Config::new();
         // Real code runs in the tasks.
@@ -36,7 +36,7 @@ pub(crate) fn check(seed: u64, iterations: usize, model: impl Fn() + Send + Sync
 }
 
 /// Another task of the model may run now. Nothing outside of a model.
-pub(crate) fn point() {
+pub fn point() {
     if IS_MODEL.get() {
         shuttle::thread::yield_now();
     }
@@ -53,18 +53,21 @@ fn until<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
 
 /// A mutex.
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);
+pub struct Mutex<T>(parking_lot::Mutex<T>);
 
 impl<T> Mutex<T> {
-    pub(crate) const fn new(value: T) -> Self {
+    /// An unlocked mutex.
+    pub const fn new(value: T) -> Self {
         Mutex(parking_lot::Mutex::new(value))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+    /// Locks it.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
         if IS_MODEL.get() { until(|| self.0.try_lock()) } else { self.0.lock() }
     }
 
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+    /// Locks it, unless another task has.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         point();
         self.0.try_lock()
     }
@@ -72,50 +75,58 @@ impl<T> Mutex<T> {
 
 /// A lock of one writer or many readers.
 #[derive(Debug, Default)]
-pub(crate) struct RwLock<T>(parking_lot::RwLock<T>);
+pub struct RwLock<T>(parking_lot::RwLock<T>);
 
 impl<T> RwLock<T> {
-    pub(crate) const fn new(value: T) -> Self {
+    /// An unlocked lock.
+    pub const fn new(value: T) -> Self {
         RwLock(parking_lot::RwLock::new(value))
     }
 
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+    /// Locks it for reading.
+    pub fn read(&self) -> RwLockReadGuard<'_, T> {
         if IS_MODEL.get() { until(|| self.0.try_read()) } else { self.0.read() }
     }
 
-    #[allow(dead_code, reason = "the broker uses it")]
-    pub(crate) fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
+    /// Locks it for reading, unless a writer has it.
+    pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
         point();
         self.0.try_read()
     }
 
-    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+    /// Locks it for writing.
+    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         if IS_MODEL.get() { until(|| self.0.try_write()) } else { self.0.write() }
     }
 }
 
 /// A condition variable. In a model, waits end at any time: who waits looks at the condition again.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(parking_lot::Condvar);
+pub struct Condvar(parking_lot::Condvar);
 
 impl Condvar {
-    pub(crate) const fn new() -> Self {
+    /// One that no task waits for.
+    pub const fn new() -> Self {
         Condvar(parking_lot::Condvar::new())
     }
 
-    pub(crate) fn notify_one(&self) {
+    /// Wakes one task.
+    pub fn notify_one(&self) {
         self.0.notify_one();
     }
 
-    pub(crate) fn notify_all(&self) {
+    /// Wakes all tasks.
+    pub fn notify_all(&self) {
         self.0.notify_all();
     }
 
-    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+    /// Waits to be woken.
+    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         if IS_MODEL.get() { let_others_run(guard) } else { self.0.wait(guard) }
     }
 
-    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, patience: Duration) {
+    /// Waits to be woken, for at most `patience`.
+    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, patience: Duration) {
         if IS_MODEL.get() {
             let_others_run(guard);
         } else {
@@ -123,7 +134,8 @@ impl Condvar {
         }
     }
 
-    pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
+    /// Waits to be woken, at most until `deadline`.
+    pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Instant) -> WaitTimeoutResult {
         if IS_MODEL.get() {
             let_others_run(guard);
             // No model waits for a time.
