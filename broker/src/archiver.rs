@@ -52,7 +52,7 @@ pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
                     let max_pause = broker.config.settings.broker.archive_retry_max;
                     let upkeep =
                         Upkeep { metadata: &broker.metadata, store: &broker.store, now: broker.clock.settled_ms() };
-                    // A partition whose segments go on closing leaves its slot to those that wait for one.
+                    // A partition whose segments keep closing leaves its slot to those that wait for one.
                     let others_wait = || slots.available_permits() == 0;
                     partition.settle(&upkeep, max_pause, &others_wait).await;
                 }

@@ -331,8 +331,7 @@ impl Metadata {
         state.map_err(|fatal| MetadataError::Stopped(fatal.to_string()))
     }
 
-    /// True when the task of the metadata log has ended by a panic: only another process goes on. It says nothing of it by
-    /// itself; it just ends.
+    /// True when the task of the metadata log has ended by a panic. The library does not report it; the task just ends.
     pub(crate) fn has_panicked(&self) -> bool {
         let metrics = self.inner.raft.metrics();
         metrics.has_changed().is_err() && metrics.borrow().running_state.is_ok() && !self.inner.closing.is_cancelled()

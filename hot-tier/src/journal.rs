@@ -207,7 +207,7 @@ impl Journal {
         };
         let mut written = write(state);
         if let Err((error, true)) = &written {
-            tracing::error!(%error, "the disk cannot read a place of the journal: it goes on in the next file");
+            tracing::error!(%error, "the disk cannot read a part of the journal: the next entry is written to the next file");
             state.filled = u64::MAX;
             self.ensure_fits(state, upper)?;
             written = write(state);

@@ -14,7 +14,7 @@
 //! journal is replayed as far back as it goes. A folder that nobody knows: nothing in it was ever acknowledged; it is
 //! removed when it holds no batches and set aside (`.stray`) when it does. Indexes, snapshots: built anew when needed.
 //!
-//! What the disk cannot read is damage of the offsets that lay there, and goes on being part of the log. A partition that
+//! What the disk cannot read is damage of the offsets that lay there, and stays part of the log. A partition that
 //! cannot be opened all the same stays unopened; checkpoint and journal keep what they know of it for the next start.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -328,7 +328,7 @@ impl Segment {
         self.size.store(facts.size, Ordering::Release);
     }
 
-    /// Counts damaged bytes up to `position` as part of the segment, which goes on with offset `next`: a reader of what they
+    /// Counts damaged bytes up to `position` as part of the segment, which continues with offset `next`: a reader of what they
     /// held must meet damage, not the batch behind them.
     pub(crate) fn pass_over(&self, position: u64, next: Offset) {
         self.next.store(next, Ordering::Release);

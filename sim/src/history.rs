@@ -70,7 +70,7 @@ impl History {
         deleted.confirmed = deleted.confirmed.max(offset);
         if deleted.confirmed > deleted.asked {
             drop(state);
-            self.violation(format!("{log}: everything below {offset} was deleted, which nobody asked for"));
+            self.violation(format!("{log}: everything below {offset} was deleted, which was not requested"));
         }
     }
 
@@ -129,7 +129,7 @@ impl History {
         let mut places: BTreeMap<&str, i64> = BTreeMap::new();
         for (value, place) in found.iter().zip(start..) {
             if let Some(first) = places.insert(value, place) {
-                self.violation(format!("{log}: {value} stands at {first} and at {place}"));
+                self.violation(format!("{log}: {value} is at {first} and at {place}"));
             }
         }
         let mut last_of: BTreeMap<&str, i64> = BTreeMap::new();
@@ -146,7 +146,7 @@ impl History {
             }
             let writer = value.rsplitn(3, '-').last().unwrap_or_default();
             if last_of.insert(writer, place).is_some_and(|last| last > place) {
-                self.violation(format!("{log}: {value} stands before what was acknowledged earlier"));
+                self.violation(format!("{log}: {value} is before what was acknowledged earlier"));
             }
         }
     }
@@ -190,7 +190,7 @@ mod tests {
             assert!(violations.iter().any(|one| one.contains(what)), "{what}: {violations:?}");
         };
         told(&["l-0-0-", "l-0-1-"], &["l-0-0-"], "is lost");
-        told(&["l-0-0-"], &["l-0-0-", "l-0-0-"], "stands at 0 and at 1");
+        told(&["l-0-0-"], &["l-0-0-", "l-0-0-"], "is at 0 and at 1");
         told(&["l-0-0-"], &["l-1-0-", "l-0-0-"], "was acknowledged at Some(0), is at 1");
         told(&["l-0-0-", "l-0-1-"], &["l-0-1-", "l-0-0-"], "before what was acknowledged earlier");
     }

@@ -41,7 +41,7 @@ const LONGEST_PADDING: usize = 300;
 pub(crate) struct Log {
     pub(crate) topic: &'static str,
     pub(crate) id: TopicPartition,
-    /// Stands in its values.
+    /// Part of its values.
     pub(crate) name: String,
 }
 

@@ -138,7 +138,7 @@ def test_a_node_whose_disk_is_full_hands_over_and_takes_part_again_by_itself(
 ) -> None:
     cluster, own = disks
     topic = cluster.create_topic("full")
-    # A client that is connected to nobody else must be told by the full broker that another one leads.
+    # A client that is connected to the full broker alone must still find the new leader.
     with Load(cluster.leader(topic).bootstrap, topic, 1, per_second=2000) as load:
         load.await_progress()
         for kind in ("leader", "follower"):

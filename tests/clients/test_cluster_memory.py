@@ -67,7 +67,7 @@ def test_replication_goes_on_while_producers_hold_the_memory_for_requests(tmp_pa
         print(f"{len(acknowledged)} records acknowledged {took_s:.1f} s after the follower came back")
         assert not any(left), f"{sum(left)} records are not acknowledged after {took_s:.1f} s"
         assert len(set(acknowledged)) == PRODUCERS * (EACH + 1)
-        assert cluster.part(topic).isr == {1, 2, 3}, "nobody was given up"
+        assert cluster.part(topic).isr == {1, 2, 3}, "no replica left the ISR"
     finally:
         producers.clear()
         cluster.close()

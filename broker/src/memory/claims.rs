@@ -223,7 +223,9 @@ mod tests {
         // More than there is for what is parked: it stays with the requests, as far as it goes, and lets the others exceed.
         for _ in 0..20 {
             let claims = Claims::new(Sender::Client, Claim::default());
-            tokio::time::timeout(MEMORY_WAIT, claims.cover(&memory, 50 * MIB)).await.expect("nobody exceeds for long");
+            tokio::time::timeout(MEMORY_WAIT, claims.cover(&memory, 50 * MIB))
+                .await
+                .expect("no request exceeds its share for long");
             claims.settle(&memory, 3 * MIB);
             large.push(claims);
         }

@@ -130,8 +130,8 @@ impl Connection {
     }
 }
 
-/// The answer for a node that has the log up to `prev`, and takes its time with what follows. To have nothing at all is no
-/// progress: openraft panics when it is told so.
+/// The answer for a node that has the log up to `prev`, and takes its time with what follows. An empty log is no
+/// progress: openraft panics on such an answer.
 #[expect(clippy::result_large_err, reason = "the error is openraft's")]
 fn nothing_new(prev: Option<LogId>) -> AppendOutcome {
     match prev {

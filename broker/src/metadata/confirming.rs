@@ -37,7 +37,7 @@ const NAMED_AFTER_LOSS: Duration = Duration::from_secs(3);
 pub(super) struct Looks {
     turn: Semaphore,
     began: Mutex<Option<Instant>>,
-    /// The newest version of the image that another broker has told of.
+    /// The newest version of the image that another broker has reported.
     newest: AtomicU64,
 }
 

@@ -42,7 +42,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const HEARD_WITHIN: Duration = Duration::from_millis(1_800);
 
 /// A leadership of the log that is over, until another one has lasted. A candidate that won may be unseated at once by a
-/// vote that was under way: then the election goes on.
+/// vote that was under way: then the election continues.
 #[derive(Debug, Default)]
 struct Vacancy {
     /// The leadership that is over: node and term.
@@ -350,12 +350,12 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_election_goes_on_until_a_leader_has_lasted() {
+    async fn an_election_continues_until_a_leader_has_lasted() {
         let (old, new) = ((1, 5), (3, 6));
         let mut vacancy = Vacancy::default();
         let note = |vacancy: &mut Vacancy, led| vacancy.note(led, |led| led == old);
         note(&mut vacancy, Some(new));
-        assert_eq!(vacancy.to_fill(), None, "nobody was lost");
+        assert_eq!(vacancy.to_fill(), None, "no leader was lost");
         note(&mut vacancy, Some(old));
         assert_eq!(vacancy.to_fill(), Some(old));
         vacancy.elections = 1;

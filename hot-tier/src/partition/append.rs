@@ -270,7 +270,7 @@ impl PartitionLog {
         if written.is_err() && active.has_unreadable_end(&self.core.files) {
             tracing::error!(
                 partition = %self.id, topic = %self.topic, segment = %active.log_slot().path().display(),
-                "the disk cannot read the end of a segment: the log goes on in the next one"
+                "the disk cannot read the end of a segment: the next batch is written to a new segment"
             );
             self.roll_at(writer, first.base_offset.max(self.log_end()))?;
             active = self.active();

@@ -64,12 +64,12 @@ impl Segment {
         self.store_indexes(files);
     }
 
-    /// Builds both indexes anew from the intact batches.
+    /// Rebuilds both indexes from the intact batches.
     ///
     /// # Errors
     /// Those of reading the batches.
     pub(crate) fn rebuild_indexes(&self, files: &OpenFiles, interval: u64) -> Result<(), StorageError> {
-        tracing::info!(segment = %self.log.path().display(), "building the indexes of a segment anew");
+        tracing::info!(segment = %self.log.path().display(), "rebuilding the indexes of a segment");
         let (mut offsets, mut times) = (Vec::<OffsetEntry>::new(), Vec::<TimeEntry>::new());
         let mut facts = SegmentFacts::empty(self.base);
         let mut unindexed = 0;

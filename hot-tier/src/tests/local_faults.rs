@@ -59,7 +59,7 @@ fn a_flusher_that_panics_fails_the_tier() {
     assert!(matches!(refused, AppendError::Storage(StorageError::Failed(_))), "{refused}");
 }
 
-/// Whoever waits for the journal asks for a checkpoint again and again: what has failed is not tried more often for that.
+/// Requests that wait for the journal ask for a checkpoint again and again: a failed one is not retried more often for that.
 #[test]
 fn a_full_disk_is_not_written_to_at_the_pace_of_waiting_requests() {
     let disk = MemoryDisk::default();

@@ -174,7 +174,7 @@ fn a_place_of_the_journal_that_cannot_be_read_costs_nothing_that_segments_have()
 }
 
 #[test]
-fn an_index_that_cannot_be_read_is_built_anew() {
+fn an_index_that_cannot_be_read_is_rebuilt() {
     let fixture = Fixture::new();
     let log = fixture.log(1);
     append(&log, 40);

@@ -49,14 +49,14 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
         kind: Kind::Number { min: -1, max: 9, is_int: true },
         default: "-1",
         synonyms: &[ms("compression.gzip.level")],
-        documentation: "Has no effect: batches that the broker compresses anew with gzip have its own level.",
+        documentation: "Has no effect: batches that the broker recompresses with gzip have its own level.",
     },
     SettingSpec {
         name: "compression.lz4.level",
         kind: Kind::Number { min: 1, max: 17, is_int: true },
         default: "9",
         synonyms: &[ms("compression.lz4.level")],
-        documentation: "Has no effect: batches that the broker compresses anew with lz4 have its own level.",
+        documentation: "Has no effect: batches that the broker recompresses with lz4 have its own level.",
     },
     SettingSpec {
         name: "compression.type",
@@ -71,7 +71,7 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
         kind: Kind::Number { min: -131_072, max: 22, is_int: true },
         default: "3",
         synonyms: &[ms("compression.zstd.level")],
-        documentation: "Has no effect: batches that the broker compresses anew with zstd have its own level.",
+        documentation: "Has no effect: batches that the broker recompresses with zstd have its own level.",
     },
     SettingSpec {
         name: "delete.retention.ms",

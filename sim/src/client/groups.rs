@@ -29,7 +29,7 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// Of somebody who is no member, and may become one.
+    /// Of a client that is not a member, and may become one.
     pub(crate) fn none(group: &str) -> Self {
         Membership { group: Str::from(group), member: Str::default(), generation: -1 }
     }

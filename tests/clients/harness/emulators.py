@@ -43,7 +43,7 @@ class Emulator:
 
 
 def azurite(folder: Path) -> tuple[Emulator, Store]:
-    """Azurite with a container, and how a broker is told of it."""
+    """Azurite with a container, and the settings of a broker for it."""
     port = free_port()
     args = ["node", AZURITE, "--blobPort", str(port), "--location", folder / "blobs", "--silent", "--skipApiVersionCheck"]
     emulator = Emulator(args, port, folder)
@@ -68,7 +68,7 @@ def _create_container(port: int) -> None:
 
 
 def google(folder: Path) -> tuple[WeakStore, Store]:
-    """A stand-in for Google's store, and how a broker is told of it: by a service account that names the endpoint.
+    """A stand-in for Google's store, and the settings of a broker for it: a service account that names the endpoint.
 
     fake-gcs-server 1.56 does not know the XML API, by which objects are written and listed.
     """

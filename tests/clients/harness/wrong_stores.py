@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-# Of nobody, for 127.0.0.1 and localhost, until 2126.
+# Self-signed, for 127.0.0.1 and localhost, until 2126.
 CERTIFICATE = """\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgQdqiQpVuMcR8TKDh
@@ -102,7 +102,7 @@ def redis(connection: socket.socket) -> None:
 
 @contextmanager
 def over_tls() -> Iterator[int]:
-    """A server that speaks TLS, with a certificate that nobody trusts; its port."""
+    """A server that speaks TLS, with an untrusted certificate; its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(CERTIFICATE)

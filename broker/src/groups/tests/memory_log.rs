@@ -51,7 +51,7 @@ impl MemoryLog {
         *self.failures.lock() = appends;
     }
 
-    /// Drops what is not committed; whoever waits for it learns that.
+    /// Drops what is not committed; those that wait for it get an error.
     pub(crate) fn lose_uncommitted(&self) {
         let committed = *self.committed.lock();
         let is_kept = |batch: &Bytes| BatchView::parse(batch).unwrap().header.next_offset() <= committed;

@@ -112,7 +112,7 @@ async fn where_every_disk_is_full_each_partition_keeps_a_leader_and_one_broker_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_its_disk_keeps_from_learning_who_leads_says_so_instead_of_telling_the_past() {
+async fn a_broker_whose_disk_keeps_it_behind_refuses_metadata_requests() {
     let (_scene, nodes) = started().await;
     let leader = leader_of(&nodes).await;
     let (sick, well) = (&nodes[(leader + 1) % 3], &nodes[leader]);
