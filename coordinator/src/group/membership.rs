@@ -275,10 +275,8 @@ impl Membership {
 
     fn count_in(&mut self, protocols: &[Protocol]) {
         for name in names(protocols) {
-            match self.offered.get_mut(name) {
-                Some(count) => *count += 1,
-                None => drop(self.offered.insert(name.clone(), 1)),
-            }
+            let count = self.offered.get(name).copied().unwrap_or_default();
+            self.offered.insert(name.clone(), count + 1);
         }
     }
 
@@ -396,15 +394,15 @@ impl Membership {
 
     /// Lets members off whose waiting requests prove them alive; names those whose sessions have ended at `now`.
     pub(super) fn overdue_members(&mut self, now: TimestampMs) -> Vec<MemberId> {
-        let mut overdue = Vec::new();
-        for (id, member) in self.members.iter_mut() {
-            if member.is_overdue(now) {
-                overdue.push(id.clone());
-            } else if member.session_deadline.is_some_and(|deadline| deadline <= now) {
+        let ended = self.members.iter().filter(|(_, member)| member.session_deadline.is_some_and(|at| at <= now));
+        let ended = ended.map(|(id, member)| (id.clone(), member.is_overdue(now)));
+        let (overdue, waiting): (Vec<_>, Vec<_>) = ended.partition(|(_, is_overdue)| *is_overdue);
+        for (id, _) in waiting {
+            if let Some(member) = self.members.get_mut(&id) {
                 member.session_deadline = None;
             }
         }
-        overdue
+        overdue.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Forgets member ids that were handed out and not used in time.

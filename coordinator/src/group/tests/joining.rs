@@ -155,3 +155,20 @@ fn a_join_copies_no_more_of_a_large_group_than_it_changes() {
     let (shared, chunks) = before.members.shared_chunks(&after.members);
     assert!(chunks > 10 && shared >= chunks - 2, "{shared} of {chunks} chunks are shared");
 }
+
+#[test]
+fn a_tick_at_which_no_session_has_ended_copies_no_member() {
+    let mut shard = Shard::with(GroupSettings { max_size: usize::MAX, ..settings() });
+    let ids: Vec<String> = (0..200).map(|n| format!("m{n:04}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let generation = shard.stabilise(&ids);
+    shard.wait(5_000);
+    for id in &ids {
+        shard.heartbeat(id, generation).unwrap();
+    }
+    let (before, early) = (shard.groups.membership(GROUP).unwrap().clone(), shard.groups.next_deadline());
+    shard.wait(7_000);
+    assert_ne!(shard.groups.next_deadline(), early, "a tick came and put the deadline right");
+    let (shared, chunks) = before.members.shared_chunks(&shard.groups.membership(GROUP).unwrap().members);
+    assert!(chunks > 2 && shared == chunks, "{shared} of {chunks} chunks are shared");
+}
