@@ -303,7 +303,7 @@ impl Groups {
     /// The committed offsets of a group, one by one and without a copy.
     pub fn each_offset(&self, group: &str) -> impl Iterator<Item = &CommittedOffset> {
         let group = self.groups.get(group).into_iter();
-        group.flat_map(|group| group.uncommitted.each(&group.offsets))
+        group.flat_map(|group| group.uncommitted.each(&group.offsets)).map(|(_, _, offset)| offset)
     }
 
     /// One committed offset.

@@ -90,30 +90,28 @@ impl Uncommitted {
         }
     }
 
-    /// All offsets as they are committed, one by one.
-    pub(super) fn each<'a>(&'a self, live: &'a OffsetsByTopic) -> impl Iterator<Item = &'a CommittedOffset> {
+    /// All offsets as they are committed, one by one: first those without a write under way.
+    pub(super) fn each<'a>(
+        &'a self,
+        live: &'a OffsetsByTopic,
+    ) -> impl Iterator<Item = (&'a Arc<str>, PartitionIndex, &'a CommittedOffset)> {
         let settled = live.iter().flat_map(|(topic, of_topic)| {
             let shadows = self.offsets.get(topic);
             let is_settled = move |partition: &PartitionIndex| !shadows.is_some_and(|it| it.contains_key(partition));
-            of_topic.iter().filter(move |(partition, _)| is_settled(partition)).map(|(_, offset)| offset)
+            let of_topic = of_topic.iter().filter(move |(partition, _)| is_settled(partition));
+            of_topic.map(move |(partition, offset)| (topic, *partition, offset))
         });
-        settled.chain(self.offsets.values().flat_map(BTreeMap::values).filter_map(|shadow| shadow.committed.as_ref()))
+        let shadowed = self.offsets.iter().flat_map(|(topic, shadows)| {
+            shadows.iter().filter_map(move |(partition, shadow)| Some((topic, *partition, shadow.committed.as_ref()?)))
+        });
+        settled.chain(shadowed)
     }
 
     /// All offsets as they are committed.
     pub(super) fn committed(&self, live: &OffsetsByTopic) -> OffsetsByTopic {
-        let mut committed = live.clone();
-        for (topic, shadows) in &self.offsets {
-            let of_topic = committed.entry(topic.clone()).or_default();
-            for (partition, shadow) in shadows {
-                match &shadow.committed {
-                    Some(offset) => drop(of_topic.insert(*partition, offset.clone())),
-                    None => drop(of_topic.remove(partition)),
-                }
-            }
-            if of_topic.is_empty() {
-                committed.remove(topic);
-            }
+        let mut committed = OffsetsByTopic::new();
+        for (topic, partition, offset) in self.each(live) {
+            committed.entry(topic.clone()).or_default().insert(partition, offset.clone());
         }
         committed
     }
