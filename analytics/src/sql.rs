@@ -12,7 +12,7 @@
 //! overlap whatever is archived or evicted while the query runs.
 //!
 //! Reading order: [`source`] is what the engine is given; [`engine`] its face, [`query`] one query under way, on its own
-//! [`threads`], with its reads beside them ([`reading`]); [`text`] is what was asked, [`statement`] bounds and parses it, [`rewrite`] changes it, [`session`]
+//! [`threads`], with its reads beside them ([`reading`]); [`text`] is what was asked, with its [`view`]s, [`statement`] bounds and parses it, [`rewrite`] changes it, [`session`]
 //! and [`tables`] resolve names, [`recursive`] mends the plans of recursive queries; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`],
 //! [`edges`] and [`hot`], in batches of a [`scale`], with [`plain`] columns; [`yielding`] keeps joins
 //! from holding their threads;
@@ -33,6 +33,7 @@ mod rewrite;
 mod session;
 mod statement;
 mod tables;
+mod view;
 
 mod cold;
 mod counted;
@@ -61,6 +62,6 @@ pub mod offline;
 
 pub use engine::{Answer, Engine, Limits, Written};
 pub use error::{Position, SqlError};
-pub use rewrite::View;
 pub use source::{PinnedPartition, PinnedTopic, Source, SourceError};
 pub use text::{Parameters, Text};
+pub use view::View;

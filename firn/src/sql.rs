@@ -80,32 +80,26 @@ pub(crate) async fn run(args: SqlArgs) -> anyhow::Result<()> {
         (None, None) => Some(std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?),
     };
     let format = args.format;
-    let session = Session::new(&args.params)?;
+    let mut session = Session::new(&args.params)?;
     let asked = args.asked().await?;
     let Some(text) = text else {
         return shell::run(&asked, session, format).await;
     };
-    let queries = statements::split(&text);
     if !format.is_text() && std::io::stdout().is_terminal() {
         let reason = format!("{format} is not for a terminal: send standard output to a file");
         return Err(WrongUse(reason).into());
     }
-    match queries.as_slice() {
-        [] => Err(WrongUse("there is no query".to_owned()).into()),
-        [query] => session.answer(&asked, query, format).await,
-        _ if !format.is_text() => {
-            Err(WrongUse(format!("several queries cannot be answered by one file of {format}")).into())
-        }
-        queries => {
-            let mut session = session;
-            for query in queries {
-                if !session.remember(query)? {
-                    session.answer(&asked, query, format).await?;
-                }
-            }
-            Ok(())
-        }
+    let queries = session.queries(&text)?;
+    if queries.is_empty() {
+        return Err(WrongUse("there is no query".to_owned()).into());
     }
+    if queries.len() > 1 && !format.is_text() {
+        return Err(WrongUse(format!("several queries cannot be answered by one file of {format}")).into());
+    }
+    for query in queries {
+        print(&asked, query, format).await?;
+    }
+    Ok(())
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {

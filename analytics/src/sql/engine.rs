@@ -203,7 +203,8 @@ impl Engine {
     ) -> Result<(SchemaRef, BoxStream<'static, Result<Item, SqlError>>), SqlError> {
         let limit = timeout.unwrap_or(self.limits.timeout);
         let deadline = Instant::now() + limit;
-        let operators = text.operators().inspect_err(|error| count(error.outcome()))?;
+        let bounded = text.narrowed().and_then(|text| Ok((text.operators()?, text)));
+        let (operators, text) = bounded.inspect_err(|error| count(error.outcome()))?;
         let permit = self.admit(limit).await?;
         let (head, columns) = oneshot::channel();
         let (rows, received) = mpsc::channel(BATCHES_AHEAD);

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::error::SqlError;
 use super::statement::parse;
+use super::view::{View, folded};
 
 /// Longest title that is made of an expression, in characters.
 const MAX_TITLE: usize = 60;
@@ -26,15 +27,6 @@ const COLUMNS_OF: &str = "\
       CASE is_nullable WHEN 'YES' THEN 'may be null' ELSE '' END AS \"null\" \
     FROM information_schema.columns WHERE table_schema = 'topics' AND table_name = ";
 
-/// A query that others may name in `FROM`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
-    /// Its name.
-    pub name: String,
-    /// The query.
-    pub sql: String,
-}
-
 /// Gives columns without a name the text of their expression as title, where DataFusion would name its plan.
 pub(super) fn title(statement: &mut Statement) {
     if let Some(ast) = ast_of(statement) {
@@ -42,14 +34,15 @@ pub(super) fn title(statement: &mut Statement) {
     }
 }
 
-/// Makes the views known to the statement, as queries in its `WITH`.
+/// Makes the views known to the statement, as queries in its `WITH`; one of its own hides the view of that name.
 ///
 /// # Errors
 /// When the text of a view is no query.
 pub(super) fn with_views(statement: &mut Statement, views: &[View]) -> Result<(), SqlError> {
-    let ctes = views.iter().map(cte).collect::<Result<Vec<_>, _>>()?;
-    let query = ast_of(statement).and_then(query_of).filter(|_| !ctes.is_empty());
-    let Some(query) = query else { return Ok(()) };
+    let Some(query) = ast_of(statement).and_then(query_of).filter(|_| !views.is_empty()) else { return Ok(()) };
+    let own = query.with.iter().flat_map(|with| &with.cte_tables).map(|cte| &cte.alias.name);
+    let own: HashSet<String> = own.map(|name| folded(name.value.clone(), name.quote_style)).collect();
+    let ctes = views.iter().filter(|view| !own.contains(&view.name)).map(cte).collect::<Result<Vec<_>, _>>()?;
     let with = query.with.get_or_insert_with(|| With {
         with_token: AttachedToken::empty(),
         recursive: false,
@@ -64,10 +57,7 @@ pub(super) fn described(statement: Statement) -> Result<Statement, SqlError> {
     let Statement::Statement(ast) = &statement else { return Ok(statement) };
     let Ast::ExplainTable { table_name, .. } = ast.as_ref() else { return Ok(statement) };
     let name = table_name.0.last().and_then(|part| part.as_ident());
-    let name = name.map_or_else(String::new, |ident| match ident.quote_style {
-        Some(_) => ident.value.clone(),
-        None => ident.value.to_ascii_lowercase(),
-    });
+    let name = name.map_or_else(String::new, |ident| folded(ident.value.clone(), ident.quote_style));
     parse(&format!("{COLUMNS_OF}'{}'", name.replace('\'', "''")))
 }
 

@@ -4,8 +4,8 @@ use datafusion::common::{ParamValues, ScalarValue};
 use serde_json::Value;
 
 use super::error::SqlError;
-use super::rewrite::View;
 use super::statement;
+use super::view::{View, named_in};
 
 /// A query with all that it refers to beside the topics.
 #[derive(Debug, Clone, Default)]
@@ -14,7 +14,7 @@ pub struct Text {
     pub sql: String,
     /// Values of `$1`, `$2`, … or `$name`.
     pub parameters: Parameters,
-    /// Queries that it may name in `FROM`, each after those that it names itself.
+    /// Queries that it may name in `FROM`, in any order.
     pub views: Vec<View>,
 }
 
@@ -25,6 +25,15 @@ impl From<&str> for Text {
 }
 
 impl Text {
+    /// The same, with the views alone that are named, each after those that it names itself.
+    ///
+    /// # Errors
+    /// When there are too many views.
+    pub(super) fn narrowed(self) -> Result<Text, SqlError> {
+        let views = named_in(&self.sql, self.views)?;
+        Ok(Text { views, ..self })
+    }
+
     /// How many operators the query and its views have.
     ///
     /// # Errors

@@ -1,13 +1,14 @@
 //! What lasts from one query to the next: values of parameters, and views.
 //!
-//! The topics are the only tables, and SQL changes nothing: a view is remembered here, and sent with each query that names it.
+//! The topics are the only tables, and SQL changes nothing: a view is remembered here, and sent with each query; the engine takes those
+//! that the query names.
 
-use analytics::sql::output::Format;
+use std::collections::BTreeSet;
+
 use analytics::sql::{Parameters, Text, View};
 use serde_json::Value;
 
-use super::asking::Asked;
-use super::{print, statements};
+use super::statements;
 use crate::WrongUse;
 
 /// Parameters and views.
@@ -21,7 +22,7 @@ impl Session {
     /// Without views.
     ///
     /// # Errors
-    /// When parameters are named by numbers and by names, or a number is left out.
+    /// When parameters are named by numbers and by names, a number is left out, or one is given twice.
     pub(super) fn new(params: &[(String, String)]) -> Result<Self, WrongUse> {
         Ok(Session { parameters: parameters(params)?, views: Vec::new() })
     }
@@ -31,29 +32,30 @@ impl Session {
     /// # Errors
     /// When it has no name or no query.
     pub(super) fn remember(&mut self, statement: &str) -> Result<bool, WrongUse> {
-        let Some(view) = statements::view(statement) else { return Ok(false) };
-        let (name, sql) = view.map_err(WrongUse)?;
-        self.views.retain(|known| known.name != name);
-        self.views.push(View { name, sql });
+        let created = View::created_by(statement).map_err(|error| WrongUse(error.to_string()))?;
+        let Some(view) = created else { return Ok(false) };
+        self.views.retain(|known| known.name != view.name);
+        self.views.push(view);
         Ok(true)
     }
 
-    /// Prints a query's rows.
-    pub(super) async fn answer(&self, asked: &Asked, query: &str, format: Format) -> anyhow::Result<()> {
-        print(asked, self.text(query), format).await
-    }
-
-    fn text(&self, query: &str) -> Text {
-        let mut named: Vec<View> = Vec::new();
-        let mut text = query.to_owned();
-        // A view may name those before it.
-        for view in self.views.iter().rev().filter(|view| !view.name.is_empty()) {
-            if text.contains(&view.name) {
-                text.push_str(&view.sql);
-                named.insert(0, view.clone());
+    /// The queries of a text of several statements, each with the views as they are where it stands.
+    ///
+    /// # Errors
+    /// As [`Self::remember`].
+    pub(super) fn queries(&mut self, text: &str) -> Result<Vec<Text>, WrongUse> {
+        let mut queries = Vec::new();
+        for statement in statements::split(text) {
+            if !self.remember(statement)? {
+                queries.push(self.text(statement));
             }
         }
-        Text { sql: query.to_owned(), parameters: self.parameters.clone(), views: named }
+        Ok(queries)
+    }
+
+    /// A query with all that it may refer to.
+    pub(super) fn text(&self, query: &str) -> Text {
+        Text { sql: query.to_owned(), parameters: self.parameters.clone(), views: self.views.clone() }
     }
 }
 
@@ -62,6 +64,11 @@ fn parameters(params: &[(String, String)]) -> Result<Parameters, WrongUse> {
         Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_))) => value,
         _ => Value::String(text.to_owned()),
     };
+    let twice = || WrongUse("a parameter is given twice".to_owned());
+    let names: BTreeSet<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
+    if names.len() < params.len() {
+        return Err(twice());
+    }
     let numbers: Vec<Option<usize>> = params.iter().map(|(name, _)| name.parse().ok()).collect();
     if params.is_empty() {
         return Ok(Parameters::None);
@@ -78,7 +85,7 @@ fn parameters(params: &[(String, String)]) -> Result<Parameters, WrongUse> {
         *place = Some(value(text));
     }
     let all: Option<Vec<Value>> = values.into_iter().collect();
-    all.map(Parameters::List).ok_or_else(|| WrongUse("a parameter is given twice".to_owned()))
+    all.map(Parameters::List).ok_or_else(twice)
 }
 
 #[cfg(test)]
@@ -97,18 +104,20 @@ mod tests {
         let named = Parameters::Named(vec![("carrier".to_owned(), Value::from("LH"))]);
         assert_eq!(given(&[("carrier", "LH")]), Ok(named));
         assert!(given(&[("1", "a"), ("name", "b")]).unwrap_err().contains("$1 to $2"));
-        assert!(given(&[("1", "a"), ("1", "b")]).unwrap_err().contains("twice"));
+        for twice in [[("1", "a"), ("1", "b")], [("1", "a"), ("01", "b")], [("name", "a"), ("name", "b")]] {
+            assert!(given(&twice).unwrap_err().contains("twice"), "{twice:?}");
+        }
     }
 
     #[test]
-    fn a_view_is_sent_with_the_queries_that_name_it() {
+    fn a_query_has_the_views_that_stand_before_it() {
         let mut session = Session::default();
-        assert!(session.remember("CREATE VIEW late AS SELECT * FROM departures WHERE 1 = 1").unwrap());
-        assert!(session.remember("create or replace view \"very late\" as SELECT * FROM late").unwrap());
-        assert!(!session.remember("SELECT 1").unwrap());
+        let text = "-- Views may begin with a comment.\nCREATE VIEW late AS SELECT 1; SELECT * FROM late;
+            CREATE OR REPLACE VIEW late AS SELECT 2; SELECT * FROM LATE";
+        let queries = session.queries(text).unwrap();
+        let seen: Vec<_> = queries.iter().map(|query| (query.sql.as_str(), query.views[0].sql.as_str())).collect();
+        assert_eq!(seen, [("SELECT * FROM late", "SELECT 1"), ("SELECT * FROM LATE", "SELECT 2")]);
         assert!(session.remember("CREATE VIEW nothing").is_err());
-        let names = |query: &str| session.text(query).views.into_iter().map(|view| view.name).collect::<Vec<_>>();
-        assert_eq!(names("SELECT * FROM \"very late\""), ["late", "very late"]);
-        assert_eq!(names("SELECT 1"), Vec::<String>::new());
+        assert!(!session.remember("SELECT 1").unwrap());
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::asking::Asked;
 use super::completion::{Words, quoted};
 use super::session::Session;
-use super::statements;
+use super::{print, statements};
 use crate::output::{print_line, tell};
 
 const PROMPT: &str = "firn> ";
@@ -139,7 +139,7 @@ impl Shell<'_> {
     async fn show(&self, query: &str) {
         let started = Instant::now();
         let result = tokio::select! {
-            result = self.session.answer(self.asked, query, self.format) => result,
+            result = print(self.asked, self.session.text(query), self.format) => result,
             _ = tokio::signal::ctrl_c() => {
                 tell("cancelled");
                 return;

@@ -23,37 +23,6 @@ pub(super) fn is_complete(text: &str) -> bool {
     ends(text).last().is_some_and(|end| !has_words(&text[end + 1..]))
 }
 
-/// The name and the query of a `CREATE VIEW`; nothing where the statement is another one.
-///
-/// The inner error says what is missing.
-pub(super) fn view(statement: &str) -> Option<Result<(String, String), String>> {
-    let mut rest = keyword(statement, "create")?;
-    if let Some(after) = keyword(rest, "or").and_then(|rest| keyword(rest, "replace")) {
-        rest = after;
-    }
-    rest = keyword(rest, "temporary").or_else(|| keyword(rest, "temp")).unwrap_or(rest);
-    let rest = keyword(rest, "view")?.trim_start();
-    let wrong = || "a view is CREATE VIEW name AS SELECT …".to_owned();
-    let (name, rest) = match rest.strip_prefix('"') {
-        Some(quoted) => quoted.split_once('"').map(|(name, rest)| (name.to_owned(), rest))?,
-        None => rest
-            .split_at_checked(rest.find(char::is_whitespace).unwrap_or(rest.len()))
-            .map(|(name, rest)| (name.to_ascii_lowercase(), rest))?,
-    };
-    Some(match keyword(rest, "as") {
-        Some(query) if !name.is_empty() && has_words(query) => Ok((name, query.trim().to_owned())),
-        _ => Err(wrong()),
-    })
-}
-
-/// What follows this word, where the text begins with it.
-fn keyword<'a>(text: &'a str, word: &str) -> Option<&'a str> {
-    let text = text.trim_start();
-    let (first, rest) = text.split_at_checked(word.len())?;
-    let is_whole = rest.is_empty() || rest.starts_with(|c: char| !c.is_alphanumeric() && c != '_');
-    (first.eq_ignore_ascii_case(word) && is_whole).then_some(rest)
-}
-
 /// What a scan over the text is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
