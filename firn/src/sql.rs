@@ -109,7 +109,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Prints a query's rows as they come.
+/// Prints a query's rows as they come. Where the reader wants no more of them, the query is cancelled.
 async fn print(asked: &Asked, query: Text, format: Format) -> anyhow::Result<()> {
     let mut answer = while_waiting(asked.query(query, format)).await?;
     if let Some(notice) = answer.notice {
@@ -117,8 +117,9 @@ async fn print(asked: &Asked, query: Text, format: Format) -> anyhow::Result<()>
     }
     let mut out = pager::output(format);
     while let Some(piece) = answer.pieces.next().await {
-        out.write_all(&piece?)?;
-        out.flush()?;
+        if out.show(&piece?)?.is_break() {
+            break;
+        }
     }
-    out.finish()
+    Ok(())
 }

@@ -1,9 +1,12 @@
 //! Where rows go: to standard output, or on a terminal through the program that `FIRN_PAGER` names.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::process::{Child, Command, Stdio};
 
 use analytics::sql::output::Format;
+
+use crate::output::tell;
 
 const VARIABLE: &str = "FIRN_PAGER";
 
@@ -12,51 +15,50 @@ pub(super) enum Output {
     /// Standard output.
     Plain,
     /// A pager, which shows them.
-    Pager(Child),
+    Pager(Pager),
 }
+
+/// A pager at work. Dropping it waits until the reader leaves it: it has the terminal until then.
+pub(super) struct Pager(Child);
 
 /// The output for an answer in this format.
 pub(super) fn output(format: Format) -> Output {
     let named = std::env::var(VARIABLE).ok().filter(|command| !command.trim().is_empty());
-    let wanted = named.filter(|_| format.is_text() && std::io::stdout().is_terminal());
-    let pager = wanted.map(|command| Command::new("sh").args(["-c", &command]).stdin(Stdio::piped()).spawn());
-    match pager {
-        Some(Ok(child)) => Output::Pager(child),
-        Some(Err(error)) => {
-            crate::output::tell(format_args!("{VARIABLE} cannot be started: {error}"));
+    let Some(command) = named.filter(|_| format.is_text() && io::stdout().is_terminal()) else {
+        return Output::Plain;
+    };
+    match Command::new("sh").args(["-c", &command]).stdin(Stdio::piped()).spawn() {
+        Ok(child) => Output::Pager(Pager(child)),
+        Err(error) => {
+            tell(format_args!("{VARIABLE} cannot be started: {error}"));
             Output::Plain
         }
-        None => Output::Plain,
     }
 }
 
 impl Output {
-    /// Writes some bytes.
-    pub(super) fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match self {
-            Output::Plain => std::io::stdout().lock().write_all(bytes),
-            Output::Pager(child) => match child.stdin.as_mut().map_or(Ok(()), |stdin| stdin.write_all(bytes)) {
-                // The reader has seen enough.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-                done => done,
-            },
+    /// Shows some bytes; a break where the reader has left the pager.
+    pub(super) fn show(&mut self, bytes: &[u8]) -> io::Result<ControlFlow<()>> {
+        let Output::Pager(Pager(child)) = self else {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes)?;
+            return out.flush().map(ControlFlow::Continue);
+        };
+        let Some(stdin) = &mut child.stdin else { return Ok(ControlFlow::Break(())) };
+        // The reader scrolls when it likes to: until then the pipe is full.
+        match tokio::task::block_in_place(|| stdin.write_all(bytes)) {
+            Ok(()) => Ok(ControlFlow::Continue(())),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+            Err(error) => Err(error),
         }
     }
+}
 
-    /// Shows what was written.
-    pub(super) fn flush(&mut self) -> std::io::Result<()> {
-        match self {
-            Output::Plain => std::io::stdout().lock().flush(),
-            Output::Pager(child) => child.stdin.as_mut().map_or(Ok(()), Write::flush),
+impl Drop for Pager {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        if let Err(error) = tokio::task::block_in_place(|| self.0.wait()) {
+            tell(format_args!("cannot wait for the program that {VARIABLE} names: {error}"));
         }
-    }
-
-    /// Waits until the reader has seen it.
-    pub(super) fn finish(self) -> anyhow::Result<()> {
-        if let Output::Pager(mut child) = self {
-            drop(child.stdin.take());
-            child.wait()?;
-        }
-        Ok(())
     }
 }
