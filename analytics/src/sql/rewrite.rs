@@ -1,6 +1,6 @@
 //! What is changed in a statement before it is planned: titles of columns, views, and `DESCRIBE` in the words of this engine.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
@@ -138,17 +138,20 @@ fn title_body(body: &mut SetExpr) {
 
 fn title_select(select: &mut Select) {
     let mut titles: HashSet<String> = select.projection.iter().filter_map(name_of).collect();
+    let mut numbers: HashMap<String, usize> = HashMap::new();
     for item in &mut select.projection {
         let SelectItem::UnnamedExpr(expr) = item else { continue };
         if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
             continue;
         }
-        let title = short(&expr.to_string().replace('"', ""));
-        let numbered = (2_usize..).map(|number| format!("{title} ({number})"));
-        let Some(title) = std::iter::once(title.clone()).chain(numbered).find(|title| !titles.contains(title)) else {
-            continue;
-        };
-        titles.insert(title.clone());
+        let text = short(&expr.to_string().replace('"', ""));
+        // Where it stopped for the last column of this text: a query may have thousands of them.
+        let number = numbers.entry(text.clone()).or_insert(1);
+        let mut title = if *number == 1 { text.clone() } else { format!("{text} ({number})") };
+        while !titles.insert(title.clone()) {
+            *number += 1;
+            title = format!("{text} ({number})");
+        }
         let expr = std::mem::replace(expr, Expr::Wildcard(AttachedToken::empty()));
         *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', title) };
     }
