@@ -1,6 +1,6 @@
 //! Dynamic settings.
 
-use model::settings::{self, DYNAMIC_BROKER_SETTINGS, TOPIC_SETTINGS};
+use model::settings::{self, TOPIC_SETTINGS, dynamic_broker_settings};
 
 use super::*;
 
@@ -67,6 +67,10 @@ fn words_are_appended_to_a_list_once_and_subtracted() {
     alter(&mut scene, ConfigResource::Cluster, cluster(ConfigOpKind::Append, "2:1,3:1")).unwrap();
     alter(&mut scene, ConfigResource::Cluster, cluster(ConfigOpKind::Subtract, "1:1,9:9")).unwrap();
     assert_eq!(scene.state.cluster_configs().get(REPLICAS).unwrap(), "2:1,3:1");
+    let without_effect = vec![op("metric.reporters", ConfigOpKind::Append, "a.Reporter")];
+    alter(&mut scene, ConfigResource::Broker(1), ConfigEdit::Incremental(without_effect)).unwrap();
+    let reporters = "org.apache.kafka.common.metrics.JmxReporter,a.Reporter";
+    assert_eq!(scene.state.broker_configs(1).unwrap().get("metric.reporters").unwrap(), reporters);
 }
 
 /// Every operation × every setting × every kind of resource: what is stored can be read.
@@ -74,7 +78,7 @@ fn words_are_appended_to_a_list_once_and_subtracted() {
 fn whatever_is_stored_can_be_read() {
     let of_topics =
         TOPIC_SETTINGS.iter().flat_map(|spec| spec.synonyms.iter().map(|synonym| synonym.name).chain([spec.name]));
-    let of_brokers = DYNAMIC_BROKER_SETTINGS.iter().map(|spec| spec.name);
+    let of_brokers = dynamic_broker_settings().map(|spec| spec.name);
     let kinds = [ConfigOpKind::Set, ConfigOpKind::Append, ConfigOpKind::Subtract, ConfigOpKind::Append];
     for name in of_topics.chain(of_brokers).chain(["no.such.setting"]) {
         for resource in [topic(), ConfigResource::Broker(1), ConfigResource::Cluster] {
