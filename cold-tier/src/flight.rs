@@ -11,8 +11,11 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+#[cfg(test)]
+use interleavings::Mutex;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+#[cfg(not(test))]
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -81,7 +84,7 @@ where
         self.loading.lock().get(key).cloned()
     }
 
-    /// Joins the load of `key` that is under way, or starts it.
+    /// Joins the load of `key` that is under way, or starts it. A value that is in the cache by now is not loaded again.
     pub(crate) fn join<F, L>(&self, key: K, load: F) -> Load<V>
     where
         F: FnOnce() -> L,
@@ -90,6 +93,10 @@ where
         let mut loading = self.loading.lock();
         if let Some(load) = loading.get(&key) {
             return load.clone();
+        }
+        // A load leaves the list after its value is in the cache.
+        if let Some(value) = self.cache.get(&key) {
+            return async move { Ok(value) }.boxed().shared();
         }
         let load = load();
         let (cache, done) = (self.cache.clone(), Done { loading: Arc::clone(&self.loading), key: key.clone() });
@@ -132,10 +139,103 @@ impl<K: Hash + Eq, V> Drop for Done<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use interleavings::{check, point};
+
     use super::*;
+
+    /// Schedules that each model runs under.
+    const SCHEDULES: usize = 400;
+
+    /// What the loads of a model did.
+    #[derive(Default)]
+    struct Loads {
+        under_way: AtomicUsize,
+        most_at_once: AtomicUsize,
+        begun: AtomicUsize,
+    }
+
+    impl Loads {
+        async fn load(self: Arc<Self>, result: Result<u8, ReadError>) -> Result<u8, ReadError> {
+            self.begun.fetch_add(1, Ordering::Relaxed);
+            let at_once = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most_at_once.fetch_max(at_once, Ordering::Relaxed);
+            point();
+            tokio::task::yield_now().await;
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
+            result
+        }
+    }
+
+    /// Three threads ask for one value, and one starts its load and does not wait, while a runtime carries out the loads.
+    /// Returns what the three got.
+    fn ask(
+        flight: &Flight<u8, u8>,
+        runtime: &tokio::runtime::Runtime,
+        loads: &Arc<Loads>,
+        result: &Result<u8, ReadError>,
+    ) -> Vec<Result<u8, ReadError>> {
+        let finished = Arc::new(AtomicUsize::new(0));
+        let asking = (0..4).map(|thread| {
+            let (flight, loads, result, finished) =
+                (flight.clone(), Arc::clone(loads), result.clone(), Arc::clone(&finished));
+            shuttle::thread::spawn(move || {
+                let load = move || loads.load(result);
+                let got = match thread {
+                    0 => {
+                        drop(flight.join(1, load));
+                        None
+                    }
+                    _ => Some(shuttle::future::block_on(flight.get(1, load))),
+                };
+                finished.fetch_add(1, Ordering::Relaxed);
+                got
+            })
+        });
+        let asking: Vec<_> = asking.collect();
+        while finished.load(Ordering::Relaxed) < asking.len() || flight.loads() > 0 {
+            runtime.block_on(tokio::task::yield_now());
+            point();
+        }
+        asking.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+    }
+
+    /// Runs `model` with a cache whose loads a runtime carries out when the model lets it.
+    fn with_cache(model: impl Fn(&Flight<u8, u8>, &tokio::runtime::Runtime) + Send + Sync + 'static) {
+        check(1, SCHEDULES, move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let flight = runtime.block_on(async { Flight::<u8, u8>::new(1 << 20, |_| 1) });
+            model(&flight, &runtime);
+        });
+    }
+
+    #[test]
+    fn a_value_is_loaded_once_however_those_meet_who_ask_for_it() {
+        with_cache(|flight, runtime| {
+            let loads = Arc::new(Loads::default());
+            let got = ask(flight, runtime, &loads, &Ok(7));
+            assert!(got.iter().all(|got| matches!(got, Ok(7))), "{got:?}");
+            assert_eq!(flight.peek(&1), Some(7));
+            assert_eq!(loads.most_at_once.load(Ordering::Relaxed), 1);
+            assert_eq!(loads.begun.load(Ordering::Relaxed), 1);
+        });
+    }
+
+    #[test]
+    fn a_load_that_fails_is_forgotten() {
+        with_cache(|flight, runtime| {
+            let loads = Arc::new(Loads::default());
+            let got = ask(flight, runtime, &loads, &Err(ReadError::Closed));
+            assert!(got.iter().all(Result::is_err), "{got:?}");
+            assert_eq!(loads.most_at_once.load(Ordering::Relaxed), 1);
+            assert_eq!(flight.peek(&1), None);
+            let got = ask(flight, runtime, &loads, &Ok(7));
+            assert!(got.iter().all(|got| matches!(got, Ok(7))), "{got:?}");
+        });
+    }
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()

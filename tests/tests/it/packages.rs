@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("protocol", &["model"]),
     ("hot-tier", &["model", "interleavings"]),
-    ("cold-tier", &["model"]),
+    ("cold-tier", &["model", "interleavings"]),
     ("analytics", &["model", "cold-tier"]),
     ("coordinator", &["model"]),
     ("broker", &["model", "protocol", "hot-tier", "cold-tier", "coordinator", "interleavings"]),
