@@ -267,6 +267,8 @@ impl Drop for Waiting<'_> {
 mod tests {
     use std::time::Duration;
 
+    use interleavings::{check, point};
+
     use super::*;
 
     const MIB: usize = 1 << 20;
@@ -363,6 +365,56 @@ mod tests {
         assert_eq!(memory.shared.available_permits(), all - 2048);
         claim.shrink(0);
         assert_eq!(memory.shared.available_permits(), all);
+    }
+
+    /// What one client asks for, by a number: requests of every size, each received, decoded, answered.
+    async fn request(memory: RequestMemory, number: usize) {
+        let mut claim = match number % 4 {
+            0 => memory.claim_small(SMALL_BYTES).await,
+            1 => {
+                let mut claim = Claim::default();
+                memory.extend(&mut claim, SMALL_BYTES, 60 << 10).await;
+                claim
+            }
+            _ => {
+                let mut claim = Claim::default();
+                for step in [200 << 10, 400 << 10, 700 << 10] {
+                    memory.grow(&mut claim, step).await;
+                    point();
+                }
+                claim
+            }
+        };
+        point();
+        memory.cover(&mut claim, 500 << 10).await;
+        assert!(claim.bytes() >= 500 << 10);
+        point();
+        match number % 3 {
+            0 => claim.settle(300 << 10),
+            _ => claim.shrink(1000),
+        }
+        point();
+    }
+
+    #[test]
+    fn no_order_of_requests_leaves_them_waiting_for_each_other() {
+        check(1, 400, || {
+            let memory = RequestMemory::new(MIB);
+            let free = |memory: &RequestMemory| {
+                [&memory.shared, &memory.small.units, &memory.medium.units, &memory.exceeding]
+                    .map(|share| share.available_permits())
+            };
+            let all = free(&memory);
+            let clients: Vec<_> = (0..6)
+                .map(|number| {
+                    let memory = memory.clone();
+                    shuttle::thread::spawn(move || shuttle::future::block_on(request(memory, number)))
+                })
+                .collect();
+            clients.into_iter().for_each(|client| client.join().unwrap());
+            assert_eq!(free(&memory), all, "everything came back");
+            assert!(!memory.is_short());
+        });
     }
 
     #[test]

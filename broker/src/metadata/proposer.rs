@@ -23,6 +23,7 @@ use super::SubmitError;
 use super::entry::encoded_len;
 use super::settling::{Log, MAX_COMMAND_BYTES, too_large};
 use crate::supervision;
+use crate::sync::point;
 
 /// Most commands that wait for the log.
 const MAX_QUEUED: usize = 1024;
@@ -128,6 +129,7 @@ const WITHDRAWN: u8 = 2;
 
 impl Stage {
     fn moves_to(&self, next: u8) -> bool {
+        point();
         self.0.compare_exchange(QUEUED, next, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
@@ -201,6 +203,23 @@ impl Asked {
     }
 }
 
+impl Queued {
+    /// The command whose turn has come, unless the one who asked has withdrawn it. One from here gets the next number.
+    fn take_turn(self, identity: &Identity, sequence: &mut u64) -> Option<Pending> {
+        if !self.stage.moves_to(PROPOSED) {
+            return None;
+        }
+        let (submission, is_from_here) = match self.asked {
+            Asked::Here(command) => {
+                *sequence += 1;
+                (Submission { id: identity.command_id(*sequence), command }, true)
+            }
+            Asked::Elsewhere(submission) => (submission, false),
+        };
+        Some(Pending { submission, bytes: self.bytes, _memory: self.memory, is_from_here, waiting: self.reply })
+    }
+}
+
 async fn run(mut commands: mpsc::Receiver<Queued>, log: Log, identity: Arc<Identity>) {
     let mut taken = Vec::with_capacity(MAX_BATCH);
     // Numbers are given in the order of the log: the cluster remembers only the answers to the last ones.
@@ -208,17 +227,7 @@ async fn run(mut commands: mpsc::Receiver<Queued>, log: Log, identity: Arc<Ident
     let mut unsaved = Written::default();
     while commands.recv_many(&mut taken, MAX_BATCH).await > 0 {
         let mut batch = VecDeque::with_capacity(taken.len());
-        for queued in taken.drain(..).filter(|queued| queued.stage.moves_to(PROPOSED)) {
-            let (submission, is_from_here) = match queued.asked {
-                Asked::Here(command) => {
-                    sequence += 1;
-                    (Submission { id: identity.command_id(sequence), command }, true)
-                }
-                Asked::Elsewhere(submission) => (submission, false),
-            };
-            let Queued { bytes, memory: _memory, reply: waiting, .. } = queued;
-            batch.push_back(Pending { submission, bytes, _memory, is_from_here, waiting });
-        }
+        batch.extend(taken.drain(..).filter_map(|queued| queued.take_turn(&identity, &mut sequence)));
         unsaved.add(finish(&log, batch).await);
         if unsaved.records >= SNAPSHOT_AFTER_RECORDS || unsaved.bytes >= SNAPSHOT_AFTER_BYTES {
             unsaved = Written::default();
@@ -285,4 +294,82 @@ pub(super) fn uncertain(reason: &str) -> Outcome {
 
 pub(super) fn not_applied(reason: &str) -> Outcome {
     Err(SubmitError::NotApplied { reason: reason.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use coordinator::cluster::TopicRef;
+    use interleavings::check;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    const SCHEDULES: usize = 1000;
+    const CALLERS: usize = 3;
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    fn name_of(command: &Command) -> String {
+        match command {
+            Command::DeleteTopics { topics } => format!("{topics:?}"),
+            other => panic!("not of this test: {other:?}"),
+        }
+    }
+
+    /// Takes commands in turn as the task does, and answers each. Returns those that it took.
+    fn take_and_answer(mut commands: mpsc::Receiver<Queued>, all_asked: &AtomicUsize) -> Vec<String> {
+        let identity = Identity { node_id: 1, broker_epoch: AtomicI64::new(0) };
+        let (mut sequence, mut taken) = (0, Vec::new());
+        while all_asked.load(Ordering::Relaxed) < CALLERS || !commands.is_empty() {
+            point();
+            let Ok(queued) = commands.try_recv() else { continue };
+            let Some(pending) = queued.take_turn(&identity, &mut sequence) else { continue };
+            taken.push(name_of(&pending.submission.command));
+            point();
+            answer_all(std::iter::once(pending), &Ok(Reply::TopicsDeleted(Vec::new())));
+        }
+        taken
+    }
+
+    #[test]
+    fn what_is_reported_as_not_applied_never_reaches_the_log() {
+        let met = Arc::new(Mutex::new([0_usize; 3]));
+        let seen = Arc::clone(&met);
+        check(1, SCHEDULES, move || {
+            let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            let _timers = clock.enter();
+            let (queue, commands) = mpsc::channel(MAX_QUEUED);
+            let proposer = Proposer { queue, memory: Arc::new(Semaphore::new(MAX_QUEUED_UNITS)) };
+            let ended = Arc::new(AtomicUsize::new(0));
+            let callers: Vec<_> = (0..CALLERS)
+                .map(|caller| {
+                    let (proposer, ended) = (proposer.clone(), Arc::clone(&ended));
+                    let command = Command::DeleteTopics { topics: vec![TopicRef::Name(caller.to_string())] };
+                    shuttle::thread::spawn(move || {
+                        let name = name_of(&command);
+                        let outcome = shuttle::future::block_on(proposer.submit(command, PATIENCE));
+                        ended.fetch_add(1, Ordering::Relaxed);
+                        (name, outcome)
+                    })
+                })
+                .collect();
+            let log = shuttle::thread::spawn(move || take_and_answer(commands, &ended));
+            point();
+            clock.block_on(tokio::time::advance(PATIENCE));
+            let outcomes: Vec<_> = callers.into_iter().map(|caller| caller.join().unwrap()).collect();
+            let taken = log.join().unwrap();
+            for (name, outcome) in outcomes {
+                let (kind, reached) = match &outcome {
+                    Ok(_) => (0, true),
+                    Err(SubmitError::Uncertain { .. }) => (1, true),
+                    Err(SubmitError::NotApplied { .. }) => (2, false),
+                    Err(other) => panic!("{other}"),
+                };
+                assert_eq!(taken.contains(&name), reached, "{name}: {outcome:?}, taken: {taken:?}");
+                met.lock()[kind] += 1;
+            }
+        });
+        assert!(seen.lock().iter().all(|count| *count > 0), "each outcome is met: {:?}", seen.lock());
+    }
 }
