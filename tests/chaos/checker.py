@@ -107,6 +107,7 @@ def _checked(evidence: Evidence) -> dict[str, int]:
         "offsets seen": sum(len(part.sights) for part in evidence.parts.values()),
         "readings": len(evidence.sessions),
         "readings in groups": sum(bool(session.opened.group) for session in evidence.sessions.values()),
+        "lives of topics": counts["Life"],
         "log starts and ends asked": counts["Bounds"],
         "offsets asked by time": counts["AtTime"],
         "answers out of range": counts["OutOfRange"],

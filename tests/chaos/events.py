@@ -228,6 +228,15 @@ class Whole(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Life(Event):
+    """A topic was made, filled, read and deleted, and was right all the time; how many records it had acknowledged."""
+
+    topic: str
+    number: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble(Event):
     """An error that a client was told, by its name in librdkafka."""
 
@@ -267,7 +276,7 @@ KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         Topic, Sent, Acked, Failed, Opened, Read, OutOfRange, Bounds, AtTime, DeleteAsked, Deleted, CommitAsked, Committed,
-        Fetched, Whole, Trouble, Fault,
+        Fetched, Whole, Life, Trouble, Fault,
     )
 }  # fmt: skip
 FIELDS = {name: tuple(field.name for field in fields(kind)) for name, kind in KINDS.items()}

@@ -28,7 +28,7 @@ class Member:
 
 
 class Fleet:
-    """Three writers, two readers, an observer, and groups of two."""
+    """Three writers, two readers, an observer, a churner, and groups of two."""
 
     def __init__(self, bootstrap: str, folder: Path, seed: int) -> None:
         self.bootstrap, self.folder, self.seed = bootstrap, folder, seed
@@ -46,7 +46,9 @@ class Fleet:
         for group in GROUPS:
             for _ in range(2):
                 self.clients.append(self._spawn("member", {"group": group}))
-        self.clients += [self._spawn(role, {}) for role in ("writer", "writer", "writer", "reader", "reader", "observer")]
+        self.clients += [
+            self._spawn(role, {}) for role in ("writer", "writer", "writer", "reader", "reader", "observer", "churner")
+        ]
 
     def _spawn(self, role: str, extra: dict[str, str]) -> Member:
         self._count[role] += 1

@@ -160,7 +160,7 @@ class Run:
         self.say("no more faults: the clients end, then everything is read")
         self.subject.wait_healthy()
         self.fleet.end("writer")
-        self.fleet.end("reader", "member", "observer")
+        self.fleet.end("reader", "member", "observer", "churner")
         self.fleet.last_reading()
         for topic in (KEPT, TRIMMED, BRIEF):
             self.subject.settle(topic.name)

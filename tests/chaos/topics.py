@@ -1,4 +1,7 @@
-"""The topics of a run: one that keeps everything, one that DeleteRecords trims, one that time deletes from."""
+"""The topics of a run: one that keeps everything, one that DeleteRecords trims, one that time deletes from.
+
+And those that come and go.
+"""
 
 from dataclasses import dataclass
 
@@ -22,6 +25,8 @@ class TopicPlan:
 KEPT = TopicPlan("kept", 4)
 TRIMMED = TopicPlan("trimmed", 2, trimmed=True)
 BRIEF = TopicPlan("brief", 2, retention_ms=12_000)
+PASSING = TopicPlan("passing", 2)
+"""Not one topic but one after the other: each is deleted and made again."""
 TOPICS = (KEPT, TRIMMED, BRIEF)
 GROUPS = {"eager": "range", "cooperative": "cooperative-sticky"}
 """The groups that read `kept`, and how they share it."""
