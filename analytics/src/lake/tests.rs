@@ -352,6 +352,32 @@ async fn the_driver_commits_once_an_interval_and_tells_what_is_wrong() {
     driver.pass(Vec::new(), NOW, start).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_takes_long_does_not_hold_up_the_others() {
+    let (mut archive, slow) = (Archive::new(1), Archive::new(1).topic());
+    let slow = model::archive::TopicArchive {
+        id: model::TopicId(uuid::Uuid::from_u128(9)),
+        name: model::TopicName::new("slow").unwrap(),
+        ..slow
+    };
+    let second = Duration::from_secs(1);
+    let limits =
+        Limits { interval: second, max_age: 3600 * second, grace: 3600 * second, sweep_interval: 600 * second };
+    let mut driver = Driver::new(archive.cold.clone(), limits, |_| ());
+    let start = std::time::Instant::now();
+    let (end, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let mut slow = Some(Led { topic: slow, may_commit: Box::new(move || held.lock().unwrap().recv().is_ok()) });
+    for seconds in 0..4 {
+        archive.append(0, 1).await;
+        let led = Led { topic: archive.topic(), may_commit: Box::new(|| true) };
+        let led = slow.take().into_iter().chain([led]).collect();
+        driver.pass(led, NOW + i64::from(seconds) * 1000, start + seconds * second).await;
+    }
+    drop(end);
+    assert_eq!(archive.newest().await, 3);
+}
+
 #[tokio::test]
 async fn topics_without_an_archive_or_against_their_will_have_no_table() {
     let archive = Archive::new(1);
