@@ -1,4 +1,4 @@
-"""What a broker may meet where its object store should be: servers that answer something else, or nothing."""
+"""Servers in the place of the object store: they answer something else than a store, or nothing."""
 
 import socket
 import ssl
@@ -53,9 +53,11 @@ def answering(status: int, body: str = "", **headers: str) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def s3_error(code: str, message: str) -> str:
@@ -79,22 +81,24 @@ def listening(serve: Callable[[socket.socket], None]) -> Iterator[int]:
                 threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
 
 
 def silent(_: socket.socket) -> None:
-    """Takes the connection, and no notice of it."""
+    """Takes the connection and never reads from it."""
 
 
 def hang_up(connection: socket.socket) -> None:
-    """Ends the connection as soon as a byte came."""
+    """Ends the connection as soon as a byte has come."""
     connection.recv(1)
     connection.close()
 
 
 def redis(connection: socket.socket) -> None:
-    """Answers as another kind of server does."""
+    """Answers as Redis does."""
     connection.recv(1000)
     connection.sendall(b"-ERR unknown command 'PUT'\r\n")
     connection.close()
