@@ -1,4 +1,4 @@
-"""Answers as paths and values, without what differs between any two servers, and what is left between them."""
+"""Answers as paths and values, without anything that differs between any two servers, and their comparison."""
 
 import re
 import uuid
@@ -10,8 +10,9 @@ from kafka.errors import for_code
 
 from differential.sides import Side, Values
 
-# Words for people, and what depends on the time or the machine.
+# Words for people, and durations.
 _IGNORED = {"ErrorMessage", "ThrottleTimeMs", "BatchIndexErrorMessage", "Documentation"}
+# Different on every machine; only whether there is one is compared.
 _MACHINE = {"Host", "Port", "LogDir", "TotalBytes", "UsableBytes", "FinalizedFeaturesEpoch"}
 _BROKERS = {
     "NodeId", "BrokerId", "LeaderId", "ControllerId", "ReplicaId", "ReplicaNodes", "IsrNodes", "EligibleLeaderReplicas",
@@ -79,7 +80,7 @@ def _flatten(side: Side, value: Any, path: str, found: Flat) -> None:
 
 
 def _key(side: Side, element: Values) -> str:
-    """What identifies an element of a list, as servers may answer in any order."""
+    """The identity of an element of a list, as servers may answer in any order."""
     for name in _KEYS:
         if element.get(name) not in (None, ""):
             return str(_plain(side, name, element[name], keep=name not in ("TopicId", "LogDir")))
@@ -106,7 +107,7 @@ def _plain(side: Side, name: str, value: Any, keep: bool = False) -> Any:
 
 
 def compare(request: str, kafka: Flat, firn: Flat) -> list[Difference]:
-    """The fields that differ. A missing element is one difference; what stands beside an error code that differs is none."""
+    """The fields that differ. A missing element is one difference; fields beside an error code that differs are none."""
     found: dict[str, Difference] = {}
     for path in sorted(kafka.keys() | firn.keys()):
         if path in kafka and path in firn:

@@ -11,7 +11,7 @@ from differential.scenes import scene
 from differential.sides import Side, Values
 
 # Kafka deletes and widens its own topics, and with them loses the groups of all requests that follow, and forgets its only
-# broker. Nobody answers to acks=0, and Kafka to none of the last two.
+# broker. Neither server answers acks=0, and Kafka does not answer the last two.
 _LEFT_OUT = {
     "DeleteTopics TopicNames=[internal]",
     "DeleteTopics Topics.Name=internal",
@@ -22,7 +22,7 @@ _LEFT_OUT = {
     "Produce TopicData.PartitionData.Records=null",
     "AlterConfigs Resources=twice",
 }
-# What these change, the others would see: they come last, so that one difference is not seen in all that follow.
+# These change what the others see: they come last, so that one difference is not seen in all that follow.
 _CHANGING = (
     "JoinGroup", "SyncGroup", "Heartbeat", "LeaveGroup", "DeleteGroups", "OffsetCommit", "OffsetDelete", "DeleteRecords",
     "Produce", "AlterConfigs", "IncrementalAlterConfigs", "AlterPartitionReassignments", "CreatePartitions", "DeleteTopics",

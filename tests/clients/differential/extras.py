@@ -1,7 +1,7 @@
 """Requests that no rule makes: contradictions, records of all kinds, settings."""
 
+import gzip
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,7 +63,7 @@ def _records() -> Iterator[Extra]:
         "header without name": _headers([(b"", b"v")]),
         "header twice": _headers([(b"h", b"1"), (b"h", b"2")]),
         "header not text": _headers([(b"\xff\xfe", b"v")]),
-        "gzip": batches.batch(payload=_gzip(plain), attributes=1, count=1, last_offset_delta=0),
+        "gzip": batches.batch(payload=gzip.compress(plain), attributes=1, count=1, last_offset_delta=0),
         "timestamp -1": batches.batch(one, timestamp=-1),
         "timestamp -2": batches.batch(one, timestamp=-2),
         "before 1970": batches.batch(one, timestamp=-86_400_000_000),
@@ -86,11 +86,6 @@ def _headers(headers: list[tuple[bytes, bytes | None]]) -> bytes:
     return batches.batch(payload=batches.record(0, b"k", b"v", headers), count=1, last_offset_delta=0)
 
 
-def _gzip(data: bytes) -> bytes:
-    packer = zlib.compressobj(wbits=31)
-    return packer.compress(data) + packer.flush()
-
-
 def _both_identities(name: str, other: str, field: str = "Topics") -> Mutation:
     def mutate(side: Side, values: Values) -> Values:
         return values | {field: [{"Name": name, "TopicId": side.topic_id(other)}]}
@@ -108,14 +103,13 @@ def _names_and_ids() -> Iterator[Extra]:
     yield "DeleteTopics", None, "by id", _by_own_id
     yield "DeleteTopics", None, "by unknown id", replaced(("Topics",), [{"Name": None, "TopicId": NO_SUCH_ID}])
     yield "DeleteTopics", None, "by name and by id", _by_name_and_id
-    yield (
-        "Metadata",
-        None,
-        "by id",
-        lambda side, values: values | {"Topics": [{"Name": None, "TopicId": side.topic_id("beta")}]},
-    )
+    yield "Metadata", None, "by id", _identified
     yield "Metadata", None, "neither name nor id", replaced(("Topics",), [{"Name": None}])
     yield "Metadata", None, "by name and another by id", _named_and_identified
+
+
+def _identified(side: Side, values: Values) -> Values:
+    return values | {"Topics": [{"Name": None, "TopicId": side.topic_id("beta")}]}
 
 
 def _by_own_id(side: Side, values: Values) -> Values:

@@ -1,8 +1,8 @@
 """Every message of the protocol, read from Apache Kafka's own definitions, as plain dictionaries on both sides.
 
 A message is a dictionary from Kafka's field names to values; a missing field has its default. UUIDs are `uuid.UUID`,
-byte strings `bytes`, arrays lists, structs dictionaries. Nothing of Firn's own code is used: what both servers answer
-is read by the official tables.
+byte strings `bytes`, arrays lists, structs dictionaries. Nothing of Firn's own code is used: the
+answers of both servers are read by the official tables.
 """
 
 import importlib.util
@@ -11,9 +11,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.batches import unsigned_varint
 from harness.paths import JARS, REPO
-
-KAFKA_VERSION = "4.3.1"
 
 _FIXED = {
     "bool": ">?",
@@ -125,7 +124,7 @@ def load() -> dict[str, Message]:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     messages = {}
-    for name, raw in script.load_definitions(JARS, KAFKA_VERSION).items():
+    for name, raw in script.load_definitions(JARS, script.pinned_version()).items():
         if raw["type"] in ("request", "response"):
             structs = {one["name"]: one["fields"] for one in raw.get("commonStructs", [])}
             messages[name] = Message(
@@ -138,20 +137,8 @@ def load() -> dict[str, Message]:
     return messages
 
 
-# ---------------------------------------------------------------- writing
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def _length(count: int, flexible: bool, form: str) -> bytes:
-    return _varint(count + 1) if flexible else struct.pack(form, count)
+    return unsigned_varint(count + 1) if flexible else struct.pack(form, count)
 
 
 def _encode_value(kind: str, fields: tuple[Field, ...], value: Any, version: int, flexible: bool) -> bytes:
@@ -190,8 +177,8 @@ def encode(fields: tuple[Field, ...], values: dict[str, Any], version: int, flex
                 continue
         out.append(_encode_value(one.type, one.fields, value, version, flexible))
     if flexible:
-        out.append(_varint(len(tagged)))
-        out += [_varint(tag) + _varint(len(data)) + data for tag, data in sorted(tagged.items())]
+        out.append(unsigned_varint(len(tagged)))
+        out += [unsigned_varint(tag) + unsigned_varint(len(data)) + data for tag, data in sorted(tagged.items())]
     return b"".join(out)
 
 
@@ -201,9 +188,6 @@ def encode_request(message: Message, version: int, values: dict[str, Any], corre
     client = client_id.encode()
     head = struct.pack(">hhih", message.api_key, version, correlation_id, len(client)) + client
     return head + (b"\x00" if flexible else b"") + encode(message.fields, values, version, flexible)
-
-
-# ---------------------------------------------------------------- reading
 
 
 class Reader:

@@ -1,4 +1,4 @@
-"""Fields made odd: every kind of field has its values that are easily forgotten."""
+"""Odd values of every kind of field: the ones that servers easily forget."""
 
 import uuid
 from collections.abc import Callable, Iterator

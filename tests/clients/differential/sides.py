@@ -48,14 +48,13 @@ class Side:
         except TimeoutError:
             self.disconnect()
             return "silence"
-        # The oldest form answers a version of ApiVersions that the server does not know.
         answered, body = decode_response(response, version, frame)
         assert answered == correlation_id, f"{self.name}: {api} was answered for request {answered}"
         return body
 
     def must(self, api: str, version: int, values: Values) -> Values:
         """An answer that only prepares; there has to be one."""
-        answer = self.ask(api, version, values, 20)
+        answer = self.ask(api, version, values)
         assert isinstance(answer, dict), f"{self.name}: {api} {version} {values}: {answer}"
         return answer
 
@@ -72,7 +71,7 @@ class Side:
     def _connected(self, timeout_s: float) -> Wire:
         if self._wire is None:
             self._wire = Wire(self.server.host, self.server.port, timeout_s)
-        self._wire._socket.settimeout(timeout_s)
+        self._wire.set_timeout(timeout_s)
         return self._wire
 
     def disconnect(self) -> None:
@@ -80,8 +79,6 @@ class Side:
         if self._wire is not None:
             self._wire.close()
             self._wire = None
-
-    # ------------------------------------------------------------ what the requests are about
 
     def create_topics(self, topics: Mapping[str, int]) -> None:
         """Creates topics with so many partitions, and waits until all of them are led."""
@@ -134,6 +131,23 @@ class Side:
         """A group id that no other request uses."""
         return f"group-{api}-{self.next_of('group')}"
 
+    def await_coordinator(self, key_type: int) -> None:
+        """Waits until there is a coordinator: of groups (0) or of transactions (1)."""
+
+        def is_found(answer: Values) -> bool:
+            return all(one["ErrorCode"] == 0 for one in answer["Coordinators"])
+
+        self.until("FindCoordinator", 4, {"KeyType": key_type, "CoordinatorKeys": ["any"]}, is_found)
+
+    def await_groups(self) -> None:
+        """Waits until groups have a coordinator that has loaded its only partition."""
+        self.await_coordinator(0)
+
+        def is_loaded(answer: Values) -> bool:
+            return answer["Groups"][0]["ErrorCode"] == 0
+
+        self.until("OffsetFetch", 8, {"Groups": [{"GroupId": "any", "Topics": []}]}, is_loaded)
+
     def join(self, group: str, instance: str | None = None) -> tuple[str, int]:
         """Makes the only member of a group; its id and generation."""
         protocol = {"Name": "range", "Metadata": b"metadata"}
@@ -183,18 +197,9 @@ def seed(side: Side) -> None:
     producer = side.until("InitProducerId", 4, asking, lambda answer: answer["ErrorCode"] == 0)
     side.produce("alpha", 2, batch(2, T0, (producer["ProducerId"], 0, 0)))
     side.produce("beta", 0, batch(1))
-
-    def is_found(answer: Values) -> bool:
-        return all(one["ErrorCode"] == 0 for one in answer["Coordinators"])
-
-    side.until("FindCoordinator", 4, {"KeyType": 0, "CoordinatorKeys": ["group"]}, is_found)
+    side.await_groups()
     if side.has_transactions:
-        side.until("FindCoordinator", 4, {"KeyType": 1, "CoordinatorKeys": ["id"]}, is_found)
-
-    def is_loaded(answer: Values) -> bool:
-        return answer["Groups"][0]["ErrorCode"] == 0
-
-    side.until("OffsetFetch", 8, {"Groups": [{"GroupId": "group", "Topics": []}]}, is_loaded)
+        side.await_coordinator(1)
     side.commit("committed", "alpha", 0, 2)
     side.commit("committed", "beta", 0, 1)
     side.join_and_sync("joined")

@@ -11,16 +11,20 @@ GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 RecordTuple = tuple[bytes | None, bytes | None]
 
 
+def unsigned_varint(value: int) -> bytes:
+    """Base 128, as in requests and responses."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
 def varint(value: int) -> bytes:
     """Zigzag base 128, as in records."""
-    raw = (value << 1) ^ (value >> 63)
-    raw &= (1 << 64) - 1
-    out = bytearray()
-    while raw > 0x7F:
-        out.append(raw & 0x7F | 0x80)
-        raw >>= 7
-    out.append(raw)
-    return bytes(out)
+    zigzag = (value << 1) ^ (value >> 63)
+    return unsigned_varint(zigzag & (1 << 64) - 1)
 
 
 def _bytes(data: bytes | None) -> bytes:

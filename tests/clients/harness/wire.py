@@ -30,6 +30,10 @@ class Wire:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def set_timeout(self, timeout_s: float) -> None:
+        """How long to wait for the server from now on."""
+        self._socket.settimeout(timeout_s)
+
     def close(self) -> None:
         """Closes our side."""
         self._socket.close()

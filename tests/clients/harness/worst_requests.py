@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.batches import unsigned_varint
 from harness.wire import CLIENT_ID
 
 SCHEMAS = Path(__file__).parents[3] / "protocol" / "schemas"
@@ -99,15 +100,6 @@ def _parse(text: str) -> Table | None:
     return Table(name, int(facts["api"]), _range(facts["versions"]), flexible, root)
 
 
-def uvarint(value: int) -> bytes:
-    """A number of variable length."""
-    out = b""
-    while value >= 0x80:
-        out += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return out + bytes([value])
-
-
 @dataclass
 class Names:
     """Real things to ask for, by the name of the field that takes them."""
@@ -164,7 +156,7 @@ class Encoder:
             return self._string(one, compact)
         if one.kind in ("bytes", "records"):
             data = b"\x00" * self.shape.payload_bytes
-            return (uvarint(len(data) + 1) if compact else struct.pack(">i", len(data))) + data
+            return (unsigned_varint(len(data) + 1) if compact else struct.pack(">i", len(data))) + data
         if one.kind == "uuid":
             return self.names.topic_id if self.shape.named else bytes(16)
         if re.match("[A-Z]", one.kind):
@@ -191,7 +183,7 @@ class Encoder:
             return b"\x00" if compact else b"\xff\xff"
         else:
             text = b""
-        return (uvarint(len(text) + 1) if compact else struct.pack(">h", len(text))) + text
+        return (unsigned_varint(len(text) + 1) if compact else struct.pack(">h", len(text))) + text
 
     def _array(self, one: Field, path: str) -> bytes:
         leads_there = self.shape.target == path or self.shape.target.startswith(path + ".")
@@ -203,7 +195,7 @@ class Encoder:
         if count > 1:
             count = max(1, min(count, self.shape.frame_bytes // max(1, len(element))))
         compact = self.is_flexible if one.flexible is None else self.version in one.flexible
-        return (uvarint(count + 1) if compact else struct.pack(">i", count)) + element * count
+        return (unsigned_varint(count + 1) if compact else struct.pack(">i", count)) + element * count
 
 
 def array_paths(fields: list[Field], version: int, path: str = "") -> Iterator[str]:
