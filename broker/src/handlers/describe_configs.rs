@@ -13,8 +13,8 @@ use protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use protocol::{ApiKey, ErrorCode, Str};
 
 use super::errors::Refusal;
-use super::incremental_alter_configs::check_topic_name;
 use super::once_each::once_each;
+use super::topics::check_topic_name;
 use super::{BadRequest, RequestContext};
 use crate::broker::{Broker, LISTENER};
 use crate::config::layers::{DefaultLayers, Layer, Source};

@@ -1,11 +1,11 @@
 //! DescribeProducers (KIP-664): who is writing to a partition.
 
 use indexmap::{IndexMap, IndexSet};
-use model::TopicName;
 use protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
-use protocol::{ApiKey, ErrorCode, Str};
+use protocol::{ApiKey, Str};
 
+use super::topics::check_topic_name;
 use super::{BadRequest, RequestContext};
 
 /// What a producer takes in a response, in memory and encoded.
@@ -26,17 +26,16 @@ pub(super) async fn handle(
     };
     let bytes = by_topic.iter().map(producers).sum::<usize>() * PRODUCER_BYTES;
     context.claim_reply(ApiKey::DescribeProducers, bytes).await?;
-    let find = |name: &Str, index: i32| match TopicName::new(name) {
-        Ok(_) => local.leader_by_name(name, index),
-        Err(_) => Err(ErrorCode::InvalidTopicException),
-    };
-    let describe = |name: &Str, partition_index: i32| match find(name, partition_index) {
+    let describe = |name: &Str, partition_index: i32| match local.leader_by_name(name, partition_index) {
         Ok(partition) => PartitionResponse {
             partition_index,
             active_producers: partition.log.producers().iter().map(state).collect(),
             ..PartitionResponse::default()
         },
-        Err(code) => PartitionResponse { partition_index, error_code: code.code(), ..PartitionResponse::default() },
+        Err(code) => {
+            let error_code = check_topic_name(name).err().map_or(code, |refusal| refusal.code).code();
+            PartitionResponse { partition_index, error_code, ..PartitionResponse::default() }
+        }
     };
     let topics = by_topic.into_iter().map(|(name, indexes)| TopicResponse {
         partitions: indexes.iter().map(|index| describe(&name, *index)).collect(),

@@ -22,6 +22,9 @@ pub(super) fn cut(mut message: String) -> String {
     message
 }
 
+/// Why transactions are refused.
+pub(super) const NO_TRANSACTIONS: &str = "transactions are not supported by this cluster";
+
 /// A code for the client, and words for the person behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -33,6 +36,11 @@ impl Refusal {
     /// A refusal with words, which are cut when they are long.
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Refusal { code, message: Some(cut(message.into())) }
+    }
+
+    /// A refusal whose code says everything.
+    pub(crate) fn without_words(code: ErrorCode) -> Self {
+        Refusal { code, message: None }
     }
 }
 

@@ -32,9 +32,9 @@ pub(crate) mod session;
 
 /// From this version on a client can be told who leads, and where.
 const LEADERS_SINCE: i16 = 16;
-/// The isolation level whose readers are told of aborted transactions; there are none.
+/// The isolation level whose readers get the aborted transactions; there are none.
 const READ_COMMITTED: i8 = 1;
-/// Where there is no partition, Kafka has an empty list, whoever asks.
+/// Where there is no partition, Kafka has an empty list at every isolation level.
 const UNKNOWN: [ErrorCode; 2] = [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId];
 /// Longest that a fetch waits, whatever the client asks for.
 const MAX_WAIT: Duration = Duration::from_secs(300);

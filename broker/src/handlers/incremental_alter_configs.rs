@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use coordinator::cluster::{
     ClusterError, Command, ConfigChange, ConfigEdit, ConfigOp, ConfigOpKind, ConfigResource, Reply,
 };
-use model::TopicName;
-use model::settings::{TOPIC_SETTINGS, dynamic_broker_settings, spec};
-use model::topic_name::InvalidTopicName;
+use model::settings::dynamic_spec;
 use protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
@@ -16,6 +14,7 @@ use protocol::{ErrorCode, Str};
 use super::RequestContext;
 use super::describe_configs::{BROKER, TOPIC};
 use super::errors::{Refusal, told};
+use super::topics::check_topic_name;
 use crate::config::BROKER_SETTINGS;
 use crate::metadata::parts::{InParts, encoded_len};
 use crate::metadata::{ClusterImage, SubmitError};
@@ -82,15 +81,6 @@ pub(super) fn to_resource(resource_type: i8, name: &str) -> Result<ConfigResourc
     }
 }
 
-/// A name that no topic can have is told from one that no topic has.
-///
-/// # Errors
-/// `INVALID_TOPIC_EXCEPTION` with the rule that the name breaks.
-pub(super) fn check_topic_name(name: &str) -> Result<(), Refusal> {
-    let invalid = |error: InvalidTopicName| Refusal::new(ErrorCode::InvalidTopicException, error.to_string());
-    TopicName::new(name).map(drop).map_err(invalid)
-}
-
 /// Carries out the changes that are in order; answers for each in its place.
 pub(super) async fn alter(
     context: &RequestContext<'_>,
@@ -153,30 +143,22 @@ fn takes_nothing(op: &ConfigOp) -> bool {
     op.kind == ConfigOpKind::Delete && !BROKER_SETTINGS.iter().any(|spec| spec.name == op.name)
 }
 
-/// Brokers can be told topic defaults while they run, and the few dynamic settings that are theirs.
+/// While they run, brokers take the defaults of topics and the few dynamic settings that are theirs. The cluster checks the
+/// values.
 fn check_broker_settings(change: ConfigChange) -> Result<ConfigChange, Refusal> {
     if matches!(change.resource, ConfigResource::Topic(_)) {
         return Ok(change);
     }
-    let settings: Vec<(&str, Option<&str>)> = match &change.edit {
-        ConfigEdit::Incremental(ops) => {
-            ops.iter().filter(|op| !takes_nothing(op)).map(|op| (op.name.as_str(), op.value.as_deref())).collect()
-        }
-        ConfigEdit::Replace(all) => all.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect(),
+    let names: Vec<&str> = match &change.edit {
+        ConfigEdit::Incremental(ops) => ops.iter().filter(|op| !takes_nothing(op)).map(|op| op.name.as_str()).collect(),
+        ConfigEdit::Replace(all) => all.iter().map(|(name, _)| name.as_str()).collect(),
     };
-    for (name, value) in settings {
-        let invalid = |reason: String| Refusal::new(ErrorCode::InvalidConfig, reason);
-        let is_default = |s: &&model::settings::SettingSpec| s.synonyms.iter().any(|synonym| synonym.name == name);
-        let dynamic = || dynamic_broker_settings().find(|spec| spec.name == name);
-        let found = TOPIC_SETTINGS.iter().find(is_default).or_else(|| spec(name).ok()).or_else(dynamic);
-        let Some(found) = found else {
+    match names.into_iter().find(|name| dynamic_spec(name).is_err()) {
+        None => Ok(change),
+        Some(name) => {
             let reason =
                 format!("{name} cannot be changed while the broker runs: set it in its configuration and restart");
-            return Err(invalid(reason));
-        };
-        if let Some(value) = value {
-            found.kind.check(found.name, value).map_err(|e| invalid(e.to_string()))?;
+            Err(Refusal::new(ErrorCode::InvalidConfig, reason))
         }
     }
-    Ok(change)
 }

@@ -15,8 +15,8 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: InitProducerId
         return refused(ErrorCode::InvalidRequest);
     }
     if request.transactional_id.is_some() {
-        // There is no transaction coordinator: clients are told so by FindCoordinator before they come here. An error that
-        // ends the producer, as there.
+        // There is no transaction coordinator: FindCoordinator says so to clients before they come here. An error that ends
+        // the producer, as there.
         return refused(ErrorCode::TransactionalIdAuthorizationFailed);
     }
     match context.broker.producer_ids.next(&context.broker.metadata).await {

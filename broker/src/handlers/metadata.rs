@@ -67,7 +67,7 @@ pub(super) async fn handle(
             find(&image, topic, refusal)
         }));
     }
-    // Of an id that names nothing nothing is told, as in Kafka.
+    // Where an id names no topic, its operations are unknown, as in Kafka.
     for topic in topics.iter_mut().filter(|topic| topic.error_code != ErrorCode::UnknownTopicId.code()) {
         topic.topic_authorized_operations = topic_operations;
     }

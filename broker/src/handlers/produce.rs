@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::certainty::certain_image;
-use super::errors::{batch_error, cut, not_accepted, not_committed};
+use super::errors::{NO_TRANSACTIONS, Refusal, batch_error, not_accepted, not_committed};
 use super::leader_hints::{Endpoint, LeaderHints};
 use super::{BadRequest, Reply, RequestContext, encode};
 use crate::broker::Broker;
@@ -62,7 +62,7 @@ pub(super) async fn start(
     }
     if acks == 0 {
         let failed = pending.iter().flat_map(|topic| &topic.partitions).find_map(|p| p.outcome.as_ref().err());
-        return failed.map_or(Ok(Reply::Nothing), |refusal| Err(BadRequest::Unanswerable(refusal.code)));
+        return failed.map_or(Ok(Reply::Nothing), |refused| Err(BadRequest::Unanswerable(refused.why.code)));
     }
     // The records are in the log: from here on the answer waits for followers, who need memory to fetch them.
     context.claims.settle(&context.broker.memory, pending.iter().map(PendingTopic::kept_bytes).sum());
@@ -116,19 +116,18 @@ fn name_leaders(broker: &Broker, response: &mut ProduceResponse) {
     response.node_endpoints = hints.nodes().into_iter().map(node).collect();
 }
 
-/// Why records of a partition are refused.
-struct Refusal {
-    code: ErrorCode,
-    message: Option<String>,
+/// Records of a partition that are refused.
+struct Refused {
+    why: Refusal,
     /// Where the log starts, where Kafka tells it beside this error; else −1.
     log_start: Offset,
     /// The record at fault.
     record: Option<i32>,
 }
 
-impl Refusal {
-    fn new(code: ErrorCode, message: Option<String>) -> Self {
-        Refusal { code, message, log_start: -1, record: None }
+impl From<Refusal> for Refused {
+    fn from(why: Refusal) -> Self {
+        Refused { why, log_start: -1, record: None }
     }
 }
 
@@ -140,7 +139,7 @@ struct PendingTopic {
 
 struct PendingPartition {
     index: i32,
-    outcome: Result<Pending, Refusal>,
+    outcome: Result<Pending, Refused>,
 }
 
 struct Pending {
@@ -187,8 +186,10 @@ fn append_topic(
     let append = |data: PartitionProduceData| {
         let index = data.index;
         let outcome = match refused {
-            Some(code) => Err(Refusal::new(code, None)),
-            None => find(context, &name, topic_id, index).and_then(|partition| append(partition, data, acks, now)),
+            Some(code) => Err(Refusal::without_words(code).into()),
+            None => find(context, &name, topic_id, index)
+                .map_err(|code| Refusal::without_words(code).into())
+                .and_then(|partition| append(partition, data, acks, now)),
         };
         PendingPartition { index, outcome }
     };
@@ -197,15 +198,20 @@ fn append_topic(
     PendingTopic { name: Str::from(name.as_str()), topic_id, partitions }
 }
 
-fn find(context: &RequestContext<'_>, name: &str, topic_id: uuid::Uuid, index: i32) -> Result<Arc<Partition>, Refusal> {
+fn find(
+    context: &RequestContext<'_>,
+    name: &str,
+    topic_id: uuid::Uuid,
+    index: i32,
+) -> Result<Arc<Partition>, ErrorCode> {
     let found = if context.version >= 13 {
         context.broker.partitions.leader_by_id(TopicId(topic_id), index)
     } else {
         context.broker.partitions.leader_by_name(name, index)
     };
     match found {
-        Ok(partition) if partition.topic.is_internal() => Err(Refusal::new(ErrorCode::InvalidTopicException, None)),
-        found => found.map_err(|code| Refusal::new(code, None)),
+        Ok(partition) if partition.topic.is_internal() => Err(ErrorCode::InvalidTopicException),
+        found => found,
     }
 }
 
@@ -214,16 +220,15 @@ fn append(
     data: PartitionProduceData,
     acks: i16,
     now: AppendTime,
-) -> Result<Pending, Refusal> {
+) -> Result<Pending, Refused> {
     let settings = partition.log.settings();
     if acks == -1 {
-        partition.check_in_sync().map_err(|e| Refusal::new(not_accepted(&e), Some(e.to_string())))?;
+        partition.check_in_sync().map_err(|e| Refusal::new(not_accepted(&e), e.to_string()))?;
     }
     let records = data.records.unwrap_or_default().into_bytes();
     let batch = validate_produced(records, &limits(&settings, now.stamp_ms)).map_err(|e| refusal(&partition, &e))?;
     if batch.is_transactional() {
-        let reason = "transactions are not supported by this cluster".to_owned();
-        return Err(Refusal::new(ErrorCode::TransactionalIdAuthorizationFailed, Some(reason)));
+        return Err(Refusal::new(ErrorCode::TransactionalIdAuthorizationFailed, NO_TRANSACTIONS).into());
     }
     let batch = match settings.compression_type {
         CompressionSetting::Codec(codec) => recompress(batch, codec).map_err(|e| refusal(&partition, &e))?,
@@ -237,7 +242,7 @@ fn append(
     }
     if bytes as u64 > settings.segment_bytes {
         let reason = format!("the batch has {bytes} bytes, a segment takes {} (segment.bytes)", settings.segment_bytes);
-        return Err(Refusal::new(ErrorCode::RecordListTooLarge, Some(reason)));
+        return Err(Refusal::new(ErrorCode::RecordListTooLarge, reason).into());
     }
     let records = u64::try_from(batch.record_count).unwrap_or(0);
     match partition.append(vec![batch], now) {
@@ -260,12 +265,12 @@ fn append(
             }
             let tells_start = matches!(&error, NotAccepted::Log(e) if is_about_the_producer(e));
             let log_start = if tells_start { partition.log_start() } else { -1 };
-            Err(Refusal { log_start, ..Refusal::new(code, Some(error.to_string())) })
+            Err(Refused { log_start, ..Refusal::new(code, error.to_string()).into() })
         }
     }
 }
 
-fn refusal(partition: &Partition, error: &InvalidBatch) -> Refusal {
+fn refusal(partition: &Partition, error: &InvalidBatch) -> Refused {
     warn!(topic = %partition.topic, partition = partition.id.partition, %error, "refusing a record batch");
     let (tells_start, record) = match error {
         InvalidBatch::Timestamp { index, .. } => (true, i32::try_from(*index).ok()),
@@ -273,7 +278,7 @@ fn refusal(partition: &Partition, error: &InvalidBatch) -> Refusal {
         _ => (false, None),
     };
     let log_start = if tells_start { partition.log_start() } else { -1 };
-    Refusal { log_start, record, ..Refusal::new(batch_error(error), Some(error.to_string())) }
+    Refused { why: Refusal::new(batch_error(error), error.to_string()), log_start, record }
 }
 
 fn is_about_the_producer(error: &AppendError) -> bool {
@@ -325,7 +330,7 @@ impl PendingTopic {
     /// What is kept until the answer is written, and the answer.
     fn kept_bytes(&self) -> usize {
         let of_partition = |partition: &PendingPartition| {
-            let message = partition.outcome.as_ref().err().and_then(|refusal| refusal.message.as_ref());
+            let message = partition.outcome.as_ref().err().and_then(|refused| refused.why.message.as_ref());
             PENDING_PARTITION_BYTES + message.map_or(0, |message| 2 * message.len())
         };
         PENDING_TOPIC_BYTES + 3 * self.name.len() + self.partitions.iter().map(of_partition).sum::<usize>()
@@ -349,21 +354,21 @@ impl PendingPartition {
     async fn finish(self, deadline: Instant) -> PartitionProduceResponse {
         let record_error =
             |batch_index| BatchIndexAndErrorMessage { batch_index, ..BatchIndexAndErrorMessage::default() };
-        let refuse = |refusal: Refusal| PartitionProduceResponse {
+        let refuse = |refused: Refused| PartitionProduceResponse {
             index: self.index,
-            error_code: refusal.code.code(),
+            error_code: refused.why.code.code(),
             base_offset: -1,
-            log_start_offset: refusal.log_start,
-            record_errors: refusal.record.map(record_error).into_iter().collect(),
-            error_message: refusal.message.map(|message| Str::from(cut(message))),
+            log_start_offset: refused.log_start,
+            record_errors: refused.record.map(record_error).into_iter().collect(),
+            error_message: refused.why.message.map(Str::from),
             ..PartitionProduceResponse::default()
         };
         let pending = match self.outcome {
             Ok(pending) => pending,
-            Err(refusal) => return refuse(refusal),
+            Err(refused) => return refuse(refused),
         };
         if let Err(error) = pending.acknowledged(deadline).await {
-            return refuse(Refusal::new(not_committed(error), Some(error.to_string())));
+            return refuse(Refusal::new(not_committed(error), error.to_string()).into());
         }
         let Pending { partition, accepted: Accepted { appended, .. }, .. } = pending;
         PartitionProduceResponse {

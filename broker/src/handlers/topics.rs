@@ -7,7 +7,7 @@ use coordinator::cluster::{
     Cluster, Command, CreatedTopic, Layout, MAX_PARTITIONS_PER_COMMAND, NewTopic, Partition, RemovedTopic, Reply,
     TopicRef,
 };
-use model::topic_name::{GROUP_OFFSETS_TOPIC, INTERNAL_TOPICS};
+use model::topic_name::{GROUP_OFFSETS_TOPIC, INTERNAL_TOPICS, InvalidTopicName};
 use model::{NodeId, TopicName};
 use protocol::{ErrorCode, Str};
 
@@ -29,6 +29,15 @@ pub(super) const RECORD_BYTES: usize = 512;
 /// Every operation on the cluster (create, alter, describe, cluster action, describe and alter its configs, idempotent
 /// write), as Kafka's bit set: bit n stands for the operation with ACL code n.
 pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0x1fa0;
+
+/// Tells a name that no topic can have from one that no topic has.
+///
+/// # Errors
+/// `INVALID_TOPIC_EXCEPTION` with the rule that the name breaks.
+pub(super) fn check_topic_name(name: &str) -> Result<(), Refusal> {
+    let invalid = |error: InvalidTopicName| Refusal::new(ErrorCode::InvalidTopicException, error.to_string());
+    TopicName::new(name).map(drop).map_err(invalid)
+}
 
 /// Creates topics, each for itself, and opens their partitions.
 pub(crate) async fn create(

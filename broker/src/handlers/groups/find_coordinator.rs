@@ -6,6 +6,7 @@ use protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use protocol::{ErrorCode, Str};
 
 use crate::groups::group_partition;
+use crate::handlers::errors::NO_TRANSACTIONS;
 use crate::handlers::topics::create_on_demand;
 use crate::handlers::{BadRequest, RequestContext};
 
@@ -15,8 +16,6 @@ const KEY_GROUP: i8 = 0;
 const KEY_TRANSACTION: i8 = 1;
 /// First version that asks for several keys at once.
 const BATCHED: i16 = 4;
-/// Why there is no coordinator of transactions.
-const NO_TRANSACTIONS: &str = "transactions are not supported by this cluster";
 
 pub(crate) async fn handle(
     context: &RequestContext<'_>,
