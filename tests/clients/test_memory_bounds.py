@@ -36,7 +36,7 @@ from harness.pressure import (
 )
 from harness.process import wait_until
 from harness.requests import fetch_request
-from harness.wire import Wire, api_versions, topic_id
+from harness.wire import Wire, api_versions, header, topic_id
 from harness.worst_requests import Encoder, Names, Shape, Table, request_tables, shapes
 
 pytestmark = pytest.mark.firn
@@ -271,3 +271,19 @@ def is_answered(sock: socket.socket) -> bool:
         return bool(_receive(sock, 4))
     except (ConnectionError, EOFError):
         return False
+
+
+LOOKUPS = 100_000
+
+
+def test_a_request_for_many_offsets_takes_the_memory_of_few_lookups(start_server: StartServer) -> None:
+    server = start_server({})
+    topic = server.create_topic("offsets").encode()
+    lookups = b"".join(struct.pack(">iq", partition, -1) for partition in range(LOOKUPS))
+    body = header(2, 2) + struct.pack(">ib", -1, 0)
+    body += struct.pack(">ih", 1, len(topic)) + topic + struct.pack(">i", LOOKUPS) + lookups
+    before = memory_bytes(server)
+    assert attack(server, struct.pack(">i", len(body)) + body) == "answered"
+    grown = memory_bytes(server, "VmHWM") - before
+    describe(lookups=LOOKUPS, grown_mib=grown // MIB)
+    assert grown < 128 * MIB, f"{grown // MIB} MiB"

@@ -15,7 +15,7 @@ use super::RequestContext;
 use super::once_each::once_each_counted;
 use crate::partition::{LookupError, Partition, Point};
 
-/// Asks whichever broker it likes, to see what that one has.
+/// Asks any broker, to see the log of that one.
 const DEBUGGING_REPLICA: i32 = -2;
 /// Partitions that are searched at the same time: each may wait for the object store.
 const LOOKUP_CONCURRENCY: usize = 16;
@@ -30,21 +30,14 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: ListOffsetsReq
     for topic in request.topics {
         by_topic.entry(topic.name).or_default().extend(topic.partitions);
     }
-    let mut lookups = Vec::new();
+    let mut lookups: Vec<Lookup> = Vec::new();
     for (name, wanted) in by_topic {
-        for (wanted, is_repeated) in once_each_counted(wanted, |partition| partition.partition_index) {
-            let (local, index) = (&context.broker.partitions, wanted.partition_index);
-            let found = match request.replica_id {
-                // Two looks at one partition may contradict each other: refused, as in Kafka.
-                _ if is_repeated => Err(ErrorCode::InvalidRequest),
-                DEBUGGING_REPLICA => local.replica_by_name(&name, index),
-                _ => local.leader_by_name(&name, index),
-            };
-            let name = name.clone();
-            lookups.push(async move { (name, answer(context, found, &wanted).await) }.boxed());
-        }
+        let once_each = once_each_counted(wanted, |partition| partition.partition_index).into_iter();
+        lookups.extend(once_each.map(|(wanted, is_repeated)| Lookup { topic: name.clone(), wanted, is_repeated }));
     }
-    let mut answers = stream::iter(lookups).buffered(LOOKUP_CONCURRENCY);
+    // Begun when its turn comes: under way, a lookup takes many times what it takes in the request.
+    let begin = |lookup: Lookup| answer(context, request.replica_id, lookup).boxed();
+    let mut answers = stream::iter(lookups).map(begin).buffered(LOOKUP_CONCURRENCY);
     let mut topics: IndexMap<Str, Vec<ListOffsetsPartitionResponse>> = IndexMap::new();
     while let Some((name, partition)) = answers.next().await {
         topics.entry(name).or_default().push(partition);
@@ -54,17 +47,27 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: ListOffsetsReq
     ListOffsetsResponse { topics: topics.into_iter().map(of_topic).collect(), ..ListOffsetsResponse::default() }
 }
 
-async fn answer(
-    context: &RequestContext<'_>,
-    partition: Result<Arc<Partition>, ErrorCode>,
-    wanted: &ListOffsetsPartition,
-) -> ListOffsetsPartitionResponse {
-    let partition_index = wanted.partition_index;
+/// One partition to look up.
+struct Lookup {
+    topic: Str,
+    wanted: ListOffsetsPartition,
+    /// The request names the partition more than once.
+    is_repeated: bool,
+}
+
+async fn answer(context: &RequestContext<'_>, replica_id: i32, lookup: Lookup) -> (Str, ListOffsetsPartitionResponse) {
+    let (local, partition_index) = (&context.broker.partitions, lookup.wanted.partition_index);
+    let partition = match replica_id {
+        // Two answers about one partition may contradict each other: refused, as in Kafka.
+        _ if lookup.is_repeated => Err(ErrorCode::InvalidRequest),
+        DEBUGGING_REPLICA => local.replica_by_name(&lookup.topic, partition_index),
+        _ => local.leader_by_name(&lookup.topic, partition_index),
+    };
     let found = match partition {
-        Ok(partition) => look_up(context, &partition, wanted).await,
+        Ok(partition) => look_up(context, &partition, &lookup.wanted).await,
         Err(code) => Err(code),
     };
-    match found {
+    let answer = match found {
         Ok(Some(point)) => ListOffsetsPartitionResponse {
             partition_index,
             timestamp: point.timestamp,
@@ -79,7 +82,8 @@ async fn answer(
             error_code: code.code(),
             ..ListOffsetsPartitionResponse::default()
         },
-    }
+    };
+    (lookup.topic, answer)
 }
 
 async fn look_up(
