@@ -34,7 +34,7 @@ def side(server: AnyServer) -> Side:
 
 
 def named(side: Side, *topics: Values) -> dict[str, Values]:
-    """What Metadata says of topics, by name."""
+    """The answer of Metadata about topics, by name."""
     answer = side.must("Metadata", 12, {"Topics": list(topics), "AllowAutoTopicCreation": False})
     return {topic["Name"]: topic for topic in answer["Topics"]}
 
@@ -54,6 +54,9 @@ def test_a_topic_that_is_named_with_the_id_of_another_is_not_deleted(server: Any
     assert {topic["ErrorCode"] for topic in named(side, {"Name": one}, {"Name": other}).values()} == {0}
     asked = named(side, {"Name": one, "TopicId": ids[other]})
     assert list(asked) == [other], "the id decides who is asked for"
+    twice = [{"Name": name, "TopicId": ids[other]} for name in (one, other)]
+    answer = side.must("Metadata", 12, {"Topics": twice, "AllowAutoTopicCreation": False})
+    assert [topic["Name"] for topic in answer["Topics"]] == [other], "under two names, an id is answered once"
     assert deleted({"Name": None, "TopicId": ids[one]}) == [0]
 
 
@@ -91,7 +94,7 @@ def test_all_operations_are_the_bits_of_kafkas_codes(server: AnyServer, side: Si
 
 
 def settings(side: Side, kind: int, name: str, keys: list[str] | None = None) -> dict[str, Values]:
-    """What DescribeConfigs says of a resource, by the settings' names."""
+    """The settings of a resource from DescribeConfigs, by name."""
     resource = {"ResourceType": kind, "ResourceName": name, "ConfigurationKeys": keys}
     (result,) = side.must("DescribeConfigs", 4, {"Resources": [resource], "IncludeDocumentation": True})["Results"]
     assert result["ErrorCode"] == 0, result

@@ -57,7 +57,7 @@ pub(super) async fn handle(
         context.claim_reply(ApiKey::Metadata, bytes).await?;
         topics.extend(image.topics().map(|topic| describe(&image, topic)));
     } else {
-        let wanted = once_each(request.topics.unwrap_or_default(), |topic| (topic.name.clone(), topic.topic_id));
+        let wanted = once_each(request.topics.unwrap_or_default(), |topic| (name_of(topic).cloned(), topic.topic_id));
         let mut created = if may_create { create_missing(context, &wanted).await } else { HashMap::new() };
         let image = context.broker.metadata.image();
         let known = wanted.iter().filter_map(|topic| named(&image, topic));
@@ -85,7 +85,7 @@ pub(super) async fn handle(
     })
 }
 
-/// The topic that is asked for. Where there is an id, it decides, whatever name stands beside it.
+/// The topic that is asked for. An id decides, and the name beside it has no effect.
 fn named<'a>(image: &'a ClusterImage, topic: &MetadataRequestTopic) -> Option<&'a Topic> {
     match name_of(topic) {
         Some(name) => image.topic(name),
@@ -116,7 +116,7 @@ fn broker_entry(broker: &Broker) -> Option<MetadataResponseBroker> {
     })
 }
 
-/// Creates the topics that do not exist, at most [`MAX_CREATED`] of them. Returns why some could not be created.
+/// Creates the topics that do not exist, at most [`MAX_CREATED`] of them. Returns the errors of those that it could not create.
 async fn create_missing(context: &RequestContext<'_>, wanted: &[MetadataRequestTopic]) -> HashMap<Str, ErrorCode> {
     let image = context.broker.metadata.image();
     let names = wanted.iter().filter_map(name_of);
