@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.batches import unsigned_varint
 from harness.paths import JARS, REPO
+from harness.wire import header
 
 _FIXED = {
     "bool": ">?",
@@ -182,12 +183,11 @@ def encode(fields: tuple[Field, ...], values: dict[str, Any], version: int, flex
     return b"".join(out)
 
 
-def encode_request(message: Message, version: int, values: dict[str, Any], correlation_id: int, client_id: str) -> bytes:
+def encode_request(message: Message, version: int, values: dict[str, Any], correlation_id: int) -> bytes:
     """Header and body."""
     flexible = version in message.flexible
-    client = client_id.encode()
-    head = struct.pack(">hhih", message.api_key, version, correlation_id, len(client)) + client
-    return head + (b"\x00" if flexible else b"") + encode(message.fields, values, version, flexible)
+    head = header(message.api_key, version, correlation_id, flexible=flexible)
+    return head + encode(message.fields, values, version, flexible)
 
 
 class Reader:

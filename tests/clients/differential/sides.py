@@ -13,7 +13,6 @@ from harness.broker import Broker
 from harness.kafka_peer import KafkaServer
 from harness.wire import Closed, Wire
 
-CLIENT_ID = "differential"
 SILENCE_S = 20.0
 """A server that has not answered by then does not answer."""
 
@@ -40,7 +39,7 @@ class Side:
         request, response = self.messages[f"{api}Request"], self.messages[f"{api}Response"]
         wire, correlation_id = self._connected(timeout_s), next(self._correlation)
         try:
-            wire.send_frame(encode_request(request, version, values, correlation_id, CLIENT_ID))
+            wire.send_frame(encode_request(request, version, values, correlation_id))
             frame = wire.read_frame()
         except Closed:
             self.disconnect()
