@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer
 from kafka.protocol.metadata import MetadataRequest
 
-from harness.cluster import NOBODY, Cluster, Node
+from harness.cluster import NO_NODE, Cluster, Node
 from harness.load import Load, expect_all, number_of
 from harness.process import wait_until
 from harness.records import consume
@@ -85,7 +85,7 @@ def test_who_sees_the_end_of_a_leader_first_is_told_the_next_one(cluster: Cluste
                 wire.send(asking)
             for wire in asked:
                 answer = wire.receive(asking)
-                assert answer.topics[0].partitions[0].leader_id not in (leader.node_id, NOBODY), answer
+                assert answer.topics[0].partitions[0].leader_id not in (leader.node_id, NO_NODE), answer
                 assert leader.node_id in {broker.node_id for broker in answer.brokers}
             ended.result()
             left = {node.node_id for node in cluster.living}

@@ -43,7 +43,7 @@ def announced(firn: Side, messages: dict[str, Message]) -> dict[str, tuple[int, 
 
 
 def answers(sides: list[Side], cases: list[Case]) -> dict[str, list[Flat]]:
-    """What either side answers to every request."""
+    """The answers of either side to every request."""
     given: dict[str, list[Flat]] = {side.name: [] for side in sides}
 
     def ask(side: Side) -> None:

@@ -1,4 +1,4 @@
-"""A sensible request for every API, in every version: what the odd ones are made from.
+"""A sensible request for every API, in every version: the odd ones are made from it.
 
 A scene is called once per request and side. What it changes belongs to that request alone.
 """
@@ -50,7 +50,7 @@ def offset_commit(side: Side, version: int) -> Values:
 
 
 def offset_fetch(side: Side, version: int) -> Values:
-    """What is committed, and what is not."""
+    """A partition with a committed offset and one without."""
     topics = [_topic(side, "alpha", version, 10) | {"PartitionIndexes": [0, 1]}]
     return {"GroupId": "committed", "Topics": topics, "Groups": [{"GroupId": "committed", "Topics": topics}]}
 
@@ -181,7 +181,7 @@ def list_reassignments(side: Side, version: int) -> Values:
 
 
 def offset_delete(side: Side, version: int) -> Values:
-    """What is committed, and what is not."""
+    """A partition with a committed offset and one without."""
     group = side.own_group("offset-delete")
     side.commit(group, "alpha", 0, 1)
     parts = [{"PartitionIndex": 0}, {"PartitionIndex": 1}]

@@ -81,7 +81,7 @@ class Broker(abc.ABC):
         return self.process is not None and self.process.exit_status is None
 
     def pause(self) -> None:
-        """SIGSTOP: it stands still and does not know it."""
+        """SIGSTOP: it pauses and does not know it."""
         assert self.process is not None
         self.process.signal(signal.SIGSTOP)
 

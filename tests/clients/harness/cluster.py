@@ -32,7 +32,7 @@ REPLICATED: dict[str, str] = {
     "broker.session.timeout.ms": "2500",
     "replica.lag.time.max.ms": "3000",
 }
-NOBODY = -1
+NO_NODE = -1
 
 
 class Node(Broker):
@@ -231,7 +231,11 @@ class Cluster(Generic[AnyNode]):
     def await_isr(self, topic: str, count: int, via: Sequence[Node] | None = None, timeout_s: float = 30) -> dict[int, Part]:
         """Waits until all partitions have a leader and so many replicas in sync."""
         return self.await_parts(
-            f"{count} replicas in sync", topic, lambda part: part.leader != NOBODY and len(part.isr) == count, via, timeout_s
+            f"{count} replicas in sync",
+            topic,
+            lambda part: part.leader != NO_NODE and len(part.isr) == count,
+            via,
+            timeout_s,
         )
 
     def await_isr_of(self, topic: str, *nodes: Node, via: Sequence[Node] | None = None, timeout_s: float = 30) -> None:
@@ -248,8 +252,8 @@ class Cluster(Generic[AnyNode]):
                 told = {self.part(topic, partition, node).leader for node in asked}
             except (OSError, Closed):
                 return None
-            (leader,) = told if len(told) == 1 else (NOBODY,)
-            return None if leader == NOBODY or (unlike and leader == unlike.node_id) else self.nodes[leader]
+            (leader,) = told if len(told) == 1 else (NO_NODE,)
+            return None if leader == NO_NODE or (unlike and leader == unlike.node_id) else self.nodes[leader]
 
         return wait_until(f"a leader of {topic}-{partition}", agreed, timeout_s, 0.01)
 

@@ -15,7 +15,7 @@ from harness.paths import firn_binary, free_port
 from harness.process import Process, clean_environment, wait_until
 from harness.stores import Store, folder_store
 
-# Tests cannot wait for an archiver that looks once a minute.
+# Tests cannot wait for an archiver that runs once a minute.
 FAST: dict[str, str] = {
     "firn.archive.interval.ms": "100",
     "log.retention.check.interval.ms": "200",
@@ -78,7 +78,7 @@ class FirnServer(Broker):
         return self.process
 
     def start(self) -> None:
-        """Starts it and waits for `/ready`; tries other ports when somebody took ours."""
+        """Starts it and waits for `/ready`; tries other ports when another process took ours."""
         first = not self.data_dir.exists()
         for _ in range(3):
             process = self.spawn()

@@ -49,12 +49,12 @@ class Lake:
 
     @property
     def s3_properties(self) -> dict[str, str]:
-        """What a reader of the bucket alone must be told."""
+        """The properties that a reader of the bucket alone needs."""
         return {**self.s3_credentials, "s3.endpoint": self.server.store.env["AWS_ENDPOINT_URL"]} if self.on_s3 else {}
 
     @property
     def s3_credentials(self) -> dict[str, str]:
-        """What a reader must be told when the catalog tells the rest."""
+        """The properties that a reader needs beside those of the catalog."""
         if not self.on_s3:
             return {}
         return {"s3.access-key-id": ACCESS_KEY, "s3.secret-access-key": SECRET_KEY, "s3.region": "us-east-1"}
@@ -104,7 +104,7 @@ class Lake:
     def expect_the_log(
         self, topic: str, partitions: int, readers: Sequence[Reader] | None = None, timeout_s: float = 20
     ) -> list[Row]:
-        """Once the topic is wholly archived, the table soon is what a consumer reads, whoever reads it."""
+        """Once the topic is wholly archived, every reader soon finds the records of a consumer in the table."""
         rows = consume(self.server.bootstrap, topic, partitions=partitions)
 
         def shown() -> bool:

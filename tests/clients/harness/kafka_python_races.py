@@ -26,7 +26,7 @@ def close_lost_subscription(patch: pytest.MonkeyPatch) -> None:
     """Asks again when the topics changed between a Metadata request and its answer.
 
     `set_topics` only raises a flag, and every answer lowers it: also the answer to a request that was built before, without
-    these topics. Nobody asks for them then before `metadata_max_age_ms`. (Java's client had the same: KAFKA-7831.)
+    these topics. Then they are not asked for before `metadata_max_age_ms`. (Java's client had the same: KAFKA-7831.)
     """
     build, apply = ClusterMetadata.metadata_request, ClusterMetadata.update_metadata
 
@@ -49,9 +49,9 @@ def close_lost_subscription(patch: pytest.MonkeyPatch) -> None:
 def close_forgotten_rejoin(patch: pytest.MonkeyPatch) -> None:
     """Takes part in a rebalance to its end.
 
-    A leader rejoins because a topic's partitions changed; when the time of its `poll` is over first, the join goes on in
+    A leader rejoins because a topic's partitions changed; when the time of its `poll` is over first, the join continues in
     the background. Assigning the partitions makes the reason for the rejoin disappear, so that the next `poll` finds
-    nothing to do: nobody takes the assignment, and heartbeats, which were off for the join, stay off.
+    nothing to do: no code takes the assignment, and heartbeats, which were off for the join, stay off.
     """
     needs_rejoin = ConsumerCoordinator.need_rejoin
 

@@ -52,7 +52,7 @@ class LoopDisk:
         _run("xfs_io", "-x", "-c", "shutdown -f" if flush_log else "shutdown", self.mount)
 
     def remount(self) -> None:
-        """Power is back: what the disk holds is mounted anew. Nobody may have files open."""
+        """Power is back: the disk is mounted again. No process may have files open."""
         self._unmount()
         self._mount()
 

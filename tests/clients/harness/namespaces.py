@@ -4,7 +4,7 @@
     (address .1)             ├── veth ── namespace of node 2
                              └── veth ── namespace of node 3
 
-Packets are dropped by nft where they arrive, so a cut from a to b lets everything pass from b to a. Nothing is told to
+Packets are dropped by nft where they arrive, so a cut from a to b lets everything pass from b to a. Nothing is sent to
 either end: connections that are open stay open and fall silent, as behind a broken switch. Names carry the process's id,
 and a network begins by removing what processes that have ended left behind.
 """

@@ -47,7 +47,7 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on; random, so that parallel runs rarely meet."""
+    """A TCP port of 127.0.0.1 that no process listens on; random, so that parallel runs rarely meet."""
     if len(_given) > len(_PORTS) // 2:
         _given.clear()
     for _ in range(200):

@@ -66,7 +66,7 @@ def is_closed(sock: socket.socket, timeout_s: float = 0) -> bool:
 
 
 def stays_healthy(server: FirnServer, connections: int | None = 0) -> None:
-    """The server lives, says that it is well, has not panicked, and holds no connection that nobody has.
+    """The server lives, says that it is well, has not panicked, and holds no connection without a client.
 
     `connections` are those that the test still has; `None` does not count them.
     """
@@ -96,7 +96,7 @@ class Neighbour(threading.Thread):
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Goes on until it is told to stop, or something is wrong."""
+        """Continues until it is stopped, or something is wrong."""
         try:
             with Wire(self.server.host, self.server.port, timeout_s=self._patience_s) as wire:
                 while not self._stopping.is_set():
@@ -141,7 +141,7 @@ class Neighbour(threading.Thread):
         wait_until("the neighbour's answers", is_there, self._patience_s + 5)
 
     def check_alive(self) -> None:
-        """Raises what went wrong; as a RuntimeError, so that nobody takes it for "not yet"."""
+        """Raises what went wrong; as a RuntimeError, so that it is not taken for "not yet"."""
         if self._error is not None:
             raise RuntimeError(f"the neighbour was disturbed: {self._error!r}") from self._error
 

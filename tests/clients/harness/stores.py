@@ -18,7 +18,7 @@ BUCKET = "firn-archive"
 
 @dataclass
 class Store:
-    """What the server is told about its object store."""
+    """The server's configuration of its object store."""
 
     url: str
     env: dict[str, str] = field(default_factory=dict)
