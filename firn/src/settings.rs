@@ -3,7 +3,7 @@
 
 use broker::config::BROKER_SETTINGS;
 use clap::Args;
-use model::settings::{KAFKA_SETTINGS, Kind, SettingSpec, TOPIC_SETTINGS};
+use model::settings::{KAFKA_SETTINGS, Kind, SettingSpec, TOPIC_SETTINGS, ValueType};
 use serde::Serialize;
 
 use crate::output::{print_json, print_line, table};
@@ -57,16 +57,17 @@ fn reference() -> Reference {
 
 fn values(kind: Kind) -> String {
     match kind {
-        Kind::Number { min, .. } if min <= i64::from(i32::MIN) => "any number".to_owned(),
         Kind::Number { min, max: i64::MAX, .. } => format!("from {min}"),
         Kind::Number { min, max, .. } if max == i64::from(i32::MAX) => format!("from {min}"),
         Kind::Number { min, max, .. } => format!("{min} to {max}"),
         Kind::Ratio => "0 to 1".to_owned(),
-        Kind::Bool => "true, false".to_owned(),
         Kind::Choice(words) => words.join(", "),
         Kind::List(words) => format!("list of {}", words.join(", ")),
         Kind::Replicas => "*, list of PARTITION:NODE".to_owned(),
+        Kind::Bool | Kind::Any(ValueType::Bool) => "true, false".to_owned(),
+        Kind::Any(ValueType::Int | ValueType::Short | ValueType::Long | ValueType::Double) => "any number".to_owned(),
         Kind::Any(_) => "any".to_owned(),
+        Kind::Only(_, only) => only.to_owned(),
     }
 }
 

@@ -142,16 +142,16 @@ fn entry(spec: &'static SettingSpec, layers: Vec<Layer>) -> Option<Entry> {
     Some(Entry { name: spec.name, spec, value, source, layers, is_read_only: false })
 }
 
-/// What the command line says of a broker's place, under Kafka's names.
+/// Settings of the command line about a broker's place, under Kafka's names.
 const PLACE: [SettingSpec; 4] = [
-    place("advertised.listeners", "Where clients are told to connect to (--advertise)."),
-    place("listeners", "Where clients are served (--listen)."),
-    place("log.dirs", "Folder of the local log (--data-dir)."),
-    place("node.id", "This node's id (--node-id)."),
+    place("advertised.listeners", ValueType::List, "Where clients connect to (--advertise)."),
+    place("listeners", ValueType::List, "Where clients are served (--listen)."),
+    place("log.dirs", ValueType::List, "Folder of the local log (--data-dir)."),
+    place("node.id", ValueType::Int, "This node's id (--node-id)."),
 ];
 
-const fn place(name: &'static str, documentation: &'static str) -> SettingSpec {
-    SettingSpec { name, kind: Kind::Choice(&[]), default: "", synonyms: &[], documentation }
+const fn place(name: &'static str, value_type: ValueType, documentation: &'static str) -> SettingSpec {
+    SettingSpec { name, kind: Kind::Any(value_type), default: "", synonyms: &[], documentation }
 }
 
 fn place_entries(broker: &Broker) -> impl Iterator<Item = Entry> {
@@ -216,35 +216,39 @@ fn cluster_entries(broker: &Broker) -> Vec<Entry> {
 }
 
 fn row(entry: Entry, detail: Detail) -> DescribeConfigsResourceResult {
+    let value_type = entry.spec.kind.value_type();
+    let is_sensitive = value_type == ValueType::Password;
+    let shown = |value: String| (!is_sensitive).then(|| Str::from(value));
     let synonym = |layer: Layer| DescribeConfigsSynonym {
         name: Str::from_static(layer.name),
-        value: Some(Str::from(layer.value)),
+        value: shown(layer.value),
         source: layer.source as i8,
         ..DescribeConfigsSynonym::default()
     };
     DescribeConfigsResourceResult {
         name: Str::from_static(entry.name),
-        value: Some(Str::from(entry.value)),
+        value: shown(entry.value),
+        is_sensitive,
         read_only: entry.is_read_only,
         config_source: entry.source as i8,
         synonyms: if detail.synonyms { entry.layers.into_iter().map(synonym).collect() } else { Vec::new() },
-        config_type: config_type(entry.spec.kind),
+        config_type: config_type(value_type),
         documentation: detail.documentation.then(|| Str::from_static(entry.spec.documentation)),
         ..DescribeConfigsResourceResult::default()
     }
 }
 
-/// Kafka's number of a setting's type.
-fn config_type(kind: Kind) -> i8 {
-    match kind {
-        Kind::Bool => 1,
-        Kind::Choice(_) => 2,
-        Kind::Number { is_int: true, .. } => 3,
-        Kind::Number { is_int: false, .. } => 5,
-        Kind::Ratio => 6,
-        Kind::List(_) | Kind::Replicas | Kind::Any(ValueType::List) => 7,
-        Kind::Any(ValueType::Text) => 2,
-        Kind::Any(ValueType::Short) => 4,
-        Kind::Any(ValueType::Double) => 6,
+/// Kafka's number of a type.
+fn config_type(value_type: ValueType) -> i8 {
+    match value_type {
+        ValueType::Bool => 1,
+        ValueType::Text => 2,
+        ValueType::Int => 3,
+        ValueType::Short => 4,
+        ValueType::Long => 5,
+        ValueType::Double => 6,
+        ValueType::List => 7,
+        ValueType::Class => 8,
+        ValueType::Password => 9,
     }
 }

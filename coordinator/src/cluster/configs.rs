@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::settings::{self, InvalidSetting, Kind, SettingsMap, ValueType, dynamic_spec, spec};
+use model::settings::{self, InvalidSetting, SettingsMap, ValueType, dynamic_spec, spec};
 
 use super::draft::Draft;
 use super::leadership;
@@ -134,7 +134,7 @@ fn edited(old: &SettingsMap, ops: &[ConfigOp], is_topic: bool) -> Result<Setting
 fn edited_list(settings: &SettingsMap, op: &ConfigOp, value: &str, is_topic: bool) -> Result<String, ClusterError> {
     let found = if is_topic { spec(&op.name) } else { dynamic_spec(&op.name).map(|(spec, _)| spec) };
     let spec = found.map_err(|error| invalid_setting(&error))?;
-    if !matches!(spec.kind, Kind::List(_) | Kind::Replicas | Kind::Any(ValueType::List)) {
+    if spec.kind.value_type() != ValueType::List {
         let operation = if op.kind == ConfigOpKind::Append { "append" } else { "subtract" };
         let reason = format!("Config value {operation} is not allowed for config key: {}", op.name);
         return Err(ClusterError::InvalidConfig { name: op.name.clone(), reason });

@@ -1,6 +1,8 @@
-//! Settings of Kafka's brokers that mean nothing here. A configuration that was made for Kafka is taken with them; what would
-//! leave a cluster less safe than its configuration says, or elsewhere than it says, is refused with any other value than
-//! Kafka's default. Names, types and defaults are those of Apache Kafka 4.3.1.
+//! Settings of Kafka's brokers that mean nothing here. A configuration that was made for Kafka is taken with them. A setting
+//! by which a cluster would be less safe than its configuration says, or elsewhere, is refused with any other value than
+//! Kafka's default. Names, types and defaults are those of Apache Kafka 4.3.1; `kafka.txt` has them.
+
+use std::sync::LazyLock;
 
 use super::kind::{Kind, SettingSpec, ValueType};
 
@@ -13,326 +15,40 @@ pub struct KafkaSetting {
     pub is_dynamic: bool,
 }
 
+pub(super) const TABLE: &str = include_str!("kafka.txt");
+
 const NO_EFFECT: &str = "A setting of Kafka's that has no effect here.";
 const ONLY_DEFAULT: &str = "A setting of Kafka's that has only this value here.";
 
-const INT: Kind = Kind::Number { min: i32::MIN as i64, max: i32::MAX as i64, is_int: true };
-const LONG: Kind = Kind::Number { min: i64::MIN, max: i64::MAX, is_int: false };
-const SHORT: Kind = Kind::Any(ValueType::Short);
-const TEXT: Kind = Kind::Any(ValueType::Text);
-const DOUBLE: Kind = Kind::Any(ValueType::Double);
-const LIST: Kind = Kind::Any(ValueType::List);
-
-const fn without_effect(name: &'static str, kind: Kind, default: &'static str) -> KafkaSetting {
-    let spec = SettingSpec { name, kind, default, synonyms: &[], documentation: NO_EFFECT };
-    KafkaSetting { spec, is_dynamic: false }
-}
-
-const fn dynamic(name: &'static str, kind: Kind, default: &'static str) -> KafkaSetting {
-    KafkaSetting { is_dynamic: true, ..without_effect(name, kind, default) }
-}
-
-const fn fixed(name: &'static str, only: &'static [&'static str; 1]) -> KafkaSetting {
-    let kind = Kind::Choice(only);
-    let spec = SettingSpec { name, kind, default: only[0], synonyms: &[], documentation: ONLY_DEFAULT };
-    KafkaSetting { spec, is_dynamic: false }
-}
-
-const fn fixed_dynamic(name: &'static str, only: &'static [&'static str; 1]) -> KafkaSetting {
-    KafkaSetting { is_dynamic: true, ..fixed(name, only) }
-}
-
 /// The settings, by name.
-pub static KAFKA_SETTINGS: &[KafkaSetting] = &[
-    without_effect("add.partitions.to.txn.retry.backoff.max.ms", INT, "100"),
-    without_effect("add.partitions.to.txn.retry.backoff.ms", INT, "20"),
-    fixed("alter.config.policy.class.name", &[""]),
-    without_effect("alter.log.dirs.replication.quota.window.num", INT, "11"),
-    without_effect("alter.log.dirs.replication.quota.window.size.seconds", INT, "1"),
-    fixed("authorizer.class.name", &[""]),
-    dynamic("background.threads", INT, "10"),
-    without_effect("broker.heartbeat.interval.ms", INT, "2000"),
-    fixed("broker.id", &["-1"]),
-    fixed("broker.rack", &[""]),
-    fixed("client.quota.callback.class", &[""]),
-    fixed_dynamic("config.providers", &[""]),
-    without_effect("connection.failed.authentication.delay.ms", INT, "100"),
-    fixed("connections.max.reauth.ms", &["0"]),
-    without_effect("controlled.shutdown.enable", Kind::Bool, "true"),
-    fixed("controller.listener.names", &[""]),
-    without_effect("controller.quorum.append.linger.ms", INT, "25"),
-    fixed("controller.quorum.auto.join.enable", &["false"]),
-    fixed("controller.quorum.bootstrap.servers", &[""]),
-    without_effect("controller.quorum.election.backoff.max.ms", INT, "1000"),
-    without_effect("controller.quorum.election.timeout.ms", INT, "1000"),
-    without_effect("controller.quorum.fetch.max.bytes", INT, "1048576"),
-    without_effect("controller.quorum.fetch.snapshot.max.bytes", INT, "1048576"),
-    without_effect("controller.quorum.fetch.timeout.ms", INT, "2000"),
-    without_effect("controller.quorum.request.timeout.ms", INT, "2000"),
-    without_effect("controller.quorum.retry.backoff.ms", INT, "20"),
-    fixed("controller.quorum.voters", &[""]),
-    without_effect("controller.quota.window.num", INT, "11"),
-    without_effect("controller.quota.window.size.seconds", INT, "1"),
-    without_effect("controller.socket.timeout.ms", INT, "30000"),
-    fixed_dynamic("cordoned.log.dirs", &[""]),
-    fixed("create.topic.policy.class.name", &[""]),
-    fixed("delegation.token.expiry.check.interval.ms", &["3600000"]),
-    fixed("delegation.token.expiry.time.ms", &["86400000"]),
-    fixed("delegation.token.max.lifetime.ms", &["604800000"]),
-    fixed("delegation.token.secret.key", &[""]),
-    without_effect("delete.records.purgatory.purge.interval.requests", INT, "1"),
-    fixed("early.start.listeners", &[""]),
-    without_effect("fetch.purgatory.purge.interval.requests", INT, "1000"),
-    dynamic("follower.fetch.last.tiered.offset.enable", Kind::Bool, "false"),
-    dynamic("group.consumer.assignment.interval.ms", INT, "1000"),
-    without_effect("group.consumer.assignors", LIST, "uniform,range"),
-    without_effect("group.consumer.heartbeat.interval.ms", INT, "5000"),
-    without_effect("group.consumer.max.assignment.interval.ms", INT, "15000"),
-    without_effect("group.consumer.max.heartbeat.interval.ms", INT, "15000"),
-    without_effect("group.consumer.max.session.timeout.ms", INT, "60000"),
-    without_effect("group.consumer.max.size", INT, "2147483647"),
-    without_effect("group.consumer.migration.policy", TEXT, "bidirectional"),
-    without_effect("group.consumer.min.assignment.interval.ms", INT, "0"),
-    without_effect("group.consumer.min.heartbeat.interval.ms", INT, "5000"),
-    without_effect("group.consumer.min.session.timeout.ms", INT, "45000"),
-    without_effect("group.consumer.session.timeout.ms", INT, "45000"),
-    without_effect("group.coordinator.append.linger.ms", INT, "-1"),
-    without_effect("group.coordinator.background.threads", INT, "2"),
-    dynamic("group.coordinator.cached.buffer.max.bytes", INT, "1048588"),
-    without_effect("group.coordinator.rebalance.protocols", LIST, "classic,consumer,streams"),
-    without_effect("group.coordinator.threads", INT, "4"),
-    dynamic("group.share.assignment.interval.ms", INT, "1000"),
-    without_effect("group.share.assignors", LIST, "simple"),
-    without_effect("group.share.delivery.count.limit", INT, "5"),
-    without_effect("group.share.heartbeat.interval.ms", INT, "5000"),
-    without_effect("group.share.max.assignment.interval.ms", INT, "15000"),
-    without_effect("group.share.max.delivery.count.limit", INT, "10"),
-    without_effect("group.share.max.heartbeat.interval.ms", INT, "15000"),
-    without_effect("group.share.max.partition.max.record.locks", INT, "4000"),
-    without_effect("group.share.max.record.lock.duration.ms", INT, "60000"),
-    without_effect("group.share.max.session.timeout.ms", INT, "60000"),
-    without_effect("group.share.max.share.sessions", INT, "2000"),
-    without_effect("group.share.max.size", INT, "200"),
-    without_effect("group.share.min.assignment.interval.ms", INT, "0"),
-    without_effect("group.share.min.delivery.count.limit", INT, "2"),
-    without_effect("group.share.min.heartbeat.interval.ms", INT, "5000"),
-    without_effect("group.share.min.partition.max.record.locks", INT, "100"),
-    without_effect("group.share.min.record.lock.duration.ms", INT, "15000"),
-    without_effect("group.share.min.session.timeout.ms", INT, "45000"),
-    without_effect("group.share.partition.max.record.locks", INT, "2000"),
-    without_effect("group.share.record.lock.duration.ms", INT, "30000"),
-    without_effect("group.share.session.timeout.ms", INT, "45000"),
-    dynamic("group.streams.assignment.interval.ms", INT, "1000"),
-    without_effect("group.streams.heartbeat.interval.ms", INT, "5000"),
-    without_effect("group.streams.initial.rebalance.delay.ms", INT, "3000"),
-    without_effect("group.streams.max.assignment.interval.ms", INT, "15000"),
-    without_effect("group.streams.max.heartbeat.interval.ms", INT, "15000"),
-    without_effect("group.streams.max.session.timeout.ms", INT, "60000"),
-    without_effect("group.streams.max.size", INT, "2147483647"),
-    without_effect("group.streams.max.standby.replicas", INT, "2"),
-    without_effect("group.streams.min.assignment.interval.ms", INT, "0"),
-    without_effect("group.streams.min.heartbeat.interval.ms", INT, "5000"),
-    without_effect("group.streams.min.session.timeout.ms", INT, "45000"),
-    without_effect("group.streams.num.standby.replicas", INT, "0"),
-    without_effect("group.streams.session.timeout.ms", INT, "45000"),
-    without_effect("initial.broker.registration.timeout.ms", INT, "60000"),
-    fixed("inter.broker.listener.name", &[""]),
-    without_effect("kafka.metrics.polling.interval.secs", INT, "10"),
-    without_effect("kafka.metrics.reporters", LIST, ""),
-    fixed_dynamic(
-        "listener.security.protocol.map",
-        &["SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"],
-    ),
-    dynamic("log.cleaner.backoff.ms", LONG, "15000"),
-    dynamic("log.cleaner.dedupe.buffer.size", LONG, "134217728"),
-    without_effect("log.cleaner.enable", Kind::Bool, "true"),
-    dynamic("log.cleaner.io.buffer.load.factor", DOUBLE, "0.9"),
-    dynamic("log.cleaner.io.buffer.size", INT, "524288"),
-    dynamic("log.cleaner.io.max.bytes.per.second", DOUBLE, "1.7976931348623157E308"),
-    dynamic("log.cleaner.threads", INT, "1"),
-    fixed("log.dir", &["/tmp/kafka-logs"]),
-    without_effect("log.dir.failure.timeout.ms", LONG, "30000"),
-    without_effect("log.flush.offset.checkpoint.interval.ms", INT, "60000"),
-    without_effect("log.flush.scheduler.interval.ms", LONG, "9223372036854775807"),
-    without_effect("log.flush.start.offset.checkpoint.interval.ms", INT, "60000"),
-    dynamic("max.connection.creation.rate", INT, "2147483647"),
-    dynamic("max.connections.per.ip", INT, "2147483647"),
-    dynamic("max.connections.per.ip.overrides", TEXT, ""),
-    without_effect("max.request.partition.size.limit", INT, "2000"),
-    fixed("metadata.log.dir", &[""]),
-    without_effect("metadata.log.max.record.bytes.between.snapshots", LONG, "20971520"),
-    without_effect("metadata.log.max.snapshot.interval.ms", LONG, "3600000"),
-    without_effect("metadata.log.segment.bytes", INT, "1073741824"),
-    without_effect("metadata.log.segment.ms", LONG, "604800000"),
-    without_effect("metadata.max.idle.interval.ms", INT, "500"),
-    without_effect("metadata.max.retention.bytes", LONG, "104857600"),
-    without_effect("metadata.max.retention.ms", LONG, "604800000"),
-    dynamic("metric.reporters", LIST, "org.apache.kafka.common.metrics.JmxReporter"),
-    without_effect("metrics.num.samples", INT, "2"),
-    without_effect("metrics.recording.level", TEXT, "INFO"),
-    without_effect("metrics.sample.window.ms", LONG, "30000"),
-    dynamic("num.io.threads", INT, "8"),
-    dynamic("num.network.threads", INT, "3"),
-    dynamic("num.recovery.threads.per.data.dir", INT, "2"),
-    without_effect("num.replica.alter.log.dirs.threads", INT, "1"),
-    dynamic("num.replica.fetchers", INT, "1"),
-    without_effect("offsets.commit.timeout.ms", INT, "5000"),
-    without_effect("offsets.load.buffer.size", INT, "5242880"),
-    without_effect("offsets.retention.check.interval.ms", LONG, "600000"),
-    without_effect("offsets.topic.compression.codec", INT, "0"),
-    without_effect("offsets.topic.segment.bytes", INT, "104857600"),
-    fixed_dynamic(
-        "principal.builder.class",
-        &["org.apache.kafka.common.security.authenticator.DefaultKafkaPrincipalBuilder"],
-    ),
-    fixed("process.roles", &[""]),
-    without_effect("producer.purgatory.purge.interval.requests", INT, "1000"),
-    without_effect("queued.max.request.bytes", LONG, "-1"),
-    without_effect("queued.max.requests", INT, "500"),
-    without_effect("quota.window.num", INT, "11"),
-    without_effect("quota.window.size.seconds", INT, "1"),
-    dynamic("remote.fetch.max.wait.ms", INT, "500"),
-    dynamic("remote.list.offsets.request.timeout.ms", LONG, "30000"),
-    dynamic("remote.log.index.file.cache.total.size.bytes", LONG, "1073741824"),
-    dynamic("remote.log.manager.copier.thread.pool.size", INT, "10"),
-    dynamic("remote.log.manager.copy.max.bytes.per.second", LONG, "9223372036854775807"),
-    without_effect("remote.log.manager.copy.quota.window.num", INT, "11"),
-    without_effect("remote.log.manager.copy.quota.window.size.seconds", INT, "1"),
-    dynamic("remote.log.manager.expiration.thread.pool.size", INT, "10"),
-    dynamic("remote.log.manager.fetch.max.bytes.per.second", LONG, "9223372036854775807"),
-    without_effect("remote.log.manager.fetch.quota.window.num", INT, "11"),
-    without_effect("remote.log.manager.fetch.quota.window.size.seconds", INT, "1"),
-    dynamic("remote.log.manager.follower.thread.pool.size", INT, "2"),
-    without_effect("remote.log.manager.task.interval.ms", LONG, "30000"),
-    without_effect("remote.log.manager.thread.pool.size", INT, "2"),
-    without_effect("remote.log.metadata.custom.metadata.max.bytes", INT, "128"),
-    without_effect(
-        "remote.log.metadata.manager.class.name",
-        TEXT,
-        "org.apache.kafka.server.log.remote.metadata.storage.TopicBasedRemoteLogMetadataManager",
-    ),
-    without_effect("remote.log.metadata.manager.class.path", TEXT, ""),
-    without_effect("remote.log.metadata.manager.impl.prefix", TEXT, "rlmm.config."),
-    without_effect("remote.log.metadata.manager.listener.name", TEXT, ""),
-    without_effect("remote.log.reader.max.pending.tasks", INT, "100"),
-    dynamic("remote.log.reader.threads", INT, "10"),
-    without_effect("remote.log.storage.manager.class.name", TEXT, ""),
-    without_effect("remote.log.storage.manager.class.path", TEXT, ""),
-    without_effect("remote.log.storage.manager.impl.prefix", TEXT, "rsm.config."),
-    without_effect("remote.log.storage.system.enable", Kind::Bool, "false"),
-    without_effect("replica.fetch.backoff.ms", INT, "1000"),
-    without_effect("replica.high.watermark.checkpoint.interval.ms", LONG, "5000"),
-    without_effect("replica.socket.receive.buffer.bytes", INT, "65536"),
-    without_effect("replication.quota.window.num", INT, "11"),
-    without_effect("replication.quota.window.size.seconds", INT, "1"),
-    without_effect("request.timeout.ms", INT, "30000"),
-    fixed("sasl.client.callback.handler.class", &[""]),
-    fixed_dynamic("sasl.enabled.mechanisms", &["GSSAPI"]),
-    fixed_dynamic("sasl.jaas.config", &[""]),
-    fixed_dynamic("sasl.kerberos.kinit.cmd", &["/usr/bin/kinit"]),
-    fixed_dynamic("sasl.kerberos.min.time.before.relogin", &["60000"]),
-    fixed_dynamic("sasl.kerberos.principal.to.local.rules", &["DEFAULT"]),
-    fixed_dynamic("sasl.kerberos.service.name", &[""]),
-    fixed_dynamic("sasl.kerberos.ticket.renew.jitter", &["0.05"]),
-    fixed_dynamic("sasl.kerberos.ticket.renew.window.factor", &["0.8"]),
-    fixed("sasl.login.callback.handler.class", &[""]),
-    fixed("sasl.login.class", &[""]),
-    fixed("sasl.login.connect.timeout.ms", &[""]),
-    fixed("sasl.login.read.timeout.ms", &[""]),
-    fixed_dynamic("sasl.login.refresh.buffer.seconds", &["300"]),
-    fixed_dynamic("sasl.login.refresh.min.period.seconds", &["60"]),
-    fixed_dynamic("sasl.login.refresh.window.factor", &["0.8"]),
-    fixed_dynamic("sasl.login.refresh.window.jitter", &["0.05"]),
-    fixed("sasl.login.retry.backoff.max.ms", &["10000"]),
-    fixed("sasl.login.retry.backoff.ms", &["100"]),
-    fixed("sasl.mechanism.controller.protocol", &["GSSAPI"]),
-    fixed_dynamic("sasl.mechanism.inter.broker.protocol", &["GSSAPI"]),
-    fixed("sasl.oauthbearer.assertion.algorithm", &["RS256"]),
-    fixed("sasl.oauthbearer.assertion.claim.aud", &[""]),
-    fixed("sasl.oauthbearer.assertion.claim.exp.seconds", &["300"]),
-    fixed("sasl.oauthbearer.assertion.claim.iss", &[""]),
-    fixed("sasl.oauthbearer.assertion.claim.jti.include", &["false"]),
-    fixed("sasl.oauthbearer.assertion.claim.nbf.seconds", &["60"]),
-    fixed("sasl.oauthbearer.assertion.claim.sub", &[""]),
-    fixed("sasl.oauthbearer.assertion.file", &[""]),
-    fixed("sasl.oauthbearer.assertion.private.key.file", &[""]),
-    fixed("sasl.oauthbearer.assertion.private.key.passphrase", &[""]),
-    fixed("sasl.oauthbearer.assertion.template.file", &[""]),
-    fixed("sasl.oauthbearer.client.credentials.client.id", &[""]),
-    fixed("sasl.oauthbearer.client.credentials.client.secret", &[""]),
-    fixed("sasl.oauthbearer.clock.skew.seconds", &["30"]),
-    fixed("sasl.oauthbearer.expected.audience", &[""]),
-    fixed("sasl.oauthbearer.expected.issuer", &[""]),
-    fixed("sasl.oauthbearer.jwks.endpoint.refresh.ms", &["3600000"]),
-    fixed("sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms", &["10000"]),
-    fixed("sasl.oauthbearer.jwks.endpoint.retry.backoff.ms", &["100"]),
-    fixed("sasl.oauthbearer.jwks.endpoint.url", &[""]),
-    fixed(
-        "sasl.oauthbearer.jwt.retriever.class",
-        &["org.apache.kafka.common.security.oauthbearer.DefaultJwtRetriever"],
-    ),
-    fixed(
-        "sasl.oauthbearer.jwt.validator.class",
-        &["org.apache.kafka.common.security.oauthbearer.DefaultJwtValidator"],
-    ),
-    fixed("sasl.oauthbearer.scope", &[""]),
-    fixed("sasl.oauthbearer.scope.claim.name", &["scope"]),
-    fixed("sasl.oauthbearer.sub.claim.name", &["sub"]),
-    fixed("sasl.oauthbearer.token.endpoint.url", &[""]),
-    fixed("sasl.server.callback.handler.class", &[""]),
-    fixed("sasl.server.max.receive.size", &["524288"]),
-    fixed("security.inter.broker.protocol", &["PLAINTEXT"]),
-    fixed("security.providers", &[""]),
-    without_effect("share.coordinator.append.linger.ms", INT, "-1"),
-    dynamic("share.coordinator.cached.buffer.max.bytes", INT, "1048588"),
-    without_effect("share.coordinator.load.buffer.size", INT, "5242880"),
-    without_effect("share.coordinator.snapshot.update.records.per.snapshot", INT, "500"),
-    without_effect("share.coordinator.state.topic.compression.codec", INT, "0"),
-    without_effect("share.coordinator.state.topic.min.isr", SHORT, "2"),
-    without_effect("share.coordinator.state.topic.num.partitions", INT, "50"),
-    without_effect("share.coordinator.state.topic.replication.factor", SHORT, "3"),
-    without_effect("share.coordinator.state.topic.segment.bytes", INT, "104857600"),
-    without_effect("share.coordinator.threads", INT, "1"),
-    without_effect("share.coordinator.write.timeout.ms", INT, "5000"),
-    without_effect("share.fetch.purgatory.purge.interval.requests", INT, "1000"),
-    without_effect("socket.connection.setup.timeout.max.ms", LONG, "30000"),
-    without_effect("socket.connection.setup.timeout.ms", LONG, "10000"),
-    without_effect("socket.listen.backlog.size", INT, "50"),
-    without_effect("socket.receive.buffer.bytes", INT, "102400"),
-    without_effect("socket.send.buffer.bytes", INT, "102400"),
-    fixed("ssl.allow.dn.changes", &["false"]),
-    fixed("ssl.allow.san.changes", &["false"]),
-    fixed_dynamic("ssl.cipher.suites", &[""]),
-    fixed_dynamic("ssl.client.auth", &["none"]),
-    fixed_dynamic("ssl.enabled.protocols", &["TLSv1.2,TLSv1.3"]),
-    fixed_dynamic("ssl.endpoint.identification.algorithm", &["https"]),
-    fixed_dynamic("ssl.engine.factory.class", &[""]),
-    fixed_dynamic("ssl.key.password", &[""]),
-    fixed_dynamic("ssl.keymanager.algorithm", &["SunX509"]),
-    fixed_dynamic("ssl.keystore.certificate.chain", &[""]),
-    fixed_dynamic("ssl.keystore.key", &[""]),
-    fixed_dynamic("ssl.keystore.location", &[""]),
-    fixed_dynamic("ssl.keystore.password", &[""]),
-    fixed_dynamic("ssl.keystore.type", &["JKS"]),
-    fixed("ssl.principal.mapping.rules", &["DEFAULT"]),
-    fixed_dynamic("ssl.protocol", &["TLSv1.3"]),
-    fixed_dynamic("ssl.provider", &[""]),
-    fixed_dynamic("ssl.secure.random.implementation", &[""]),
-    fixed_dynamic("ssl.trustmanager.algorithm", &["PKIX"]),
-    fixed_dynamic("ssl.truststore.certificates", &[""]),
-    fixed_dynamic("ssl.truststore.location", &[""]),
-    fixed_dynamic("ssl.truststore.password", &[""]),
-    fixed_dynamic("ssl.truststore.type", &["JKS"]),
-    without_effect("telemetry.max.bytes", INT, "1048576"),
-    without_effect("transaction.abort.timed.out.transaction.cleanup.interval.ms", INT, "10000"),
-    without_effect("transaction.max.timeout.ms", INT, "900000"),
-    dynamic("transaction.partition.verification.enable", Kind::Bool, "true"),
-    without_effect("transaction.remove.expired.transaction.cleanup.interval.ms", INT, "3600000"),
-    without_effect("transaction.state.log.load.buffer.size", INT, "5242880"),
-    without_effect("transaction.state.log.min.isr", INT, "2"),
-    without_effect("transaction.state.log.num.partitions", INT, "50"),
-    without_effect("transaction.state.log.replication.factor", SHORT, "3"),
-    without_effect("transaction.state.log.segment.bytes", INT, "104857600"),
-    fixed("transaction.two.phase.commit.enable", &["false"]),
-    without_effect("transactional.id.expiration.ms", INT, "604800000"),
-];
+pub static KAFKA_SETTINGS: LazyLock<Vec<KafkaSetting>> = LazyLock::new(|| TABLE.lines().filter_map(setting).collect());
+
+/// A line of the table; None for a comment.
+fn setting(line: &'static str) -> Option<KafkaSetting> {
+    let mut words = line.splitn(5, ' ');
+    let (name, value_type) = (words.next()?, value_type(words.next()?)?);
+    let is_dynamic = words.next()? == "dynamic";
+    let has_only_default = words.next()? == "default";
+    let default = words.next().unwrap_or_default();
+    let (kind, documentation) = if has_only_default {
+        (Kind::Only(value_type, default), ONLY_DEFAULT)
+    } else {
+        (Kind::Any(value_type), NO_EFFECT)
+    };
+    Some(KafkaSetting { spec: SettingSpec { name, kind, default, synonyms: &[], documentation }, is_dynamic })
+}
+
+fn value_type(name: &str) -> Option<ValueType> {
+    Some(match name {
+        "BOOLEAN" => ValueType::Bool,
+        "STRING" => ValueType::Text,
+        "INT" => ValueType::Int,
+        "SHORT" => ValueType::Short,
+        "LONG" => ValueType::Long,
+        "DOUBLE" => ValueType::Double,
+        "LIST" => ValueType::List,
+        "CLASS" => ValueType::Class,
+        "PASSWORD" => ValueType::Password,
+        _ => return None,
+    })
+}

@@ -50,16 +50,71 @@ pub enum Kind {
     Replicas,
     /// Anything of this type.
     Any(ValueType),
+    /// Nothing but this value, which is of this type.
+    Only(ValueType, &'static str),
 }
 
-/// Kafka's types of values, as far as no other kind says them.
+/// Kafka's types of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are the types")]
 pub enum ValueType {
+    /// `true` or `false`.
+    Bool,
+    /// Any text.
     Text,
+    /// A 32-bit number.
+    Int,
+    /// A 16-bit number.
     Short,
+    /// A 64-bit number.
+    Long,
+    /// A floating-point number.
     Double,
+    /// A comma-separated list.
     List,
+    /// The name of a class of Java's.
+    Class,
+    /// A text that is never shown.
+    Password,
+}
+
+impl ValueType {
+    fn takes(self, value: &str) -> bool {
+        let value = value.trim();
+        match self {
+            ValueType::Bool => ["true", "false"].iter().any(|word| value.eq_ignore_ascii_case(word)),
+            ValueType::Int => value.parse::<i32>().is_ok(),
+            ValueType::Short => value.parse::<i16>().is_ok(),
+            ValueType::Long => value.parse::<i64>().is_ok(),
+            ValueType::Double => value.parse::<f64>().is_ok(),
+            ValueType::Text | ValueType::List | ValueType::Class | ValueType::Password => true,
+        }
+    }
+
+    /// As [`Kind::normalised`].
+    fn normalised(self, value: &str) -> String {
+        let trimmed = value.trim();
+        match self {
+            ValueType::Int | ValueType::Short | ValueType::Long => {
+                trimmed.parse::<i64>().map_or_else(|_| value.to_owned(), |number| number.to_string())
+            }
+            ValueType::Double => trimmed.parse().map_or_else(|_| value.to_owned(), as_java_writes),
+            ValueType::Bool => trimmed.to_ascii_lowercase(),
+            ValueType::Text | ValueType::Class | ValueType::Password => trimmed.to_owned(),
+            ValueType::List => trimmed.split(',').map(str::trim).collect::<Vec<_>>().join(","),
+        }
+    }
+}
+
+/// As `Double.toString` of Java: numbers from 10⁻³ to 10⁷ in full, others with an exponent.
+fn as_java_writes(number: f64) -> String {
+    if number == 0.0 || (1e-3..1e7).contains(&number.abs()) {
+        return format!("{number:?}");
+    }
+    let text = format!("{number:E}");
+    match text.split_once('E') {
+        Some((mantissa, exponent)) if !mantissa.contains('.') => format!("{mantissa}.0E{exponent}"),
+        _ => text,
+    }
 }
 
 impl Kind {
@@ -73,42 +128,46 @@ impl Kind {
         Kind::Number { min, max: i32::MAX as i64, is_int: true }
     }
 
+    /// Kafka's type of its values.
+    #[must_use]
+    pub fn value_type(self) -> ValueType {
+        match self {
+            Kind::Number { is_int: true, .. } => ValueType::Int,
+            Kind::Number { is_int: false, .. } => ValueType::Long,
+            Kind::Ratio => ValueType::Double,
+            Kind::Bool => ValueType::Bool,
+            Kind::Choice(_) => ValueType::Text,
+            Kind::List(_) | Kind::Replicas => ValueType::List,
+            Kind::Any(value_type) | Kind::Only(value_type, _) => value_type,
+        }
+    }
+
     /// Checks a value.
     ///
     /// # Errors
-    /// [`InvalidSetting::Value`] says what the setting `name` takes.
+    /// [`InvalidSetting::Value`] says what the setting `name` takes, and shows the value unless it is a password.
     pub fn check(self, name: &'static str, value: &str) -> Result<(), InvalidSetting> {
         let is_valid = match self {
             Kind::Number { min, max, .. } => value.trim().parse().is_ok_and(|n: i64| (min..=max).contains(&n)),
-            Kind::Bool => ["true", "false"].iter().any(|word| value.trim().eq_ignore_ascii_case(word)),
             Kind::Choice(words) => words.contains(&value.trim()),
             Kind::List(words) => value.trim().is_empty() || value.split(',').all(|word| words.contains(&word.trim())),
             Kind::Ratio => value.trim().parse().is_ok_and(|fraction: f64| (0.0..=1.0).contains(&fraction)),
             Kind::Replicas => ThrottledReplicas::parse(value).is_some(),
-            Kind::Any(ValueType::Short) => value.trim().parse::<i16>().is_ok(),
-            Kind::Any(ValueType::Double) => value.trim().parse::<f64>().is_ok(),
-            Kind::Any(_) => true,
+            Kind::Bool | Kind::Any(_) => self.value_type().takes(value),
+            Kind::Only(value_type, only) => value_type.normalised(value) == only,
         };
         if is_valid {
             return Ok(());
         }
-        Err(InvalidSetting::Value { name, value: value.to_owned(), expected: self.expectation() })
+        let shown = if self.value_type() == ValueType::Password { "[hidden]" } else { value };
+        Err(InvalidSetting::Value { name, value: shown.to_owned(), expected: self.expectation() })
     }
 
     /// The value as Kafka reports it: numbers, words and lists without spaces around them, `true` and `false` in small
-    /// letters. What this kind does not take stays as it is.
+    /// letters. A value that this kind does not take stays as it is.
     #[must_use]
     pub fn normalised(self, value: &str) -> String {
-        let trimmed = value.trim();
-        match self {
-            Kind::Number { .. } => {
-                trimmed.parse::<i64>().map_or_else(|_| value.to_owned(), |number| number.to_string())
-            }
-            Kind::Ratio => trimmed.parse::<f64>().map_or_else(|_| value.to_owned(), |fraction| format!("{fraction:?}")),
-            Kind::Bool => trimmed.to_ascii_lowercase(),
-            Kind::Choice(_) | Kind::Any(_) => trimmed.to_owned(),
-            Kind::List(_) | Kind::Replicas => trimmed.split(',').map(str::trim).collect::<Vec<_>>().join(","),
-        }
+        self.value_type().normalised(value)
     }
 
     fn expectation(self) -> String {
@@ -116,12 +175,12 @@ impl Kind {
             Kind::Number { min, max: i64::MAX, .. } => format!("a whole number of at least {min} is needed"),
             Kind::Number { min, max, .. } => format!("a whole number from {min} to {max} is needed"),
             Kind::Ratio => "a number from 0 to 1 is needed".to_owned(),
-            Kind::Bool => "true or false is needed".to_owned(),
-            Kind::Choice([only]) => format!("only {only:?} is possible here"),
+            Kind::Bool | Kind::Any(ValueType::Bool) => "true or false is needed".to_owned(),
             Kind::Choice(words) => format!("one of {} is needed", words.join(", ")),
             Kind::List(words) => format!("a comma-separated list of {} is needed", words.join(", ")),
             Kind::Replicas => "* or a comma-separated list of PARTITION:NODE is needed".to_owned(),
             Kind::Any(_) => "a number is needed".to_owned(),
+            Kind::Only(_, only) => format!("only {only:?} is possible here"),
         }
     }
 }

@@ -62,7 +62,9 @@ fn settings_of_kafka_without_effect_are_stated_once_and_have_valid_defaults() {
     assert!(KAFKA_SETTINGS.is_sorted_by(|a, b| a.spec.name < b.spec.name));
     let of_topics: Vec<&str> =
         TOPIC_SETTINGS.iter().flat_map(|spec| spec.synonyms.iter().map(|s| s.name).chain([spec.name])).collect();
-    for KafkaSetting { spec, .. } in KAFKA_SETTINGS {
+    assert_eq!(KAFKA_SETTINGS.len(), kafka::TABLE.lines().filter(|line| !line.starts_with('#')).count());
+    for KafkaSetting { spec, .. } in KAFKA_SETTINGS.iter() {
+        assert_eq!(spec.kind.normalised(spec.default), spec.default, "{}", spec.name);
         spec.kind.check(spec.name, spec.default).unwrap();
         assert!(!of_topics.contains(&spec.name), "{}", spec.name);
     }
@@ -80,6 +82,34 @@ fn values_are_read_and_reported_as_kafka_does() {
     let settings = resolve(&typed, &[]).unwrap();
     assert_eq!((settings.retention_ms, settings.remote_storage_enable), (Some(5), false));
     assert_eq!(settings.compression_type, CompressionSetting::Codec(Compression::Gzip));
+}
+
+fn of_kafka(name: &str) -> &'static SettingSpec {
+    &KAFKA_SETTINGS.iter().find(|setting| setting.spec.name == name).unwrap().spec
+}
+
+#[test]
+fn values_of_settings_without_effect_have_kafkas_types() {
+    let takes = |name: &str, value| of_kafka(name).kind.check("it", value).is_ok();
+    assert!(takes("num.io.threads", "2147483647") && !takes("num.io.threads", "2147483648"));
+    assert!(takes("transaction.state.log.replication.factor", "1") && !takes("num.io.threads", "many"));
+    assert!(takes("log.cleaner.enable", "FALSE") && !takes("log.cleaner.enable", "yes"));
+    assert!(
+        takes("transaction.two.phase.commit.enable", " FALSE ")
+            && !takes("transaction.two.phase.commit.enable", "true")
+    );
+    assert!(takes("sasl.kerberos.ticket.renew.jitter", "0.050") && !takes("sasl.kerberos.ticket.renew.jitter", "0.5"));
+    assert!(takes("ssl.enabled.protocols", "TLSv1.2, TLSv1.3") && !takes("ssl.enabled.protocols", "TLSv1.2"));
+    let double = |value| of_kafka("log.cleaner.io.max.bytes.per.second").kind.normalised(value);
+    assert_eq!(["52428800", "1e308", "0.0001", "100"].map(double), ["5.24288E7", "1.0E308", "1.0E-4", "100.0"]);
+}
+
+#[test]
+fn a_password_is_refused_without_being_shown() {
+    let refused = of_kafka("ssl.key.password").kind.check("ssl.key.password", "hunter2").unwrap_err().to_string();
+    assert_eq!(refused, "ssl.key.password=[hidden] is invalid: only \"\" is possible here");
+    let refused = check_dynamic("sasl.jaas.config", "password=hunter2").unwrap_err();
+    assert!(!format!("{refused} {refused:?}").contains("hunter2"), "{refused:?}");
 }
 
 #[test]
