@@ -41,7 +41,7 @@ pub enum CompressionSetting {
     /// Batches stay as the producer made them.
     #[default]
     Producer,
-    /// Batches in another codec are compressed anew at append.
+    /// Batches in another codec are recompressed at append.
     Codec(Compression),
 }
 
@@ -169,8 +169,8 @@ pub fn check_together(topic: &SettingsMap, broker: &SettingsMap) -> Result<(), I
     Resolver { topic, broker }.check_conflicts()
 }
 
-/// Checks a setting that brokers can be told while they run: a default of topics, under the topic setting's name or a
-/// broker-wide one, or one of [`dynamic_broker_settings`].
+/// Checks a setting that a running broker takes: a default of topics, under the topic setting's name or a broker-wide one, or
+/// one of [`dynamic_broker_settings`].
 ///
 /// # Errors
 /// [`InvalidSetting`] when it is unknown or malformed.
@@ -179,7 +179,7 @@ pub fn check_dynamic(name: &str, value: &str) -> Result<(), InvalidSetting> {
     spec.kind.check(spec.name, &in_own_unit(value, factor))
 }
 
-/// The specification of a setting that brokers can be told while they run, and the factor of the name's unit.
+/// The specification of a setting that a running broker takes, and the factor of the name's unit.
 ///
 /// # Errors
 /// [`InvalidSetting::Unknown`].
@@ -194,7 +194,7 @@ pub fn dynamic_spec(name: &str) -> Result<(&'static SettingSpec, i64), InvalidSe
     }
 }
 
-/// What a broker can be told while it runs, apart from the topics' defaults, with or without effect.
+/// The settings that a running broker takes, apart from the topics' defaults, with or without effect.
 pub fn dynamic_broker_settings() -> impl Iterator<Item = &'static SettingSpec> {
     let of_kafka = KAFKA_SETTINGS.iter().filter(|setting| setting.is_dynamic).map(|setting| &setting.spec);
     DYNAMIC_BROKER_SETTINGS.iter().chain(of_kafka)

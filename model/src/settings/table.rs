@@ -22,7 +22,14 @@ const fn dynamic(name: &'static str, documentation: &'static str) -> SettingSpec
     SettingSpec { name, kind: Kind::long(0), default: "9223372036854775807", synonyms: &[], documentation }
 }
 
-/// What a broker can be told while it runs, apart from the topics' defaults. No configuration file has it.
+/// A codec's level, whose name is the same for topics and for brokers.
+const fn level(synonyms: &'static [Synonym; 1], min: i64, max: i64, default: &'static str) -> SettingSpec {
+    let kind = Kind::Number { min, max, is_int: true };
+    let documentation = "Has no effect: the broker recompresses batches at the codec's default level.";
+    SettingSpec { name: synonyms[0].name, kind, default, synonyms, documentation }
+}
+
+/// The settings that a running broker takes, apart from the topics' defaults. No configuration file has them.
 pub const DYNAMIC_BROKER_SETTINGS: &[SettingSpec] = &[
     dynamic(
         "follower.replication.throttled.rate",
@@ -41,38 +48,20 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
         kind: Kind::List(&["delete"]),
         default: "delete",
         synonyms: &[ms("log.cleanup.policy")],
-        documentation: "What happens to old records: 'delete' lets them go by the retention settings, an empty list keeps them. \
+        documentation: "Treatment of old records: 'delete' lets them go by the retention settings, an empty list keeps them. \
                         Compaction is not supported yet.",
     },
-    SettingSpec {
-        name: "compression.gzip.level",
-        kind: Kind::Number { min: -1, max: 9, is_int: true },
-        default: "-1",
-        synonyms: &[ms("compression.gzip.level")],
-        documentation: "Has no effect: batches that the broker recompresses with gzip have its own level.",
-    },
-    SettingSpec {
-        name: "compression.lz4.level",
-        kind: Kind::Number { min: 1, max: 17, is_int: true },
-        default: "9",
-        synonyms: &[ms("compression.lz4.level")],
-        documentation: "Has no effect: batches that the broker recompresses with lz4 have its own level.",
-    },
+    level(&[ms("compression.gzip.level")], -1, 9, "-1"),
+    level(&[ms("compression.lz4.level")], 1, 17, "9"),
     SettingSpec {
         name: "compression.type",
         kind: Kind::Choice(&["producer", "uncompressed", "none", "gzip", "snappy", "lz4", "zstd"]),
         default: "producer",
         synonyms: &[ms("compression.type")],
         documentation: "Codec of stored batches. 'producer' keeps what the producer chose and costs nothing; \
-                        with any other value the broker compresses batches anew when they come in another codec.",
+                        with any other value the broker recompresses batches that come in another codec.",
     },
-    SettingSpec {
-        name: "compression.zstd.level",
-        kind: Kind::Number { min: -131_072, max: 22, is_int: true },
-        default: "3",
-        synonyms: &[ms("compression.zstd.level")],
-        documentation: "Has no effect: batches that the broker recompresses with zstd have its own level.",
-    },
+    level(&[ms("compression.zstd.level")], -131_072, 22, "3"),
     SettingSpec {
         name: "delete.retention.ms",
         kind: Kind::long(0),
@@ -232,7 +221,7 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
         kind: Kind::Bool,
         default: "false",
         synonyms: &[],
-        documentation: "Stop archiving the topic, as without remote.storage.enable; what is archived stays readable.",
+        documentation: "Stop archiving the topic, as without remote.storage.enable; archived records stay readable.",
     },
     SettingSpec {
         name: "remote.log.delete.on.disable",
@@ -297,7 +286,7 @@ pub const TOPIC_SETTINGS: &[SettingSpec] = &[
         kind: Kind::Bool,
         default: "false",
         synonyms: &[ms("unclean.leader.election.enable")],
-        documentation: "Let a replica that may lack acknowledged records lead when no other can. What it lacks is lost; \
-                        without this the partition waits.",
+        documentation: "Let a replica that may lack acknowledged records lead when no other can. The records that it lacks are lost; \
+                        without this setting the partition waits.",
     },
 ];
