@@ -7,7 +7,7 @@ use protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
 use super::RequestContext;
-use super::errors::{Refusal, told};
+use super::errors::{Refusal, code_and_message};
 use super::incremental_alter_configs::{alter, to_resource};
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: AlterConfigsRequest) -> AlterConfigsResponse {
@@ -15,7 +15,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: AlterConfigsRe
     let changes = request.resources.into_iter().map(to_change).collect();
     let outcomes = alter(context, changes, request.validate_only).await;
     let answer = |((resource_type, resource_name), outcome): ((i8, Str), Result<(), Refusal>)| {
-        let (error_code, error_message) = told(outcome);
+        let (error_code, error_message) = code_and_message(outcome);
         AlterConfigsResourceResponse {
             error_code,
             error_message,

@@ -1,4 +1,4 @@
-//! Errors that clients do not get over are told only while it is certain that this node leads.
+//! Errors that clients do not get over are answered only while it is certain that this node leads.
 //!
 //! A leader that was cut off has not heard of its successor. By its own log a producer has left out sequence numbers, which
 //! ends librdkafka's producers for good, and a consumer has read more than there is, which begins elsewhere then.

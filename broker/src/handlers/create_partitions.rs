@@ -10,7 +10,7 @@ use protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
-use super::errors::{Refusal, told};
+use super::errors::{Refusal, code_and_message};
 use crate::metadata::parts::{InParts, encoded_len};
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
@@ -65,6 +65,6 @@ fn to_more_partitions(topic: CreatePartitionsTopic) -> MorePartitions {
 }
 
 fn result(name: Str, outcome: Result<(), Refusal>) -> CreatePartitionsTopicResult {
-    let (error_code, error_message) = told(outcome);
+    let (error_code, error_message) = code_and_message(outcome);
     CreatePartitionsTopicResult { name, error_code, error_message, ..CreatePartitionsTopicResult::default() }
 }

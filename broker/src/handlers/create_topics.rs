@@ -79,7 +79,7 @@ fn answer(broker: &Broker, name: Str, outcome: Result<CreatedTopic, Refusal>) ->
         Ok(created) => created,
         Err(refusal) => return refused(name, &refusal),
     };
-    // What was given is repeated as it was given, as in Kafka.
+    // Given values are repeated as they were given, as in Kafka.
     let given = |name: &str| created.configs.get(name).cloned();
     let configs = topic_entries(broker, &created.configs).into_iter().map(|entry| CreatableTopicConfigs {
         name: Str::from_static(entry.name),

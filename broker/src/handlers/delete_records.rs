@@ -1,8 +1,8 @@
 //! DeleteRecords (KIP-107): moves a partition's log start, in both tiers.
 //!
-//! The new start is in the cluster's metadata before the leader shows it to anybody, so that no later leader shows the records
+//! The new start is in the cluster's metadata before the leader shows it to readers, so that no later leader shows the records
 //! again, and durable on every in-sync replica before the reply leaves. The archiver then writes it to the manifest, and the
-//! sweep removes the objects that nobody can read any more.
+//! sweep removes the objects that cannot be read any more.
 
 use futures::future::join_all;
 use indexmap::IndexMap;

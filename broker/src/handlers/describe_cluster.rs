@@ -8,9 +8,9 @@ use super::RequestContext;
 use super::topics::{ALL_CLUSTER_OPERATIONS, OPERATIONS_UNKNOWN, controller_id};
 use crate::broker::LISTENER;
 
-/// "Tell me of the brokers", in contrast to the controllers (KIP-919).
+/// The brokers are asked for, in contrast to the controllers (KIP-919).
 const ENDPOINT_BROKERS: i8 = 1;
-/// "Tell me of the controllers".
+/// The controllers are asked for.
 const ENDPOINT_CONTROLLERS: i8 = 2;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeClusterRequest) -> DescribeClusterResponse {
@@ -25,10 +25,10 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: DescribeCluste
             ..DescribeClusterResponse::default()
         };
     }
-    // The brokers and what they are called is worth having from a broker that is behind, too.
+    // A broker that is behind answers, too: its list of brokers is worth having.
     let _ = context.broker.metadata.confirm().await;
     let (metadata, image) = (&context.broker.metadata, context.broker.metadata.image());
-    // Without a majority nobody is fenced any more: those who want to see lost brokers are told whom this node hears.
+    // Without a majority no broker is fenced any more: those who want to see lost brokers see those that this node does not hear.
     let is_lost = |id| request.include_fenced_brokers && !metadata.has_quorum() && !metadata.is_heard(id);
     let entry = |broker: &coordinator::cluster::Broker| {
         let listener = broker.listener(LISTENER)?;

@@ -1,4 +1,4 @@
-//! ElectLeaders (KIP-460): back to preferred leaders, or unclean ones where nobody can lead without loss.
+//! ElectLeaders (KIP-460): back to preferred leaders, or unclean ones where no replica can lead without loss.
 
 use coordinator::cluster::{Command, ElectionKind, Reply};
 use model::TopicPartition;
@@ -7,7 +7,7 @@ use protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectio
 use protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
 use protocol::{ApiKey, ErrorCode, Str};
 
-use super::errors::{Refusal, told, unexpected_reply};
+use super::errors::{Refusal, code_and_message, unexpected_reply};
 use super::partition_outcomes::{Outcome, Outcomes};
 use super::{BadRequest, RequestContext};
 use crate::metadata::ClusterImage;
@@ -63,7 +63,7 @@ fn resolve(image: &ClusterImage, topics: Vec<TopicPartitions>, outcomes: &mut Ou
 
 fn answer((topic, partitions): (Str, Vec<Outcome>)) -> ReplicaElectionResult {
     let result = |(partition_id, outcome): Outcome| {
-        let (error_code, error_message) = told(outcome);
+        let (error_code, error_message) = code_and_message(outcome);
         PartitionResult { partition_id, error_code, error_message, ..PartitionResult::default() }
     };
     let partition_result = partitions.into_iter().map(result).collect();

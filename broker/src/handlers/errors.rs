@@ -44,8 +44,8 @@ impl Refusal {
     }
 }
 
-/// How a response tells an outcome: the code, and words where there are any.
-pub(super) fn told(outcome: Result<(), Refusal>) -> (i16, Option<Str>) {
+/// An outcome in a response: the code, and words where there are any.
+pub(super) fn code_and_message(outcome: Result<(), Refusal>) -> (i16, Option<Str>) {
     match outcome {
         Ok(()) => (ErrorCode::None.code(), None),
         Err(refusal) => (refusal.code.code(), refusal.message.map(Str::from)),

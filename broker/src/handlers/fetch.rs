@@ -30,7 +30,7 @@ mod read;
 mod reader;
 pub(crate) mod session;
 
-/// From this version on a client can be told who leads, and where.
+/// First version whose response can name the leader and its address.
 const LEADERS_SINCE: i16 = 16;
 /// The isolation level whose readers get the aborted transactions; there are none.
 const READ_COMMITTED: i8 = 1;
@@ -38,7 +38,7 @@ const READ_COMMITTED: i8 = 1;
 const UNKNOWN: [ErrorCode; 2] = [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId];
 /// Longest that a fetch waits, whatever the client asks for.
 const MAX_WAIT: Duration = Duration::from_secs(300);
-/// Pause between two looks of a fetch that wants many bytes and gets few at a time.
+/// Pause between two attempts of a fetch that wants many bytes and gets few at a time.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Answers with records, and with the memory that they hold.
@@ -100,7 +100,7 @@ async fn park(context: &RequestContext<'_>, reader: Reader, partitions: usize) -
     parked.map_err(|source| BadRequest::NoMemory { api: ApiKey::Fetch, version: context.version, source })
 }
 
-/// The rack whose replicas a consumer should read from; empty when it has none, or the leader serves everybody.
+/// The rack whose replicas a consumer should read from; empty when it has none, or the leader serves all consumers.
 fn consumer_rack(context: &RequestContext<'_>, reader: Reader, request: &FetchRequest) -> Str {
     let is_wanted = context.broker.config.settings.broker.closest_replica && reader == Reader::Consumer;
     if is_wanted { request.rack_id.clone() } else { Str::default() }
@@ -166,11 +166,11 @@ async fn long_poll(
     let memory = if reader.is_follower() { &context.broker.memory.followers } else { &context.broker.memory.fetches };
     let mut was_woken = false;
     loop {
-        // Subscribed before the look: what moves after it wakes us.
+        // Subscribed before the attempt: later moves wake the fetch.
         let subscribe = |t: &PartitionToRead| t.partition.as_ref().ok().map(|partition| Moves::of(partition, t));
         let mut moves: Vec<Moves> = targets.iter().filter_map(subscribe).collect();
         let Some(look) = look(memory, &targets, limits).await else {
-            // No memory came free: the client asks again, its next fetch waits in line anew.
+            // No memory came free: the client asks again, its next fetch goes to the end of the line.
             return (targets.iter().map(PartitionToRead::unread).collect(), None);
         };
         let bytes = look.held.bytes();
@@ -236,7 +236,7 @@ fn respond(
     for ((target, _), outcome) in session.partitions.iter().zip(outcomes) {
         let has_records = outcome.size_bytes() > 0;
         let told = outcome.told();
-        // Who waits for news is told them, also when nothing is new to the session.
+        // A reader that waits for news gets them, also when nothing is new to the session.
         if !session.note(target, told) && !has_records && !outcome.is_urgent() {
             continue;
         }
@@ -266,7 +266,7 @@ fn respond(
     FetchResponse { session_id: session.session_id, responses, node_endpoints, ..FetchResponse::default() }
 }
 
-/// The client should look for another leader, and is told which if it can be (KIP-951).
+/// The client should find another leader; the response names it if it can (KIP-951).
 fn is_about_the_leader(error_code: i16) -> bool {
     [ErrorCode::NotLeaderOrFollower, ErrorCode::FencedLeaderEpoch].map(ErrorCode::code).contains(&error_code)
 }

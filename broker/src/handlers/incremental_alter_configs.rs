@@ -13,7 +13,7 @@ use protocol::{ErrorCode, Str};
 
 use super::RequestContext;
 use super::describe_configs::{BROKER, TOPIC};
-use super::errors::{Refusal, told};
+use super::errors::{Refusal, code_and_message};
 use super::topics::check_topic_name;
 use crate::config::BROKER_SETTINGS;
 use crate::metadata::parts::{InParts, encoded_len};
@@ -27,7 +27,7 @@ pub(super) async fn handle(
     let changes = request.resources.into_iter().map(to_change).collect();
     let outcomes = alter(context, changes, request.validate_only).await;
     let answer = |((resource_type, resource_name), outcome): ((i8, Str), Result<(), Refusal>)| {
-        let (error_code, error_message) = told(outcome);
+        let (error_code, error_message) = code_and_message(outcome);
         AlterConfigsResourceResponse {
             error_code,
             error_message,

@@ -24,7 +24,7 @@ impl Outcomes {
         if let Some(topic) = topic.filter(|topic| (0..topic.partitions).contains(&index)) {
             return Some(TopicPartition { topic_id: topic.id, partition: index });
         }
-        // Without the names: the response has them, and a long one would be told once for each of its partitions.
+        // Without the names: the response has them, and a long one would be repeated for each of its partitions.
         let reason = if topic.is_some() { "there is no such partition" } else { "there is no such topic" };
         let refusal = Refusal::new(ErrorCode::UnknownTopicOrPartition, reason);
         self.0.entry(name.clone()).or_default().push((index, Err(refusal)));

@@ -30,7 +30,7 @@ use crate::broker::Broker;
 use crate::partition::{Accepted, NotAccepted, NotCommitted, Partition, journal_deadline, journal_space};
 use crate::timing::request_timeout;
 
-/// From this version on a client can be told who leads.
+/// First version whose response can name the leader.
 const LEADERS_SINCE: i16 = 10;
 /// What a batch may decompress to, as a multiple of `max.message.bytes` and at least [`MIN_DECOMPRESSED_BYTES`].
 const MAX_EXPANSION: u64 = 64;
@@ -39,7 +39,7 @@ const MIN_DECOMPRESSED_BYTES: u64 = 64 << 20;
 /// Whatever the settings say, one batch never takes more memory than this.
 const MAX_DECOMPRESSED_BYTES: u64 = 256 << 20;
 
-/// What a partition takes while its answer waits, and in the answer, in memory and encoded; its error's text is not counted.
+/// Memory of a partition while its answer waits, and of the answer, encoded as well; without its error's text.
 const PENDING_PARTITION_BYTES: usize = size_of::<PendingPartition>() + size_of::<PartitionProduceResponse>() + 64;
 /// The same of a topic beyond its name.
 const PENDING_TOPIC_BYTES: usize = size_of::<PendingTopic>() + size_of::<TopicProduceResponse>() + 32;
@@ -50,7 +50,7 @@ pub(super) async fn start(
     correlation_id: i32,
     request: ProduceRequest,
 ) -> Result<Reply, BadRequest> {
-    // A transactional id says nothing without a transactional batch, and those are refused.
+    // A transactional id has no effect without a transactional batch, and those are refused.
     let ProduceRequest { acks, timeout_ms, topic_data, .. } = request;
     let refused = (!(-1..=1).contains(&acks)).then_some(ErrorCode::InvalidRequiredAcks);
     let now = context.broker.clock.append_time();
@@ -82,7 +82,7 @@ pub(super) async fn start(
     })))
 }
 
-/// Tells of missing sequence numbers only where this node certainly leads.
+/// Reports missing sequence numbers only where this node certainly leads.
 async fn doubt_gaps(broker: &Broker, response: &mut ProduceResponse) {
     let is_gap = |one: &PartitionProduceResponse| one.error_code == ErrorCode::OutOfOrderSequenceNumber.code();
     if !response.responses.iter().flat_map(|topic| &topic.partition_responses).any(is_gap) {
@@ -100,7 +100,7 @@ async fn doubt_gaps(broker: &Broker, response: &mut ProduceResponse) {
     }
 }
 
-/// Names the leader to whoever asked the wrong broker (KIP-951).
+/// Names the leader where the client asked the wrong broker (KIP-951).
 fn name_leaders(broker: &Broker, response: &mut ProduceResponse) {
     let mut hints = LeaderHints::new(broker.metadata.image());
     for topic in &mut response.responses {
@@ -235,7 +235,7 @@ fn append(
         CompressionSetting::Producer => batch,
     };
     let bytes = batch.bytes().len();
-    // What is stored counts, too: compressed in another way a batch may have grown.
+    // The limit is on the stored batch, too: compressed in another way it may have grown.
     if bytes as u64 > settings.max_message_bytes {
         let limit = usize::try_from(settings.max_message_bytes).unwrap_or(usize::MAX);
         return Err(refusal(&partition, &InvalidBatch::TooLarge { size: bytes, limit }));
@@ -327,7 +327,7 @@ fn recompress(batch: ValidatedBatch, codec: Compression) -> Result<ValidatedBatc
 }
 
 impl PendingTopic {
-    /// What is kept until the answer is written, and the answer.
+    /// Memory that is kept until the answer is written, and that of the answer.
     fn kept_bytes(&self) -> usize {
         let of_partition = |partition: &PendingPartition| {
             let message = partition.outcome.as_ref().err().and_then(|refused| refused.why.message.as_ref());

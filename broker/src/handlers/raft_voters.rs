@@ -1,27 +1,27 @@
 //! AddRaftVoter and RemoveRaftVoter (KIP-853): who votes on the metadata log.
 //!
 //! A node has one data folder, so that its id alone names the voter, with the directory id zero; any other names a voter that
-//! there is not. The listeners are not looked at: the node said where it is when it joined.
+//! does not exist. The listeners have no effect: the node gave its own when it joined.
 
 use protocol::messages::{AddRaftVoterRequest, AddRaftVoterResponse, RemoveRaftVoterRequest, RemoveRaftVoterResponse};
 use protocol::{ErrorCode, Str};
 use uuid::Uuid;
 
 use super::RequestContext;
-use super::errors::{Refusal, told};
+use super::errors::{Refusal, code_and_message};
 use crate::metadata::{VoterChange, VoterError};
 
 pub(super) async fn add(context: &RequestContext<'_>, request: AddRaftVoterRequest) -> AddRaftVoterResponse {
     let (cluster_id, directory_id) = (request.cluster_id, request.voter_directory_id);
     let outcome = change(context, cluster_id, directory_id, VoterChange::Add(request.voter_id)).await;
-    let (error_code, error_message) = told(outcome);
+    let (error_code, error_message) = code_and_message(outcome);
     AddRaftVoterResponse { error_code, error_message, ..AddRaftVoterResponse::default() }
 }
 
 pub(super) async fn remove(context: &RequestContext<'_>, request: RemoveRaftVoterRequest) -> RemoveRaftVoterResponse {
     let (cluster_id, directory_id) = (request.cluster_id, request.voter_directory_id);
     let outcome = change(context, cluster_id, directory_id, VoterChange::Remove(request.voter_id)).await;
-    let (error_code, error_message) = told(outcome);
+    let (error_code, error_message) = code_and_message(outcome);
     RemoveRaftVoterResponse { error_code, error_message, ..RemoveRaftVoterResponse::default() }
 }
 

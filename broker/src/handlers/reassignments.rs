@@ -17,7 +17,7 @@ use protocol::messages::{
 };
 use protocol::{ApiKey, Str};
 
-use super::errors::{Refusal, told};
+use super::errors::{Refusal, code_and_message};
 use super::partition_outcomes::{Outcome, Outcomes};
 use super::topics::RECORD_BYTES;
 use super::{BadRequest, RequestContext};
@@ -83,7 +83,7 @@ fn resolve(
 
 fn answer((name, partitions): (Str, Vec<Outcome>)) -> ReassignableTopicResponse {
     let response = |(partition_index, outcome): Outcome| {
-        let (error_code, error_message) = told(outcome);
+        let (error_code, error_message) = code_and_message(outcome);
         ReassignablePartitionResponse {
             partition_index,
             error_code,
@@ -96,7 +96,7 @@ fn answer((name, partitions): (Str, Vec<Outcome>)) -> ReassignableTopicResponse 
 }
 
 fn refused(refusal: Refusal) -> AlterPartitionReassignmentsResponse {
-    let (error_code, error_message) = told(Err(refusal));
+    let (error_code, error_message) = code_and_message(Err(refusal));
     AlterPartitionReassignmentsResponse { error_code, error_message, ..AlterPartitionReassignmentsResponse::default() }
 }
 

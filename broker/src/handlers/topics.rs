@@ -16,18 +16,18 @@ use crate::broker::Broker;
 use crate::metadata::parts::{InParts, encoded_len};
 use crate::metadata::{ClusterImage, new_topic_id};
 
-/// "Which operations may I do?" was not asked, or cannot be told without authorization.
+/// The allowed operations were not asked for, or are unknown without authorization.
 pub(super) const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 /// Every operation on a topic (read, write, create, delete, alter, describe and their configs), as Kafka's bit set.
 pub(super) const ALL_TOPIC_OPERATIONS: i32 = 0x0df8;
 /// "There is no controller."
 const NO_CONTROLLER: NodeId = -1;
-/// For so many milliseconds after its creation a cluster waits for the nodes that it was told of.
+/// For so many milliseconds after its creation a cluster waits for the nodes that it was created with.
 const YOUNG_CLUSTER_MS: i64 = 60_000;
 /// Bytes that a record of one topic or partition takes in the metadata log beside what the request says, at most.
 pub(super) const RECORD_BYTES: usize = 512;
 /// Every operation on the cluster (create, alter, describe, cluster action, describe and alter its configs, idempotent
-/// write), as Kafka's bit set: bit n stands for the operation with ACL code n.
+/// write), as Kafka's bit set: bit n is the operation with ACL code n.
 pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0x1fa0;
 
 /// Tells a name that no topic can have from one that no topic has.
@@ -83,7 +83,7 @@ pub(crate) fn new_topic(broker: &Broker, name: &str) -> NewTopic {
 /// others, and gets them when there are enough brokers.
 ///
 /// The first group often comes while a cluster still starts, and its topic would lack replicas for ever: a young cluster
-/// waits for the nodes that it was told of.
+/// waits for the nodes that it was created with.
 fn group_offsets_replicas(broker: &Broker) -> Result<i16, ErrorCode> {
     let wanted = broker.config.settings.broker.offsets_topic_replication_factor;
     let image = broker.metadata.image();
@@ -161,7 +161,7 @@ pub(super) fn controller_id(broker: &Broker, image: &ClusterImage) -> NodeId {
     controller_of(image, broker.metadata.controller(), broker.config.node_id)
 }
 
-/// One of the brokers that clients are told: librdkafka waits for ever for a controller that is not among them. Our own node
+/// One of the brokers that clients see: librdkafka waits for ever for a controller that is not among them. Our own node
 /// is not, as long as it starts.
 fn controller_of(image: &Cluster, leader: Option<NodeId>, own: NodeId) -> NodeId {
     let mut candidates = leader.into_iter().chain([own]).chain(image.brokers().map(|broker| broker.id));

@@ -4,7 +4,7 @@ use coordinator::cluster::Command;
 use protocol::messages::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 
 use super::RequestContext;
-use super::errors::{Refusal, told};
+use super::errors::{Refusal, code_and_message};
 use crate::metadata::{VoterChange, VoterError};
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: UnregisterBrokerRequest) -> UnregisterBrokerResponse {
@@ -13,11 +13,11 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: UnregisterBrok
     if outcome.is_ok() {
         forget(context, request.broker_id).await;
     }
-    let (error_code, error_message) = told(outcome.map_err(Refusal::from));
+    let (error_code, error_message) = code_and_message(outcome.map_err(Refusal::from));
     UnregisterBrokerResponse { error_code, error_message, ..UnregisterBrokerResponse::default() }
 }
 
-/// Leaves a node without a vote out of the metadata log: nobody sends it entries any more. A voter stays one, as in Apache
+/// Leaves a node without a vote out of the metadata log: it gets no more entries. A voter stays one, as in Apache
 /// Kafka: its vote is taken by RemoveRaftVoter.
 async fn forget(context: &RequestContext<'_>, node: i32) {
     match context.broker.metadata.change_voters(VoterChange::Forget(node)).await {

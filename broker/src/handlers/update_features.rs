@@ -9,7 +9,7 @@ use protocol::messages::update_features_response::UpdatableFeatureResult;
 use protocol::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 
 use super::RequestContext;
-use super::errors::{Refusal, told};
+use super::errors::{Refusal, code_and_message};
 use crate::metadata::METADATA_FEATURE;
 
 pub(super) async fn handle(context: &RequestContext<'_>, request: UpdateFeaturesRequest) -> UpdateFeaturesResponse {
@@ -24,7 +24,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: UpdateFeatures
         }
         Err(refusal) => Err(refusal),
     };
-    let (error_code, error_message) = told(outcome);
+    let (error_code, error_message) = code_and_message(outcome);
     // Before version 2 each feature has its outcome, where all went well.
     let result = |update: FeatureUpdateKey| UpdatableFeatureResult {
         feature: update.feature,
@@ -37,7 +37,7 @@ pub(super) async fn handle(context: &RequestContext<'_>, request: UpdateFeatures
     UpdateFeaturesResponse { error_code, error_message, ..UpdateFeaturesResponse::default() }
 }
 
-/// What to make of the metadata version. All updates are done, or none: whoever names another feature gets nothing.
+/// The wanted metadata version. All updates are done, or none: a request that names another feature is refused.
 fn wanted(version: i16, updates: &[FeatureUpdateKey]) -> Result<(u16, VersionChange), Refusal> {
     let invalid = |reason: String| Err(Refusal::new(ErrorCode::InvalidRequest, reason));
     if let Some(other) = updates.iter().find(|update| update.feature.as_str() != METADATA_FEATURE) {

@@ -89,7 +89,7 @@ impl Outcome {
         self.error.is_some() || self.diverging.is_some() || self.preferred.is_some() || self.has_news
     }
 
-    /// True when the reader is told that it has read more than there is.
+    /// True when the answer says that the reader has read more than there is.
     pub(super) fn is_past_end(&self) -> bool {
         self.is_past_end
     }
@@ -103,7 +103,7 @@ impl Outcome {
         }
     }
 
-    /// Where the partition stands, when it can be read.
+    /// The partition's high watermark and log start, when it can be read.
     pub(super) fn told(&self) -> Option<Told> {
         let partition = self.partition.as_ref().filter(|_| self.error.is_none())?;
         Some(Told { high_watermark: partition.high_watermark(), log_start: partition.log_start() })
@@ -167,7 +167,7 @@ async fn read_one(target: &PartitionToRead, partition: &Arc<Partition>, request:
         State::Deleted => return Outcome::failed(ErrorCode::UnknownTopicOrPartition),
     }
     let wanted = &target.wanted;
-    // Looked at anew each time: the epoch may have changed while the fetch waited.
+    // Checked at every attempt: the epoch may have changed while the fetch waited.
     // Any negative epoch is none here, as in Kafka.
     if let Err(code) = partition.leadership().check_epoch(wanted.current_leader_epoch.max(NO_LEADER_EPOCH)) {
         return Outcome::failed(code);

@@ -92,7 +92,7 @@ impl Reader {
 pub(super) enum Moves {
     /// Anything that consumers see.
     Committed(watch::Receiver<Progress>),
-    /// Records, or the end of the term; and what is committed, where the follower wants to be told.
+    /// Records, or the end of the term; and what is committed, where the follower waits for that, too.
     Appended {
         /// Where the local log ends.
         ends: watch::Receiver<Ends>,
@@ -108,7 +108,7 @@ pub(super) enum Moves {
 }
 
 impl Moves {
-    /// To be made before the look whose outcome is waited upon.
+    /// To be subscribed before the attempt whose outcome is waited upon.
     pub(super) fn of(partition: &Partition, target: &PartitionToRead) -> Self {
         let mut progress = partition.watch();
         let term = progress.borrow_and_update().term;

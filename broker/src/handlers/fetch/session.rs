@@ -47,13 +47,13 @@ pub(crate) struct Wanted {
     pub(crate) last_fetched_epoch: LeaderEpoch,
     /// First offset that the follower would show to readers.
     pub(crate) log_start: Offset,
-    /// What the follower knows to be committed (KIP-1166); the largest number when it does not want to be told at once.
+    /// What the follower knows to be committed (KIP-1166); the largest number when it does not wait for news of it.
     pub(crate) high_watermark: Offset,
     /// Most bytes for this partition.
     pub(crate) max_bytes: usize,
 }
 
-/// What a client was last told of a partition: an incremental reply leaves out what is the same and has no records.
+/// The last answer about a partition: an incremental reply leaves out partitions without changes and without records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Told {
     /// High watermark.

@@ -140,7 +140,7 @@ fn all_topics(context: &RequestContext<'_>, offsets: &OffsetsByTopic) -> Vec<Off
     let mut topics = Vec::with_capacity(offsets.len());
     for (name, of_topic) in offsets {
         let id = topic_id(context, name);
-        // A client that speaks in ids cannot be told of a topic that is gone.
+        // To a client that speaks in ids, a deleted topic cannot be named.
         if by_id && id.is_zero() {
             continue;
         }
