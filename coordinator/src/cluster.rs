@@ -1,7 +1,7 @@
 //! The cluster's metadata as a pure machine: brokers, topics, leaders and ISRs, settings, producer ids, archive ledger.
 //!
 //! [`Cluster::decide`] turns a command into records and a reply, [`Cluster::apply`] makes a record true; nothing else
-//! changes the state. The metadata log holds the records, so that what was decided once is never decided anew, not even by a
+//! changes the state. The metadata log holds the records, so that a decision is never made a second time, not even by a
 //! newer build with other rules. What [`Cluster::apply`] makes of a record must therefore stay as it is; where it cannot, the
 //! change waits for a new [`Cluster::metadata_version`].
 //!
@@ -10,7 +10,7 @@
 //! Invariants:
 //! - topic names and ids are unique, and an id is never used again while its archive exists;
 //! - a topic's partitions are `0..topic.partitions`; `isr ⊆ replicas`; the leader is in the ISR, or there is none;
-//! - nobody is in both the ISR and the ELR (KIP-966); the members of both have all that was acknowledged, or there is no leader
+//! - no broker is in both the ISR and the ELR (KIP-966); the members of both have all that was acknowledged, or there is no leader
 //!   without loss ([`Partition`]);
 //! - leader epochs, partition epochs, log starts, broker epochs, producer ids and ledger versions only grow;
 //! - in the ledger, `log_start ≤ archived_end`, and neither goes backwards;
@@ -99,7 +99,7 @@ pub struct Cluster {
     metric_names: SharedMap<String, TopicName>,
 }
 
-/// What a command leads to: records to apply, in order, and the answer for whoever asked.
+/// What a command leads to: records to apply, in order, and the answer to the command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// To be applied in this order.

@@ -1,5 +1,5 @@
 //! Plans which replicas move: off a broker that leaves, or until brokers and racks are even. Pure, and apart from the
-//! cluster's state: whoever plans says what there is, looks at the plan, and asks for the reassignments.
+//! cluster's state: the caller gives sites and layout, checks the plan, and asks for the reassignments.
 //!
 //! Plans move as little as they can. A replica moves to the broker with the fewest, among racks that the partition does not
 //! use yet if there are such. Replicas are counted, not weighed: a partition is a partition.
@@ -82,7 +82,7 @@ pub fn resize<K: Ord + Clone>(sites: &[Site], layout: &Layout<K>, factor: usize)
     let mut plan = Plan::new(sites, layout);
     for key in layout.keys() {
         while plan.layout[key].len() < factor {
-            let target = plan.best_target(&plan.layout[key], NOBODY);
+            let target = plan.best_target(&plan.layout[key], NO_BROKER);
             plan.add(key, target.ok_or(plan.layout[key].len())?);
         }
         while plan.layout[key].len() > factor.max(1) {
@@ -93,7 +93,7 @@ pub fn resize<K: Ord + Clone>(sites: &[Site], layout: &Layout<K>, factor: usize)
 }
 
 /// No broker.
-const NOBODY: NodeId = -1;
+const NO_BROKER: NodeId = -1;
 
 /// A layout in the making, and the same by broker.
 struct Plan<'a, K> {

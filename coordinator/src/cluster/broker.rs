@@ -18,7 +18,7 @@ pub struct Broker {
     pub incarnation: Uuid,
     /// Where clients and other brokers reach it.
     pub listeners: Vec<Listener>,
-    /// Where it stands: replicas of a partition are spread over racks.
+    /// Its rack: replicas of a partition are spread over racks.
     #[serde(default)]
     pub rack: Option<String>,
     /// Where other nodes reach it for the cluster's own calls, `HOST:PORT`; empty when they cannot.

@@ -32,7 +32,7 @@ impl From<Command> for Submission {
 pub struct CommandId {
     /// The broker that asks.
     pub node_id: NodeId,
-    /// Its broker epoch, from its registration: the numbers below start anew with each.
+    /// Its broker epoch, from its registration: with each, the numbers below start again.
     pub broker_epoch: i64,
     /// Number of the command within that, in the order of asking. Answers are kept for the last
     /// [`REMEMBERED_ANSWERS`](super::REMEMBERED_ANSWERS) numbers.
@@ -107,7 +107,7 @@ pub enum Command {
         #[serde(default)]
         validate_only: bool,
     },
-    /// Asks for producer ids that nobody had before.
+    /// Asks for producer ids that no producer had before.
     AllocateProducerIds(BrokerRef),
     /// A leader changes the ISRs of its partitions, each for itself.
     AlterPartitions {
@@ -124,7 +124,7 @@ pub enum Command {
         /// The partitions.
         moves: Vec<LogStartMove>,
     },
-    /// Chooses leaders anew, of each partition for itself (KIP-460).
+    /// Elects leaders, of each partition for itself (KIP-460).
     ElectLeaders {
         /// How.
         kind: ElectionKind,
@@ -186,7 +186,7 @@ pub struct RegisterBroker {
     pub incarnation: Uuid,
     /// Where it is reached.
     pub listeners: Vec<Listener>,
-    /// Where it stands.
+    /// Its rack.
     #[serde(default)]
     pub rack: Option<String>,
     /// Where other nodes reach it for the cluster's own calls.
@@ -346,7 +346,7 @@ pub struct IsrChange {
     /// The partition epoch that the change replaces.
     pub partition_epoch: i32,
     /// The wanted ISR, each member with the broker epoch that its last fetch carried (KIP-903): a member that has
-    /// registered anew since may have lost what it had. An epoch of −1, "not known", is taken for present members only.
+    /// registered again since may have lost what it had. An epoch of −1, "not known", is taken for present members only.
     pub isr: Vec<BrokerRef>,
 }
 
@@ -377,7 +377,7 @@ pub struct Reassignment {
 pub enum ElectionKind {
     /// The first of the replicas, if it is in sync.
     Preferred,
-    /// Where nobody leads: any replica that can lead. What it lacks is lost.
+    /// Where no replica leads: any that can lead. The records that it lacks are lost.
     Unclean,
 }
 

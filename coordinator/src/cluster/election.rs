@@ -23,18 +23,18 @@ pub(super) struct Revision {
 /// See [`Revision`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Eligible {
-    /// Whoever was in sync or eligible.
-    Everybody,
+    /// All that were in sync or eligible.
+    All,
     /// All but a broker that may have lost something.
     AllBut(NodeId),
     /// A leader was chosen that lacks something: its history counts from here on.
-    Nobody,
+    None,
 }
 
 impl Revision {
     /// A change after which everybody who leaves has what they had.
     pub(super) fn of(next: Partition) -> Self {
-        Revision { next, eligible: Eligible::Everybody, is_new_term: false }
+        Revision { next, eligible: Eligible::All, is_new_term: false }
     }
 }
 
@@ -60,12 +60,12 @@ pub(super) fn elect(state: &Cluster, id: TopicPartition, mut revision: Revision)
     }
 }
 
-/// Gives a partition that nobody can lead without loss any leader; none when no replica can lead.
+/// Gives a partition that no replica can lead without loss any leader; none when no replica can lead.
 pub(super) fn elect_unclean(state: &Cluster, mut revision: Revision) -> Option<Revision> {
     let next = &mut revision.next;
     next.leader = first_active(state, &next.replicas, &next.replicas)?;
     next.isr = vec![next.leader];
-    revision.eligible = Eligible::Nobody;
+    revision.eligible = Eligible::None;
     Some(revision)
 }
 
@@ -122,7 +122,7 @@ pub(super) fn change_where(
     }
 }
 
-/// The ELR: while the ISR is too small for the high watermark to move, whoever left it has all that was acknowledged.
+/// The ELR: while the ISR is too small for the high watermark to move, a replica that left it has all that was acknowledged.
 /// Without a leader the high watermark does not move either.
 fn eligible_after(
     state: &Cluster,
@@ -131,7 +131,7 @@ fn eligible_after(
     (next, eligible): (&Partition, Eligible),
 ) -> Vec<NodeId> {
     let is_large_enough = next.has_leader() && next.isr.len() >= state.min_insync(id.topic_id, &next.replicas);
-    if is_large_enough || eligible == Eligible::Nobody {
+    if is_large_enough || eligible == Eligible::None {
         return Vec::new();
     }
     let was_eligible = |id: &NodeId| old.isr.contains(id) || old.elr.contains(id);

@@ -175,7 +175,7 @@ pub enum ClusterError {
         partition: TopicPartition,
         /// Who asked.
         broker_id: NodeId,
-        /// Who leads, −1 for nobody.
+        /// The leader, −1 for none.
         leader: NodeId,
     },
     /// Kafka: INVALID_UPDATE_VERSION.

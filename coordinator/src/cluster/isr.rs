@@ -91,7 +91,7 @@ fn ineligible(state: &Cluster, old: &Partition, member: BrokerRef) -> Option<Str
     } else if broker.is_shutting_down && !is_member {
         Some("it is about to stop".to_owned())
     } else if broker.epoch != broker_epoch && !(is_member && broker_epoch == UNKNOWN_BROKER_EPOCH) {
-        Some(format!("its fetches carried broker epoch {broker_epoch}, it registered anew with {}", broker.epoch))
+        Some(format!("its fetches carried broker epoch {broker_epoch}, it registered again with {}", broker.epoch))
     } else {
         None
     }

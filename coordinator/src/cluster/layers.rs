@@ -37,7 +37,7 @@ impl Cluster {
         self.setting(topic_id, broker, "firn.flush").trim() == "durable"
     }
 
-    /// True when a partition that nobody can lead without loss shall not wait: all its replicas are configured so.
+    /// True when a partition that no replica can lead without loss shall not wait: all its replicas are configured so.
     pub(super) fn is_unclean_election_enabled(&self, topic_id: TopicId, replicas: &[NodeId]) -> bool {
         let of_replica = |id: &NodeId| self.setting(topic_id, *id, "unclean.leader.election.enable");
         let mut registered = replicas.iter().filter(|id| self.broker(**id).is_some());

@@ -110,7 +110,7 @@ fn elect_orphan(state: &Cluster, id: TopicPartition, revision: Revision) -> Revi
 }
 
 /// True when the disk of a restarted member has all that was acknowledged: it flushed before anything was acknowledged, or
-/// nobody else has it either. A partition of a single replica goes on in any case: its archive has what was archived.
+/// no other replica has it either. A partition of a single replica continues in any case: its archive has all that was archived.
 fn has_everything(before: &Cluster, id: TopicPartition, old: &Partition, member: (NodeId, Disk)) -> bool {
     let (broker, disk) = member;
     if old.replicas.len() == 1 {

@@ -28,7 +28,7 @@ pub(super) fn alter(draft: &mut Draft, change: &Reassignment, keep_factor: bool)
     change_to(draft, id, next)
 }
 
-/// Begins to add the replicas that a partition waited for. Nobody decides on it again when this is taken back.
+/// Begins to add the replicas that a partition waited for. It is not decided on again when this is taken back.
 pub(super) fn begin(draft: &mut Draft, id: TopicPartition, target: &[NodeId]) -> Result<(), ClusterError> {
     let old = draft.state.partition(id).ok_or(ClusterError::UnknownPartition { partition: id })?;
     let next = Partition { wanted_replicas: None, ..shaped(old, target) };

@@ -1,4 +1,4 @@
-//! What changes in the cluster: the only way its state moves, and what stands in the metadata log
+//! Changes of the cluster: the only way its state moves, and the entries of the metadata log
 //! (`docs/formats/metadata.md`).
 //!
 //! Fields and variants may be added, with a serde default; none may change its meaning, since old logs are replayed.
@@ -30,7 +30,7 @@ pub enum Record {
         /// Their version.
         version: u16,
     },
-    /// A broker registered, or registered anew.
+    /// A broker registered, for the first time or again.
     BrokerRegistered(Broker),
     /// A broker may lead no longer, or again, or is about to stop.
     BrokerFencingChanged {

@@ -50,7 +50,7 @@ pub struct Partition {
     /// metadata version 2 on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted_replicas: Option<usize>,
-    /// Readers see nothing below, whoever leads: the highest log start that a leader may have shown. From metadata version 3
+    /// Readers see nothing below, under any leader: the highest log start that a leader may have shown. From metadata version 3
     /// on.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub log_start: Offset,

@@ -1,7 +1,7 @@
 //! Partitions that were made while there were too few brokers get their other replicas when there are enough.
 //!
 //! A partition says how many replicas it waits for ([`Partition::wanted_replicas`]). That is forgotten when the reassignment begins that
-//! adds them, and when somebody decides otherwise by a reassignment: what was decided by hand is never undone.
+//! adds them, and when a reassignment by hand decides otherwise: it is never undone.
 
 use std::collections::BTreeMap;
 

@@ -121,7 +121,7 @@ pub struct JoinGroup {
 pub struct JoinAbilities {
     /// Version 4 and up: a dynamic member gets its id first and joins with it (KIP-394).
     pub member_id_required: bool,
-    /// Version 9 and up: a returning static leader can be told to skip the assignment (KIP-814).
+    /// Version 9 and up: a returning static leader can skip the assignment (KIP-814).
     pub skip_assignment: bool,
 }
 
@@ -138,7 +138,7 @@ pub struct Joined {
     pub leader: MemberId,
     /// The member's own id.
     pub member_id: MemberId,
-    /// True for a returning static leader: the assignment stands, do not compute another (KIP-814).
+    /// True for a returning static leader: the assignment stays valid, do not compute another (KIP-814).
     pub skip_assignment: bool,
     /// All members, for the leader only.
     pub members: Vec<JoinedMember>,
@@ -217,7 +217,7 @@ pub struct Heartbeat {
 pub struct LeaveGroup {
     /// The group.
     pub group: GroupId,
-    /// Who leaves; with an empty member id whoever holds the instance id (administrative removal).
+    /// The members that leave; with an empty member id the holder of the instance id (administrative removal).
     pub members: Vec<MemberIdentity>,
 }
 

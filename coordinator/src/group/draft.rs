@@ -58,7 +58,7 @@ impl<'a> Draft<'a> {
         self.records.push(GroupRecord::Metadata { group: self.group.clone(), image });
     }
 
-    /// Takes a member out; whatever it waits for is refused, so that it joins anew if it still lives.
+    /// Takes a member out; its waiting requests are refused, so that it joins again if it still lives.
     pub(super) fn remove_member(&mut self, id: &str) {
         let Some(removed) = self.membership.remove(id) else { return };
         if let Some(token) = removed.awaiting_join {
@@ -69,7 +69,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// After members changed or joined: begins a rebalance, or completes the one under way if nobody is missing.
+    /// After members changed or joined: begins a rebalance, or completes the one under way if no member is missing.
     pub(super) fn rebalance_or_complete_join(&mut self) {
         if self.membership.state == GroupState::PreparingRebalance {
             self.complete_join_if_all_joined();
@@ -87,7 +87,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Begins the join phase. Whoever waits for an assignment is sent to join again.
+    /// Begins the join phase. Members that wait for an assignment have to join again.
     pub(super) fn prepare_rebalance(&mut self) {
         if self.membership.state == GroupState::CompletingRebalance {
             for (_, member) in self.membership.members.iter_mut() {
@@ -162,7 +162,7 @@ impl<'a> Draft<'a> {
         self.persist();
     }
 
-    /// Makes sure that the leader is one who joined. False if nobody did.
+    /// Makes sure that the leader is a member that joined. False if none did.
     fn elect_joined_leader(&mut self) -> bool {
         let membership = &mut self.membership;
         let joined = |id: &MemberId| membership.members.get(id).is_some_and(|member| member.awaiting_join.is_some());

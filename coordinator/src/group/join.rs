@@ -115,7 +115,7 @@ impl Draft<'_> {
     }
 
     /// Lets a member wait with what it says of itself now. A request of the same member that still waits is a
-    /// duplicate, sent before a reconnect: it is told to join again, so that nothing waits for ever.
+    /// duplicate, sent before a reconnect: it is refused, to join again, so that nothing waits for ever.
     fn update_member(&mut self, token: RequestToken, join: &JoinGroup, id: &str) {
         self.membership.set_protocols(id, join.protocols.clone());
         let Some(member) = self.membership.members.get_mut(id) else { return };
@@ -127,7 +127,7 @@ impl Draft<'_> {
     }
 
     /// A static member is back under a new member id: the old id is fenced. In a stable group whose chosen protocol
-    /// stays, nobody else notices.
+    /// stays, no other member notices.
     fn replace_static_member(&mut self, token: RequestToken, join: &JoinGroup, old_id: &MemberId) {
         let new_id = join.new_member_id.clone();
         let old_leader = self.membership.leader.clone();
@@ -151,14 +151,14 @@ impl Draft<'_> {
             GroupState::Stable if self.membership.select_protocol() == self.membership.protocol_name => {
                 self.keep_generation_for(token, join, old_leader);
             }
-            // The leader may have been told the old id already, so its assignment would miss the new one.
+            // The leader may have got the old id already, so its assignment would miss the new one.
             GroupState::Stable | GroupState::CompletingRebalance => self.prepare_rebalance(),
             _ => self.complete_join_if_all_joined(),
         }
     }
 
-    /// Answers a returning static member of a stable group at once. A client that cannot skip the assignment is told
-    /// of the leader's former id, so that it does not take itself for the leader.
+    /// Answers a returning static member of a stable group at once. A client that cannot skip the assignment gets
+    /// the leader's former id, so that it does not take itself for the leader.
     fn keep_generation_for(&mut self, token: RequestToken, join: &JoinGroup, old_leader: Option<MemberId>) {
         let id = join.new_member_id.clone();
         if let Some(member) = self.membership.members.get_mut(&id) {

@@ -1,4 +1,4 @@
-//! Members of one group, and where its rebalance stands: the part that Kafka keeps in memory only.
+//! Members of one group, and the state of its rebalance: the part that Kafka keeps in memory only.
 //!
 //! Invariants: a leader exists exactly while there are members; `static_members` names members only; join requests
 //! wait only in `PreparingRebalance`, sync requests only in `CompletingRebalance`.
@@ -6,7 +6,7 @@
 //! ```text
 //! Empty ──join──▶ PreparingRebalance ──all joined, or time is up──▶ CompletingRebalance ──leader's sync──▶ Stable
 //!   ▲                 │   ▲                                             │                                   │
-//!   └──nobody left────┘   └──────────── join with a change, leave, death of a member ─────────────────────┘
+//!   └──none is left───┘   └──────────── join with a change, leave, death of a member ─────────────────────┘
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,7 +93,7 @@ impl Member {
         offered.map(|offer| offer.metadata.clone()).unwrap_or_default()
     }
 
-    /// A waiting request stands for a heartbeat, except that of a brand-new member, who may have gone unnoticed.
+    /// A waiting request counts as a heartbeat, except that of a brand-new member, which may have gone unnoticed.
     fn has_satisfied_heartbeat(&self) -> bool {
         self.withheld > 0 || (!self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some()))
     }

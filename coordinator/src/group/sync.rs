@@ -107,7 +107,7 @@ impl Draft<'_> {
     }
 }
 
-/// What a heartbeat is told; it counts as a sign of life if the answer is `Ok` or `RebalanceInProgress`.
+/// The answer to a heartbeat, which counts as a sign of life if it is `Ok` or `RebalanceInProgress`.
 pub(super) fn check_heartbeat(membership: &Membership, heartbeat: &Heartbeat) -> Result<(), GroupError> {
     membership.check_member(&heartbeat.member)?;
     if heartbeat.generation != membership.generation {
