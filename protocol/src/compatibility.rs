@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::api_key::{ApiKey, KAFKA_RELEASE};
 use crate::versions::served_api;
 
-/// The generated part of the page stands between these two lines.
+/// The generated part of the page is between these two lines.
 const BEGIN: &str = "<!-- generated from protocol/src/versions.rs: begin -->";
 const END: &str = "<!-- generated from protocol/src/versions.rs: end -->";
 

@@ -117,7 +117,7 @@ fn foreign(digits: [u8; LENGTH_BYTES]) -> Option<FrameError> {
     Some(FrameError::Foreign { protocol, advice })
 }
 
-/// What stands in front of a request's body.
+/// The header in front of a request's body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeader {
     /// Which API.
@@ -155,7 +155,7 @@ pub enum HeaderError {
 }
 
 impl RequestHeader {
-    /// Reads the header of a frame (without its length); the reader then stands at the body.
+    /// Reads the header of a frame (without its length); the reader is then at the body.
     ///
     /// The header of an `ApiVersions` request can be read in any version, known or not, which the fallback to version 0
     /// depends on.

@@ -16,7 +16,7 @@ pub trait Message: Debug + Clone + PartialEq + Default + Send + Sync + 'static {
     /// Its facts.
     const INFO: &'static MessageInfo;
 
-    /// Reads the fields of a version; the reader stands behind them then.
+    /// Reads the fields of a version; the reader is behind them then.
     ///
     /// # Errors
     /// Where the bytes are not such a message, or the message has no such version.

@@ -51,7 +51,7 @@ impl Reader {
     }
 
     /// Lets the elements of further arrays count at most `budget_bytes`: their size in memory, and `each_bytes` more for
-    /// each, which stands for everything else that an element leads to.
+    /// each, which covers everything else that an element leads to.
     #[must_use]
     pub fn with_element_budget(self, budget_bytes: usize, each_bytes: usize) -> Self {
         Self { element_budget: budget_bytes, each_bytes, element_bytes: 0, ..self }

@@ -67,7 +67,7 @@ pub enum InvalidBatch {
 }
 
 /// One batch that passed [`validate_produced`]: framing, checksum, counts, offsets, timestamps and header keys are
-/// right. Appending needs no second look.
+/// right. Appending needs no second check.
 #[derive(Debug, Clone)]
 pub struct ValidatedBatch {
     header: BatchHeader,
@@ -81,7 +81,7 @@ impl ValidatedBatch {
         &self.bytes
     }
 
-    /// The batch's bytes, for patching without a copy where nobody else holds them.
+    /// The batch's bytes, for patching without a copy where no other reference holds them.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         self.bytes

@@ -9,7 +9,7 @@ use super::kind::{Kind, SettingSpec, ValueType};
 /// A setting of Kafka's brokers that means nothing here.
 #[derive(Debug)]
 pub struct KafkaSetting {
-    /// What it is.
+    /// Its name, type, default and description.
     pub spec: SettingSpec,
     /// Kafka takes it while the broker runs.
     pub is_dynamic: bool,
