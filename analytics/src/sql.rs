@@ -18,7 +18,7 @@
 //! from holding their threads;
 //! [`functions`] are what values need, [`bounded`] those that multiply; [`error`] in the words of [`wording`], [`output`] and [`pretty`] are what comes out; [`offline`] is a bucket as
 //! a source.
-#![allow(rustdoc::private_intra_doc_links, reason = "the map of the rooms names private ones")]
+#![allow(rustdoc::private_intra_doc_links, reason = "the map of the modules names private ones")]
 
 pub mod source;
 

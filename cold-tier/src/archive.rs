@@ -5,7 +5,7 @@
 //! large object:  encode ⇉ parts, complete → read back and verify
 //! ```
 //!
-//! The object is immutable and named by nobody until a manifest is written and the ledger commits its pointer. A crash at
+//! The object is immutable and not named until a manifest is written and the ledger commits its pointer. A crash at
 //! any point leaves at most an orphan, which the sweep takes once the archive has moved past its range. Retries inside a
 //! call use the same name; another call needs another attempt id.
 

@@ -25,7 +25,7 @@ pub enum StoreErrorKind {
     AlreadyExists,
     /// Certain: the store does not accept our credentials, or there are none.
     Denied,
-    /// Certain: the store refuses the call, and trying again will not help before somebody changes something.
+    /// Certain: the store refuses the call, and trying again will not help before an operator changes something.
     Permanent,
     /// Uncertain: the call may have taken effect.
     Uncertain,
@@ -153,9 +153,9 @@ pub enum ArchiveError {
 /// Why a cold read failed. All but [`ReadError::BelowLogStart`] are worth another try by the client.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
-    /// The deadline passed; the read goes on filling the cache.
+    /// The deadline passed; the read continues to fill the cache.
     #[error(
-        "a cold read of {partition} at offset {offset} did not finish within its deadline; it goes on in the background"
+        "a cold read of {partition} at offset {offset} did not finish within its deadline; it continues in the background"
     )]
     TimedOut {
         /// Whose records.

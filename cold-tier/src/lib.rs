@@ -13,7 +13,7 @@
 //!
 //! Storage is seen only through the `object_store` crate. The process must install a `rustls` crypto provider before
 //! it opens an `https` store.
-#![allow(rustdoc::private_intra_doc_links, reason = "the map of the rooms names private ones")]
+#![allow(rustdoc::private_intra_doc_links, reason = "the map of the modules names private ones")]
 
 mod config;
 mod error;

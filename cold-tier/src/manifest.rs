@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Every commit writes a new manifest under a new name; the coordinator's ledger says which one counts. Old entries spill
-//! into child manifests (`firn-manifest-node`), which later manifests go on naming, so that a commit stays small however
+//! into child manifests (`firn-manifest-node`), which later manifests keep naming, so that a commit stays small however
 //! long the history is ([`tree`]). A crash leaves manifests that no pointer names: the sweep takes them.
 
 pub(crate) mod cache;

@@ -123,7 +123,7 @@ pub(crate) enum Kind {
 
 /// Reads a name of an object below `folder`, a topic's or a partition's; `None` for a name that is not exactly one of ours.
 ///
-/// Whoever deletes asks this first: what others put into our folders stays, and so does whatever a store lists that was
+/// Every deletion asks this first: what others put into our folders stays, and so does whatever a store lists that was
 /// not asked for.
 pub(crate) fn parse(folder: &str, name: &str) -> Option<Named> {
     let below = name.strip_prefix(folder)?.strip_prefix('/')?;
@@ -185,7 +185,7 @@ pub enum TableFile {
 pub const TABLE_FOLDERS: [&str; 2] = ["iceberg", "table-state"];
 
 /// Reads a name of a file of the table that belongs to the topic in `topic_folder`; `None` for a name outside of the table's
-/// folders. Whoever deletes asks this first.
+/// folders. Every deletion asks this first.
 #[must_use]
 pub fn table_file(topic_folder: &str, name: &str) -> Option<TableFile> {
     let (folder, below) = name.strip_prefix(topic_folder)?.strip_prefix('/')?.split_once('/')?;

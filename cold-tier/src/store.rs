@@ -272,7 +272,7 @@ impl Store {
                     Some((Ok(meta), Some((stream, prefix))))
                 }
                 Ok(Some(Ok(meta))) => {
-                    // Whoever deletes by a listing must not see it.
+                    // A deletion by a listing must not see it.
                     let lie = generic(format!("the listing names {}, which is not in that folder", meta.location));
                     Some((Err(self.error("list", &prefix, &lie)), None))
                 }

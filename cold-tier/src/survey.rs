@@ -36,7 +36,7 @@ pub struct NewestManifest {
 /// # Errors
 /// When the store cannot be opened or does not answer.
 pub async fn clusters(config: &Config) -> Result<Vec<String>, OpenError> {
-    // Opening a folder makes it, and nobody looks for an archive in a folder that is not there on purpose.
+    // Opening a folder makes it, and a folder that is not there holds no archive.
     if local_root(&config.url).is_some_and(|root| !root.is_dir()) {
         return Err(OpenError::Url { url: config.url.clone(), reason: "there is no such folder".into() });
     }

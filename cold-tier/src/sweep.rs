@@ -18,7 +18,7 @@
 //!   ([`ColdTier::hold_sweep`]), so that later sweeps, of any broker, remember it. A person removes it.
 //!
 //! The Iceberg table beside a topic's partitions goes with the topic, its entrance first ([`crate::TableFile`]), and whatever
-//! engines have left in its folder; while the topic lives, whoever writes the table sweeps it.
+//! engines have left in its folder; while the topic lives, the table's writer sweeps it.
 //!
 //! A folder store also loses the staged files of interrupted uploads, which listings hide, after the same grace period.
 //!
@@ -148,7 +148,7 @@ impl ColdTier {
     /// recreated under the same name is not touched.
     ///
     /// # Errors
-    /// When the store fails; calling again goes on.
+    /// When the store fails; calling again continues.
     pub async fn delete_topic(&self, topic: &TopicName, topic_id: model::TopicId) -> Result<SweepReport, ArchiveError> {
         self.inner.orphans.lock().retain(|partition, _| partition.topic_id != topic_id);
         let mut report = SweepReport::default();

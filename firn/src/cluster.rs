@@ -1,4 +1,4 @@
-//! `firn cluster`: how the cluster stands, what is wrong with it, and the changes that an operator makes.
+//! `firn cluster`: the state of the cluster, what is wrong with it, and the changes that an operator makes.
 
 use anyhow::bail;
 use clap::{Args, Subcommand};

@@ -4,8 +4,8 @@
 //! {"topic":"t","partition":0,"offset":7,"timestamp":1700000000000,"key":"k","value":"v","headers":[{"key":"h","value":"x"}]}
 //! ```
 //!
-//! A key, value or header value that is not UTF-8 stands as base64 under `key_base64`, `value_base64`. A timestamp of −1
-//! is "none". On input, `topic` and `offset` are read over; a `key` or `value` that is not a string stands for its own
+//! A key, value or header value that is not UTF-8 is given as base64 under `key_base64`, `value_base64`. A timestamp of −1
+//! is "none". On input, `topic` and `offset` are read over; a `key` or `value` that is not a string means its own
 //! JSON text; `headers` may also be an object of strings; what is left out is null, none, or now. Rows of `firn sql --format json`
 //! are read as well: their `timestamp` is RFC 3339, and the columns that a batch has for itself are read over.
 

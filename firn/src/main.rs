@@ -62,7 +62,7 @@ enum Command {
     Consume(consume::ConsumeArgs),
     /// Show how partitions settle into the archive, and what it holds.
     Archive(archive::ArchiveArgs),
-    /// Show how the cluster stands, what is wrong with it, and change it.
+    /// Show the state of the cluster and what is wrong with it, and change it.
     Cluster(cluster::ClusterArgs),
     /// Look into a segment, an index, a Parquet object or a manifest, without a broker.
     Inspect(inspect::InspectArgs),
@@ -117,7 +117,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Whoever read our output has seen enough: `firn consume t | head`.
+/// The reader of our output has seen enough: `firn consume t | head`.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is_pipe = |cause: &(dyn std::error::Error + 'static)| {
         let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);

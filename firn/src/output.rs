@@ -23,7 +23,7 @@ pub(crate) fn print_line(line: impl std::fmt::Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
-/// Prints one line to standard error. Where that is closed or full, nobody can be told.
+/// Prints one line to standard error. An error of that is ignored: there is no other place for the line.
 pub(crate) fn tell(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

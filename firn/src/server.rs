@@ -49,7 +49,7 @@ pub(crate) struct ServerArgs {
     /// Where Kafka clients connect to [default: 127.0.0.1:9092, FIRN_LISTEN].
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<HostPort>,
-    /// What clients are told to connect to [default: the listening address, FIRN_ADVERTISE].
+    /// Address that clients connect to [default: the listening address, FIRN_ADVERTISE].
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<HostPort>,
     /// Where metrics, health and the archive's state are served [default: 127.0.0.1:9644, FIRN_ADMIN].
@@ -59,7 +59,7 @@ pub(crate) struct ServerArgs {
     /// --listen; FIRN_INTERNAL].
     #[arg(long, value_name = "HOST:PORT")]
     internal: Option<HostPort>,
-    /// Where this node stands; replicas are spread over racks [default: none, FIRN_RACK].
+    /// Rack of this node; replicas are spread over racks [default: none, FIRN_RACK].
     #[arg(long, value_name = "NAME")]
     rack: Option<String>,
     /// The first voters of a new cluster by their internal listeners, the same list on each of them [default: none, FIRN_PEERS].

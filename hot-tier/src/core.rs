@@ -1,4 +1,4 @@
-//! What all partitions of a tier share: the disk, the journal, the flush queue, and whether the tier still stands.
+//! What all partitions of a tier share: the disk, the journal, the flush queue, and whether the tier has failed.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use crate::sync::{Condvar, Mutex};
 /// Pause before something is tried again for which too many files were open.
 pub(crate) const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
 
-/// Told of a partition's flushed end by the flusher thread, outside of all locks. Calls for one partition come in order,
+/// Called with a partition's flushed end by the flusher thread, outside of all locks. Calls for one partition come in order,
 /// but the log may have been truncated since: read [`crate::PartitionLog::flushed_end`] for what holds now.
 ///
 /// It must be quick, for all acknowledgements wait for it, and may call nothing of a partition that changes it or takes
@@ -32,7 +32,7 @@ pub type FlushListener = Arc<dyn Fn(TopicPartition, Offset) + Send + Sync>;
 pub(crate) enum Drive {
     /// Two threads of the tier.
     Threads,
-    /// Whoever needs one, there and then, what else is pending waits for a step: for what must repeat exactly.
+    /// By the call that needs one, at once; other pending work waits for a step: for runs that must repeat exactly.
     #[cfg(any(test, feature = "simulation"))]
     Inline,
 }
@@ -181,7 +181,7 @@ impl Core {
         self.give_up();
     }
 
-    /// The tier is closed in order: whoever comes now comes too late.
+    /// The tier is closed in order: later calls come too late.
     pub(crate) fn shut(&self) {
         let _ = self.failure.set(TierFailure("it was closed".into()));
         self.give_up();
@@ -267,7 +267,7 @@ impl Core {
     /// Asks for a flush up to `lsn` and waits for it.
     ///
     /// # Errors
-    /// The tier's failure: then nobody knows whether `lsn` is durable.
+    /// The tier's failure: then it is not known whether `lsn` is durable.
     pub(crate) fn wait_durable(&self, lsn: u64) -> Result<(), StorageError> {
         match self.drive {
             Drive::Threads => {
@@ -383,7 +383,7 @@ impl Trash {
 fn remove_all(disk: &dyn Disk, path: &std::path::Path) -> std::io::Result<()> {
     let entries = match disk.list(path) {
         Ok(entries) => entries,
-        // Nobody knows whether it is a folder.
+        // It is not known whether it is a folder.
         Err(e) if lacks_descriptor(&e) => return disk.remove_file(path).map_err(|_| e),
         Err(_) => return disk.remove_file(path),
     };

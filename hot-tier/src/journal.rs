@@ -85,7 +85,7 @@ impl State {
 }
 
 impl Journal {
-    /// A journal that goes on at `end_lsn`; `used` are files whose entries a checkpoint does not cover yet.
+    /// A journal that continues at `end_lsn`; `used` are files whose entries a checkpoint does not cover yet.
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, config: &Config, found: FoundSlots) -> Self {
         let slot_bytes = slot_bytes(config);
         let slots_max = usize::try_from(config.journal_bytes / slot_bytes).unwrap_or(usize::MAX).max(SLOTS_MIN);
@@ -228,7 +228,7 @@ impl Journal {
         Ok(state.end_lsn)
     }
 
-    /// Makes sure that the last file has room for `len` bytes.
+    /// Makes sure that the last file has space for `len` bytes.
     fn ensure_fits(&self, state: &mut State, len: u64) -> Result<(), StorageError> {
         let fits = |slot: &Slot| state.filled.checked_add(len).is_some_and(|end| end <= slot.capacity());
         if state.used.back().is_some_and(fits) {
@@ -262,7 +262,7 @@ impl Journal {
     /// Makes a file ready ahead of time, so that no append has to. Takes its time: the appends of now need the disk.
     ///
     /// # Errors
-    /// Those of making it; the journal goes on without.
+    /// Those of making it; the journal continues without.
     pub(crate) fn prepare(&self) -> Result<(), StorageError> {
         let index = {
             let mut state = self.state.lock();
@@ -332,7 +332,7 @@ impl Journal {
 /// The journal's files as recovery leaves them.
 #[derive(Debug, Default)]
 pub(crate) struct FoundSlots {
-    /// Files with entries that the checkpoint does not cover, oldest first. The journal goes on in another file.
+    /// Files with entries that the checkpoint does not cover, oldest first. The journal continues in another file.
     pub(crate) used: VecDeque<Slot>,
     pub(crate) free: Vec<Slot>,
     /// Behind the last entry that counts.

@@ -4,7 +4,7 @@
 //! append ──▶ segment file (page cache, readable at once) ──▶ journal (page cache) ──▶ log end moves
 //!                                                                │ flusher: one fdatasync for all partitions
 //!                                                                ▼
-//!                                            flushed end moves ──▶ the broker is told ──▶ acknowledgements
+//!                                            flushed end moves ──▶ the broker learns it ──▶ acknowledgements
 //! ```
 //!
 //! Reading order: `tier` is the face and owns all partitions, `partition` is one log, `segment` one of its files.

@@ -1,8 +1,8 @@
 //! File handles that are opened when needed, and a bound on how many stay open.
 //!
 //! Thousands of partitions have more files than a process may hold. Each file has a [`FileSlot`]; the slots with an open
-//! handle stand in one queue, and the one that was not used since it last came to the front is closed (the *clock*
-//! algorithm). Who holds the handle at that moment keeps reading: handles are shared.
+//! handle are in one queue, and the one that was not used since it last came to the front is closed (the *clock*
+//! algorithm). A reader that holds the handle at that moment keeps reading: handles are shared.
 //!
 //! Sockets and the archive need descriptors too. When there is none left, some idle files are closed and the open is tried
 //! once more.
@@ -59,7 +59,7 @@ impl FileSlot {
         self.dir.join(&*self.name)
     }
 
-    /// Closes the handle here; who holds a copy keeps it.
+    /// Closes the handle here; holders of a copy keep it.
     pub(crate) fn close(&self) {
         self.handle.lock().take();
     }
@@ -103,7 +103,7 @@ impl OpenFiles {
         Ok(file)
     }
 
-    /// There was no descriptor left: closes some idle files, and tells a person what to do, now and then.
+    /// There was no descriptor left: closes some idle files, and logs what to do, now and then.
     pub(crate) fn relieve(&self) {
         let closed = self.close_idle();
         let mut told = self.told.lock();
@@ -119,7 +119,7 @@ impl OpenFiles {
         }
     }
 
-    /// Closes up to [`CLOSED_AT_ONCE`] files that nobody is using, in the order in which they came to the queue.
+    /// Closes up to [`CLOSED_AT_ONCE`] files that are not in use, in the order in which they came to the queue.
     fn close_idle(&self) -> usize {
         let mut closed = 0;
         self.queue.lock().retain(|slot| {
@@ -127,7 +127,7 @@ impl OpenFiles {
                 return true;
             }
             let Some(slot) = slot.upgrade() else { return false };
-            // Whoever holds this lock is opening the file just now: it is not idle.
+            // The holder of this lock is opening the file just now: it is not idle.
             let Some(mut handle) = slot.handle.try_lock() else { return true };
             let is_used = handle.as_ref().is_some_and(|file| Arc::strong_count(file) > 1);
             if !is_used && handle.take().is_some() {
@@ -138,7 +138,7 @@ impl OpenFiles {
         closed
     }
 
-    /// Takes a file's name away, so that it is gone for whoever starts now; answers the name that is left to unlink.
+    /// Takes a file's name away, so that it is gone for readers that start now; answers the name that is left to unlink.
     ///
     /// # Errors
     /// Those of the rename; a file that is not there is fine and answers `None`.
@@ -156,7 +156,7 @@ impl OpenFiles {
     fn make_room(&self, opened: &Arc<FileSlot>) {
         let mut queue = self.queue.lock();
         queue.push_back(Arc::downgrade(opened));
-        // Everyone in the queue gets at most one second chance, so this ends.
+        // Every slot in the queue gets at most one second chance, so this ends.
         let mut chances = queue.len();
         while queue.len() > self.max {
             let Some(slot) = queue.pop_front().and_then(|slot| slot.upgrade()) else { continue };

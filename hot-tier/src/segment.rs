@@ -24,7 +24,7 @@ pub(crate) mod side_index;
 use scan::{Damage, Depth, Span, Step, WalkEnd};
 use side_index::{Found, OffsetEntry, SideIndex, TimeEntry};
 
-/// Bytes that a lookup may have to walk over before the index counts as full of holes and is built anew.
+/// Bytes that a lookup may have to walk over before the index counts as full of holes and is rebuilt.
 const SPARSE_BYTES_MAX: u64 = 1 << 20;
 
 /// Facts about a segment that are kept in the checkpoint.
@@ -306,7 +306,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Gives back the room of bytes that were written and not published.
+    /// Gives back the space of bytes that were written and not published.
     pub(crate) fn discard_unpublished(&self, files: &OpenFiles) -> Result<(), StorageError> {
         let file = self.open_log(files)?;
         file.set_len(self.size()).map_err(|e| self.io("cut", e))
@@ -335,7 +335,7 @@ impl Segment {
         self.size.store(position, Ordering::Release);
     }
 
-    /// The same segment up to `position`, where the log goes on with offset `next`. Its bytes stay as they are, damaged ones
+    /// The same segment up to `position`, where the log continues with offset `next`. Its bytes stay as they are, damaged ones
     /// too: what cannot be read must not be taken for something that never was.
     ///
     /// # Errors

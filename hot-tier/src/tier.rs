@@ -67,7 +67,7 @@ struct Shared {
     unopened: BTreeMap<TopicPartition, Unopened>,
     /// The journal's entries of [`Shared::unopened`] are kept. It ends when others need the space.
     holds_journal: AtomicBool,
-    /// The last checkpoint could not be written, which was told.
+    /// The last checkpoint could not be written, which was logged.
     lacks_checkpoint: AtomicBool,
 }
 
@@ -202,7 +202,7 @@ impl HotTier {
     /// many. Each partition's [`PartitionLog::flushed_end`] says so then.
     ///
     /// # Errors
-    /// The tier's failure: then nobody knows what is durable.
+    /// The tier's failure: then it is not known what is durable.
     pub fn wait_flushed(&self) -> Result<(), StorageError> {
         let core = &self.handle.shared.core;
         core.wait_durable(core.journal.end_lsn())
@@ -305,7 +305,7 @@ impl Shared {
             checkpointed: None,
             settings,
         };
-        // Nobody waits here: a listener that looks up a partition would wait for us.
+        // This must not wait: a listener that looks up a partition would wait for us.
         core.flush.request(lsn);
         self.folders_changed.store(true, Ordering::Release);
         Ok(PartitionLog::new(Arc::clone(core), origin))

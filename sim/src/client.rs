@@ -41,7 +41,7 @@ pub(crate) fn host(node: i32) -> String {
     format!("n{node}")
 }
 
-/// A client. Errors are words: whoever gets one asks again for who leads.
+/// A client. Errors are words: the caller that gets one asks again for the leader.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     connections: BTreeMap<i32, Connection>,
@@ -84,7 +84,7 @@ impl Client {
         let wanted = MetadataRequestTopic { topic_id: at.topic_id.0, name: None, ..MetadataRequestTopic::default() };
         let partitions = self.topic(node, wanted).await?.partitions;
         let found = partitions.into_iter().find(|one| one.partition_index == at.partition && one.leader_id >= 0);
-        found.map(|one| one.leader_id).ok_or_else(|| "nobody leads".to_owned())
+        found.map(|one| one.leader_id).ok_or_else(|| "there is no leader".to_owned())
     }
 
     /// A new producer's id and epoch.

@@ -27,7 +27,7 @@ pub(crate) enum Fault {
     Hold(i32, i32),
     /// What two nodes send to each other takes long, and each message its own time.
     Slow(i32, i32),
-    /// A node hears nothing of anybody, and nobody of it.
+    /// A node reaches no other one, and none reaches it.
     Isolate(i32),
     /// What a node sends and what is sent to it is held back.
     Stall(i32),

@@ -100,7 +100,7 @@ struct Node {
     observer: Rc<RefCell<Option<Observer>>>,
     /// Asks the process to stop.
     stop: Rc<Notify>,
-    /// Its machine runs: whoever asks for a process that is not there is told so.
+    /// Its machine runs: a request to a process that is not there is refused.
     has_power: bool,
     /// The process may run.
     may_run: Rc<Cell<bool>>,

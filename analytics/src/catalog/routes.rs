@@ -157,7 +157,7 @@ async fn tokens() -> (StatusCode, Json<OAuthError>) {
     (StatusCode::BAD_REQUEST, Json(OAuthError { error: "unsupported_grant_type", error_description }))
 }
 
-/// What cannot be read of a request is told in the specification's form, too.
+/// A request that cannot be parsed is refused in the specification's form, too.
 async fn readable(answer: Response) -> Response {
     let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if answer.status() != StatusCode::BAD_REQUEST || is_json {

@@ -76,6 +76,6 @@ impl Table {
     }
 }
 
-/// Nobody else may delete what the log still names; old metadata are counted, not kept for ever.
+/// No other writer may delete what the log still names; old metadata are counted, not kept for ever.
 const PROPERTIES: [(&str, &str); 3] =
     [("gc.enabled", "false"), ("write.metadata.previous-versions-max", "20"), ("firn.format", "1")];

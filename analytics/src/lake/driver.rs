@@ -106,7 +106,7 @@ struct Kept {
 }
 
 impl Driver {
-    /// A driver that keeps nothing yet. `step` is told the steps of commits that a test may want to die at.
+    /// A driver that keeps nothing yet. `step` is called at the steps of commits at which a test may want to die.
     #[must_use]
     pub fn new(cold: ColdTier, limits: Limits, step: fn(&str)) -> Driver {
         if limits.grace < limits.interval * 2 {
@@ -267,7 +267,7 @@ impl Kept {
         metrics::counter!("firn_iceberg_commits_total", "outcome" => name).increment(1);
     }
 
-    /// A failure is told once, until it changes.
+    /// A failure is logged once, until it changes.
     fn failed(&mut self, error: &LakeError, due: Instant) {
         self.due = due;
         let name = if matches!(error, LakeError::Older { .. } | LakeError::NotLeader) { "refused" } else { "failed" };

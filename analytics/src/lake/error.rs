@@ -38,7 +38,7 @@ pub enum LakeError {
     TooLate(u64),
 }
 
-/// What of the table cannot be used, so that it is made anew.
+/// What of the table cannot be used, so that it is recreated.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
     #[error("its metadata are gone or damaged: {0}")]

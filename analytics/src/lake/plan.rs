@@ -24,7 +24,7 @@ pub(super) struct Plan {
 /// Why there is no plan.
 #[derive(Debug)]
 pub(super) enum NoPlan {
-    /// The table does not fit the ledger: it must be made anew.
+    /// The table does not fit the ledger: it must be recreated.
     Unusable(Unusable),
     /// It is not to be changed now.
     Failed(LakeError),

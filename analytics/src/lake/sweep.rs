@@ -51,7 +51,7 @@ impl TopicTable {
         );
         let version = known.standing.version;
         if listed.iter().any(|(file, ..)| matches!(file, TableFile::Metadata(Reverse(other)) if *other > version)) {
-            // Somebody else has committed: what is known here says nothing about what may go.
+            // Another node has committed: what is known here says nothing about what may go.
             return Ok(0);
         }
         let mut since = HashMap::new();

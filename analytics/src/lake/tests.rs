@@ -32,7 +32,7 @@ async fn a_table_shows_what_the_ledger_says_and_writes_only_what_is_new() {
     assert!(!table.is_behind(&archive.topic()));
     assert_eq!(archive.commit(&mut table).await.unwrap(), Outcome::Unchanged);
     archive.append(0, 5).await;
-    // Another node goes on.
+    // Another node continues.
     let mut other = archive.table();
     assert_eq!(archive.commit(&mut other).await.unwrap(), Outcome::Committed { version: 3, files: 4 });
     archive.expect_shown().await;

@@ -22,7 +22,7 @@ const MAX_RACES: u32 = 4;
 /// Time from a commit's first file to its last: much less than what an unnamed file waits until it is swept.
 const MAX_COMMIT: Duration = Duration::from_secs(20);
 
-/// What a pass over a table is told.
+/// What a pass over a table is given.
 pub struct Pass<'a> {
     /// The time in ms.
     pub now: TimestampMs,
@@ -60,7 +60,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct TopicTable {
     pub(super) files: Files,
-    /// What the table is, as far as nobody else has committed since.
+    /// What the table is, as long as no other node has committed since.
     pub(super) known: Option<Known>,
     /// The hint could not be written after the last commit.
     hint_is_behind: bool,
@@ -138,7 +138,7 @@ impl TopicTable {
         };
         let attempt = Uuid::new_v4();
         let made = match base {
-            Base::Nothing { after, not_before } => self.anew(topic, pass, attempt, (after, not_before)).await?,
+            Base::Nothing { after, not_before } => self.recreate(topic, pass, attempt, (after, not_before)).await?,
             Base::Known(mut known) => match self.next(&mut known, topic, pass, attempt).await {
                 Ok(Some(made)) => made,
                 Ok(None) => return self.rest(*known, pass).await,
@@ -146,7 +146,7 @@ impl TopicTable {
                 Err(NoPlan::Unusable(reason)) => {
                     self.tell_unusable(&reason);
                     let Standing { version, metadata, .. } = known.standing;
-                    self.anew(topic, pass, attempt, (version, metadata.last_updated_ms() + 1)).await?
+                    self.recreate(topic, pass, attempt, (version, metadata.last_updated_ms() + 1)).await?
                 }
             },
         };
@@ -253,7 +253,7 @@ impl TopicTable {
     }
 
     /// The commit that makes the table from the ledger alone.
-    async fn anew(
+    async fn recreate(
         &self,
         topic: &TopicArchive,
         pass: &Pass<'_>,
@@ -296,7 +296,7 @@ impl TopicTable {
     ///
     /// The name of old metadata is free again once they are swept. So it is not enough that the name is free: the metadata
     /// that this commit follows must be there still. As the sweep takes versions in their order, a successor that was made
-    /// and swept would have taken them along; and one that is made between this look and the put stays for long.
+    /// and swept would have taken them along; and one that is made between this check and the put stays for long.
     async fn store(&self, commit: &Commit, pass: &Pass<'_>) -> Result<(), LakeError> {
         let Some((metadata, parts)) = commit.files.split_last() else { return Ok(()) };
         // From the first file on: planning reads the manifests of the whole archive, which may take long.
@@ -330,11 +330,11 @@ impl TopicTable {
     }
 
     fn tell_unusable(&self, reason: &Unusable) {
-        tracing::warn!(topic = %self.files.table.topic, %reason, "the topic's table cannot be used and is made anew");
+        tracing::warn!(topic = %self.files.table.topic, %reason, "the topic's table cannot be used and is recreated");
     }
 }
 
-/// Whether somebody else has made the commit that this node wanted to make.
+/// Whether another node has made the commit that this node wanted to make.
 fn is_lost_race(error: &LakeError) -> bool {
     match error {
         LakeError::Store(error) => error.kind == StoreErrorKind::AlreadyExists,

@@ -45,7 +45,7 @@ pub enum SqlError {
         name: String,
         /// The name that is closest to it, as it must be written.
         nearest: Option<String>,
-        /// Where the name stands.
+        /// The place of the name.
         at: Option<Position>,
     },
     /// No column in reach has that name.
@@ -55,7 +55,7 @@ pub enum SqlError {
         name: String,
         /// The name that is closest to it, as it must be written.
         nearest: Option<String>,
-        /// Where the name stands.
+        /// The place of the name.
         at: Option<Position>,
     },
     /// The statement would change something.

@@ -1,6 +1,6 @@
 //! Rows for people, written as they come: in a frame ([`Table`]), where the widths of the columns are those of the first rows, or a
 //! column on each line ([`Lines`]). A cell that is longer than [`MAX_CELL`] is cut, and ends with `…`. The plans of `EXPLAIN`
-//! stand as they are.
+//! are shown without a frame.
 
 use std::fmt::Write;
 use std::sync::Arc;

@@ -82,7 +82,7 @@ impl Query {
         }
         let sending = tokio::time::timeout_at(deadline, caught(self.send_rows(plan, context, &rows))).await;
         let end = match sending.unwrap_or(Err(timed_out)) {
-            // Nobody has taken all of it: that is no success.
+            // The reader has not taken all of it: that is no success.
             Ok(()) if rows.is_closed() => return,
             Ok(()) => {
                 meter.outcome = Some("ok");

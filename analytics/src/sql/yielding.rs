@@ -1,5 +1,5 @@
-//! Letting go of the thread: joins may work for long without giving a row, and a task that is not polled anew can neither
-//! be cancelled nor make room for another query.
+//! Letting go of the thread: joins may work for long without giving a row, and a task that is not polled again can neither
+//! be cancelled nor make way for another query.
 //!
 //! DataFusion makes sources give up their turn now and then. Joins multiply what sources give, so their inputs and their
 //! outputs do the same here, and what a nested loop compares at a time is kept small.

@@ -90,7 +90,7 @@ impl Partition {
         };
         match outcome {
             Ok(()) => self.archive.lock().succeeded(Activity::Archive),
-            // Nothing is left to be archived by this node, and nobody to be told.
+            // Nothing is left to be archived by this node, and no error to report.
             Err(_) if self.is_deleted() || self.term() != Some(term) => {
                 self.archive.lock().succeeded(Activity::Archive);
             }
@@ -347,7 +347,7 @@ impl Partition {
     /// DeleteRecords: moves the log start to `offset`, durably, and so that no later leader takes it back.
     ///
     /// # Errors
-    /// [`DeleteError`]; the move goes on when it was not in time.
+    /// [`DeleteError`]; the move continues when it was not in time.
     pub(crate) async fn delete_below(
         self: &Arc<Self>,
         metadata: &Metadata,
@@ -393,7 +393,7 @@ impl Partition {
         }
     }
 
-    /// A move that nobody waited for any more, or that a leader before did not come to make.
+    /// A move whose caller has given up waiting, or that a former leader did not come to make.
     async fn catch_up_log_start(&self) -> Result<(), hot_tier::ReadError> {
         let kept = self.leadership().log_start.min(self.log.log_end());
         if kept > self.log.log_start() { self.move_log_start(kept).await } else { Ok(()) }

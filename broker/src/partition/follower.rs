@@ -3,7 +3,7 @@
 //! ```text
 //!   own log      ├──── epoch 3 ────┼─ epoch 5 ─┤
 //!   leader's     ├──── epoch 3 ─────────┼─ epoch 6 ──┤
-//!                                  ▲ divergence: the follower ends here, and goes on with what the leader has
+//!                                  ▲ divergence: the follower ends here, and continues with what the leader has
 //! ```
 //!
 //! Every call takes the guard of [`Partition::following`]: a leader whose epoch is over changes nothing here. Calls block for
@@ -37,7 +37,7 @@ pub(crate) enum Aligned {
     Fits,
     /// It gave up what the leader does not have.
     Truncated,
-    /// It begins anew at the leader's local start.
+    /// It was reset to the leader's local start.
     BeganAnew,
 }
 
@@ -128,7 +128,7 @@ impl Partition {
         if log_end > local_start && log_end > archived_end {
             warn!(%topic, partition, local_start, log_end, start, "this replica's records do not continue into the leader's log, and go");
         } else {
-            info!(%topic, partition, log_end, start, "goes on where the leader's local log begins; the archive has the rest");
+            info!(%topic, partition, log_end, start, "continues where the leader's local log begins; the archive has the rest");
         }
         self.log.reset_to_bootstrap(state)?;
         self.lower_high_watermark();

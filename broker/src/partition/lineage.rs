@@ -119,7 +119,7 @@ impl Partition {
     }
 }
 
-/// True when the log knows an epoch, not older than the last archiving, that began behind the archive. Whoever led in it had what
+/// True when the log knows an epoch, not older than the last archiving, that began behind the archive. The leader of it had what
 /// was archived, and so had this log: a leader notes its epoch once its log certainly continues the archive, and a follower
 /// takes records of an epoch only behind those that it has in common with that leader. So a restart of the leader alone needs
 /// no store.

@@ -104,7 +104,7 @@ impl Partition {
         let is_archived = from < self.archived_end() && self.is_lineage_open();
         if from >= self.log.local_start() && !is_archived {
             match self.read_hot(&request).await {
-                // The segment was evicted between the look and the read: the archive has it.
+                // The segment was evicted between the check and the read: the archive has it.
                 Err(hot_tier::ReadError::OutOfRange { .. }) if from < self.log.local_start() => {}
                 Err(hot_tier::ReadError::Storage(damage @ StorageError::Damaged { .. })) => {
                     if !self.meet_damage(from, &damage) {
@@ -150,7 +150,7 @@ impl Partition {
         let fetch = ColdFetch { from, max_bytes, upper: pointer.archived_end, timeout };
         let read = match self.cold.read(self.id, &pointer, fetch).await {
             Ok(read) => read,
-            // The read goes on in the background and fills the cache: the client's next fetch finds it there.
+            // The read continues in the background and fills the cache: the client's next fetch finds it there.
             Err(cold_tier::ReadError::TimedOut { .. }) => return Ok(PartitionRead::default()),
             Err(error) => {
                 if self.archive.lock().reading_failed(&error, Instant::now(), from) {

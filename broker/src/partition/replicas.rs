@@ -62,7 +62,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Checks that a log that ends at `offset`, in `last_epoch`, is a beginning of this one, and goes on in the local part.
+    /// Checks that a log that ends at `offset`, in `last_epoch`, is a beginning of this one, and continues in the local part.
     fn check_common(&self, offset: Offset, last_epoch: LeaderEpoch) -> Result<(), NotAdmitted> {
         if offset < self.log_start() {
             return Err(ErrorCode::OffsetOutOfRange.into());
@@ -122,7 +122,7 @@ impl Partition {
     }
 
     /// The change of the ISR to ask for at `now`, if there is one; it counts as possibly valid until
-    /// [`Partition::isr_asked`] is told.
+    /// [`Partition::isr_asked`] is called.
     pub(crate) fn want_isr(
         &self,
         image: &Cluster,

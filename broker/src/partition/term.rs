@@ -3,11 +3,11 @@
 //! Invariants:
 //! - Appends of a term happen while the role is locked for reading, a change of the role while it is locked for writing:
 //!   nothing of a term that is over gets into the log, and no acknowledgement of one term is given in another.
-//! - Who only wants to look, and may wait for nobody, tries the lock: a change of the role looks at everything when it is
+//! - A reader that must not wait tries the lock: a change of the role looks at everything when it is
 //!   done.
 //!
-//! Where the high watermark comes from: a leader computes it, a follower is told. Neither remembers it over a restart. Until
-//! it is known anew, what the archive holds and what lies before the local start is certainly committed; all that is
+//! Where the high watermark comes from: a leader computes it, a follower learns it. Neither remembers it over a restart. Until
+//! it is known again, what the archive holds and what lies before the local start is certainly committed; all that is
 //! flushed is, when no other replica is in sync and one is enough to commit.
 
 use std::time::Instant;
@@ -41,7 +41,7 @@ pub(crate) enum Turn {
     GivesUp,
     /// It follows this leader.
     Follows(NodeId),
-    /// Nobody leads.
+    /// There is no leader.
     HasNoLeader,
 }
 
@@ -120,7 +120,7 @@ impl Partition {
             *role = if leads { self.begin_term(&before, &leadership) } else { Role::Follower };
             turn = self.turn(&before, &leadership);
             let term = if leads { leadership.leader_epoch } else { NO_LEADER_EPOCH };
-            // A leader may not have been told of all that is committed; what is archived is.
+            // A leader may not know yet all that is committed; what is archived is.
             let floor = match &*role {
                 Role::Leader(leading) if leading.lock().is_lineage_open() => self.archived_end(),
                 _ if is_first || leads => self.certainly_committed(&leadership),
@@ -267,7 +267,7 @@ impl Partition {
         matches!(self.check_in_sync(), Err(NotAccepted::NotEnoughReplicas { .. }))
     }
 
-    /// Appends batches and wakes whoever waits for them.
+    /// Appends batches and wakes the tasks that wait for them.
     ///
     /// # Errors
     /// [`NotAccepted`]; nothing is appended then.
@@ -398,7 +398,7 @@ impl Partition {
         }
     }
 
-    /// Waits until no in-sync replica shows records below `offset` to readers any more: whoever leads next, they are gone.
+    /// Waits until no in-sync replica shows records below `offset` to readers any more: they are gone under any next leader.
     ///
     /// # Errors
     /// As [`Partition::committed`].
@@ -423,7 +423,7 @@ impl Partition {
         }
     }
 
-    /// True while what the log held when this node's term began is not all committed: until then nobody knows how far the
+    /// True while what the log held when this node's term began is not all committed: until then it is not known how far the
     /// leader before got (KIP-207).
     pub(crate) fn is_settling_in(&self) -> bool {
         let Role::Leader(leading) = &*self.role.read() else { return false };

@@ -163,7 +163,7 @@ impl Spilled<'_> {
     }
 }
 
-/// Removes the segments that end at or below `log_start`; a child that is hit in the middle is written anew.
+/// Removes the segments that end at or below `log_start`; a child that is hit in the middle is rewritten.
 fn prune<'a>(
     manifests: &'a Manifests,
     node: &'a mut Node,

@@ -1,8 +1,8 @@
 //! AWS credentials by the SDK's default chain: environment, profile, SSO, web identity, container and instance role.
 //!
 //! An answer of the chain is kept until shortly before it expires. When the store refuses it all the same, or when it never
-//! expires, as those of a file do, the chain is made anew, because it remembers the files that it has read: keys that
-//! somebody renews are found without a restart.
+//! expires, as those of a file do, the chain is rebuilt, because it remembers the files that it has read: keys that
+//! an operator renews are found without a restart.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -78,7 +78,7 @@ impl CredentialProvider for ChainCredentials {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        // An async lock: whoever comes while the chain is being asked waits for the same answer.
+        // An async lock: a call that comes while the chain is being asked waits for the same answer.
         let mut state = self.state.lock().await;
         if let Some(held) = state.held.as_ref().filter(|held| held.is_fresh()) {
             return Ok(Arc::clone(&held.credential));

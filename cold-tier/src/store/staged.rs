@@ -1,5 +1,5 @@
 //! What uploads to a folder leave behind when the process dies: staged files `NAME#N`, which `object_store` (0.13.2)
-//! renames into place at the end and hides from every listing. Nobody names them and no retry uses them again.
+//! renames into place at the end and hides from every listing. No name leads to them and no retry uses them again.
 
 use std::fs;
 use std::io::{self, ErrorKind};

@@ -86,7 +86,7 @@ async fn a_crash_after_any_step_loses_nothing_and_leaves_only_garbage() {
         };
         let ledger = if crash_after == "pointer" { written.unwrap() } else { ledger };
 
-        // A new process knows only the ledger, and goes on from there.
+        // A new process knows only the ledger, and continues from there.
         let tier = ColdTier::with_store(config(), store.clone()).unwrap();
         tier.sweep_partition(&topic(), partition(), Some(&ledger), by(LATER)).await.unwrap();
         let mut ledger = ledger;
@@ -448,7 +448,7 @@ async fn objects_of_a_later_leadership_than_the_sweepers_stop_the_sweep() {
 async fn an_object_whose_writer_cannot_have_had_the_archives_records_is_kept() {
     let (store, tier) = store();
     let first = archive_all(&tier, &[simple(0, 50, 100)]).await;
-    // The archive goes on with records of epoch 3; the other history was archived by the leader of epoch 2.
+    // The archive continues with records of epoch 3; the other history was archived by the leader of epoch 2.
     let other = other_history(&tier, &first, &simple(50, 50, 100), LEADER_EPOCH - 1).await;
     let own = other_history(&tier, &first, &simple(50, 60, 100), LEADER_EPOCH).await;
     let own = commit(&tier, Some(&own), log_start(20)).await;

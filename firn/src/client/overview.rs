@@ -39,7 +39,7 @@ pub(crate) struct Overview {
     pub(crate) usual: UsualReplicas,
 }
 
-/// How many replicas topics get for which nobody says how many, by the configuration of a broker; 0 where none tells.
+/// Replicas of topics that are created without a number of them, by the configuration of a broker; 0 where no broker answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct UsualReplicas {
     /// `default.replication.factor`.
@@ -72,7 +72,7 @@ pub(crate) struct TopicState {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PartitionState {
     pub(crate) index: i32,
-    /// −1 for nobody.
+    /// −1 for no broker.
     pub(crate) leader: i32,
     /// The preferred leader first.
     pub(crate) replicas: Vec<i32>,
@@ -84,7 +84,7 @@ pub(crate) struct PartitionState {
 /// The quorum of the metadata log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct QuorumState {
-    /// −1 for nobody.
+    /// −1 for no broker.
     pub(crate) leader: i32,
     pub(crate) epoch: i32,
     /// First position that no majority holds yet.

@@ -1,6 +1,6 @@
 //! `firn cluster check`: what is wrong, in plain words, and what to do about it.
 //!
-//! Each file beside this one looks at one thing and knows nothing of the others: [`brokers`], [`disks`], [`quorum`],
+//! Each file beside this one examines one thing and knows nothing of the others: [`brokers`], [`disks`], [`quorum`],
 //! [`partitions`], [`archive`]; [`causes`] puts what follows from a finding below it. What threatens data or service now is a problem (exit status 1); what would hurt at the next loss is a note.
 
 use std::collections::BTreeSet;

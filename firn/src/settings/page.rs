@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use super::{Reference, Setting, reference};
 
-/// The generated part of `docs/configuration.md` stands between these two lines.
+/// The generated part of `docs/configuration.md` is between these two lines.
 const BEGIN: &str = "<!-- generated from the tables of settings: begin -->";
 const END: &str = "<!-- generated from the tables of settings: end -->";
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::archive::{CONNECT_TIMEOUT, unreachable};
 use crate::client::Endpoint;
 
-/// Whoever answers.
+/// The broker or the engine that answers.
 #[derive(Debug)]
 pub(super) enum Asked {
     /// A running broker.

@@ -39,7 +39,7 @@ impl Session {
         Ok(true)
     }
 
-    /// The queries of a text of several statements, each with the views as they are where it stands.
+    /// The queries of a text of several statements, each with the views that are created before it.
     ///
     /// # Errors
     /// As [`Self::remember`].

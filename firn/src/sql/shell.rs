@@ -70,7 +70,7 @@ pub(super) async fn run(asked: &Asked, session: Session, format: Format) -> anyh
     let config = config.max_history_size(HISTORY).context("cannot set up the history")?.build();
     let mut editor: Editor<Words, DefaultHistory> = Editor::with_config(config).context("cannot use the terminal")?;
     let mut words = Words::default();
-    // It must be there before anything is typed, and shows whether there is anybody to ask.
+    // It must be there before anything is typed, and shows whether there is an answer at all.
     learn(asked, &mut words).await?;
     editor.set_helper(Some(words));
     let history = history();

@@ -222,7 +222,7 @@ fn read_point(fields: &mut Fields<'_>) -> Option<LogPoint> {
     Some(LogPoint { segment_base: fields.i64()?, position: fields.u64()?, offset: fields.i64()? })
 }
 
-/// Where an entry stands in the journal.
+/// The place of an entry in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     /// Its own position.
@@ -281,7 +281,7 @@ pub(super) fn lsn_of(bytes: &[u8]) -> Option<u64> {
     fields.u64()
 }
 
-/// The entry at the start of `bytes` when it is intact and stands at journal position `lsn`.
+/// The entry at the start of `bytes` when it is intact and belongs to journal position `lsn`.
 pub(crate) fn decode(bytes: &[u8], lsn: u64) -> Option<Entry> {
     let mut fields = Fields::new(bytes);
     if fields.u32()? != MAGIC {

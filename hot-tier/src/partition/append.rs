@@ -38,7 +38,7 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
-/// A batch with its place patched in: in place where nobody else holds the bytes, else with a header of its own.
+/// A batch with its place patched in: in place where the bytes are not shared, else with a header of its own.
 enum Patched {
     Whole(BytesMut),
     Headed([u8; HEADER_LEN], Bytes),
@@ -168,7 +168,7 @@ impl PartitionLog {
     }
 
     /// Appends whole batches as a leader gave them out: offsets and epochs stay. Offsets may leave gaps (the leader's log
-    /// may be compacted) but must ascend from the log end on. The time is the newest that the tier was told. Never waits for
+    /// may be compacted) but must ascend from the log end on. The time is the newest that the tier was given. Never waits for
     /// the disk.
     ///
     /// # Errors
@@ -317,14 +317,14 @@ impl PartitionLog {
         }
     }
 
-    /// Gives back the room of an append that failed. What cannot be cut lies behind the end and is overwritten later.
+    /// Gives back the space of an append that failed. What cannot be cut lies behind the end and is overwritten later.
     fn take_back(&self, active: &Segment) {
         if self.core.failure().is_none()
             && let Err(e) = active.discard_unpublished(&self.core.files)
             && !e.is_not_found()
             && !self.core.lacks_descriptor(&e)
         {
-            tracing::warn!(partition = %self.id, error = %e, "cannot give back the room of a failed append");
+            tracing::warn!(partition = %self.id, error = %e, "cannot give back the space of a failed append");
         }
     }
 

@@ -5,7 +5,7 @@
 //! All big-endian, entries strictly ascending in both columns (timestamps: in the first).
 //!
 //! Entries of the growing segment collect in memory and are written in runs; nothing is synced. An index is a hint: it is
-//! checked when its file is first used and again where it points, and built anew from the segment when it is wrong.
+//! checked when its file is first used and again where it points, and rebuilt from the segment when it is wrong.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -111,7 +111,7 @@ pub(crate) enum Found<E> {
     Entry(E),
     /// All entries come later: start at the segment's beginning.
     Nothing,
-    /// The file is missing or not an index: build it anew.
+    /// The file is missing or not an index: rebuild it.
     Damaged,
 }
 
@@ -170,7 +170,7 @@ impl<E: Entry> SideIndex<E> {
     /// Writes the entries in memory behind those in the file, and cuts off what lies behind them.
     ///
     /// Answers false, having done nothing, when the file from before is not an index of a segment of `size_bytes`: then
-    /// the index must be built anew.
+    /// the index must be rebuilt.
     ///
     /// # Errors
     /// Those of the file; the entries stay in memory.
@@ -199,7 +199,7 @@ impl<E: Entry> SideIndex<E> {
         Ok(true)
     }
 
-    /// Starts anew with `entries`, in memory.
+    /// Restarts with `entries`, in memory.
     pub(crate) fn replace(&self, entries: Vec<E>) {
         let _storing = self.storing.lock();
         self.checked.store(true, Ordering::Release);

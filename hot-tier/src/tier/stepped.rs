@@ -1,4 +1,4 @@
-//! A tier without threads, for simulations: whoever drives it says when it flushes and keeps house.
+//! A tier without threads, for simulations: its driver says when it flushes and keeps house.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl HotTier {
         now_ms: TimestampMs,
         on_flush: FlushListener,
     ) -> Result<HotTier, OpenError> {
-        // Nobody makes room while a call waits for it.
+        // No thread frees space while a call waits for it.
         let config = Config { journal_wait: Duration::ZERO, ..config };
         Self::open_on(Setting { config, disk: Arc::new(disk), on_flush, drive: Drive::Inline, now_ms })
     }

@@ -6,7 +6,7 @@ use crate::metadata::SubmitError;
 use crate::partition::NotCommitted;
 use crate::store_identity::StoreRefused;
 
-/// Why a pass ended early. The next one starts where the ledger stands.
+/// Why a pass ended early. The next one starts from the ledger.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettleError {
     /// The local log.

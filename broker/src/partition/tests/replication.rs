@@ -157,7 +157,7 @@ async fn what_is_committed_is_published_before_the_members_can_change() {
     leader.follow(1, 5, &[1]);
     leader.append(1);
     leader.flushed();
-    // Whoever publishes now waits for this reader.
+    // A publisher now waits for this reader.
     let reader = leader.partition.progress.borrow();
     let publisher = {
         let partition = Arc::clone(&leader.partition);

@@ -1,4 +1,4 @@
-//! The metadata quorum: whether changes are possible, and how many more losses it stands.
+//! The metadata quorum: whether changes are possible, and how many more losses it survives.
 
 use super::Finding;
 use crate::client::overview::{Overview, QuorumMember, QuorumState};
@@ -77,7 +77,7 @@ fn lagging(quorum: &QuorumState, lost: &[i32]) -> Option<Finding> {
         .collect();
     (!slow.is_empty()).then(|| {
         Finding::problem(
-            "voters are far behind the metadata log: until they catch up the quorum stands fewer losses",
+            "voters are far behind the metadata log: until they catch up the quorum survives fewer losses",
             "Look at the disk of these nodes, and at the network between them and the leader; `firn cluster voters list` \
              shows whether they catch up.",
         )
