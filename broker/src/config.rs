@@ -1,7 +1,7 @@
-//! Everything that a broker can be told, in one place.
+//! All settings of a broker, in one place.
 //!
 //! A [`Config`] is composed from three sources, the strongest first: the command line, the environment, the file. Settings
-//! that Kafka has too keep Kafka's names ([`table`]); a name that nobody knows is refused together with the nearest one
+//! that Kafka has too keep Kafka's names ([`table`]); an unknown name is refused together with the nearest one
 //! that exists. Nothing is validated later than here.
 
 use std::fmt;
@@ -62,13 +62,13 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where Kafka clients connect to.
     pub listen: HostPort,
-    /// What clients are told to connect to; the listening address when not given.
+    /// Address that clients connect to; the listening address when not given.
     pub advertise: Option<HostPort>,
     /// Where metrics, health and the admin API are served.
     pub admin: HostPort,
     /// Where other nodes of the cluster connect to; see [`Config::internal_address`] for the default.
     pub internal: Option<HostPort>,
-    /// Where this node stands: replicas of a partition are spread over racks.
+    /// Rack of this node: replicas of a partition are spread over racks.
     pub rack: Option<String>,
     /// The first voters of the cluster, this node among them, by their internal listeners. Empty: see `join`.
     pub peers: MemberList,
@@ -80,7 +80,7 @@ pub struct Config {
     pub accept_object_store: bool,
     /// Broker settings and topic defaults.
     pub settings: Settings,
-    /// What a simulated node stands on.
+    /// The platform of a simulated node.
     #[cfg(feature = "simulation")]
     pub machine: crate::machine::simulated::Machine,
 }
@@ -126,7 +126,7 @@ pub enum ConfigError {
     /// A key that does not exist.
     #[error("unknown {place} {name:?}{}", nearest.as_ref().map(|n| format!(", did you mean {n:?}?")).unwrap_or_default())]
     UnknownKey {
-        /// Where it stands, for example `setting` or `key in firn.toml`.
+        /// Where it is, for example `setting` or `key in firn.toml`.
         place: String,
         /// The key.
         name: String,

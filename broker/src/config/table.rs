@@ -60,7 +60,7 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "firn.archive.interval.ms",
         Kind::long(10),
         "1000",
-        "Milliseconds between two looks for closed segments to archive.",
+        "Milliseconds between two checks for closed segments to archive.",
     ),
     setting(
         "firn.archive.part.bytes",
@@ -84,7 +84,7 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "firn.cold.fetch.timeout.ms",
         Kind::long(1),
         "5000",
-        "Milliseconds that a fetch waits for the archive before it answers empty; the read goes on and fills the cache.",
+        "Milliseconds that a fetch waits for the archive before it answers empty; the read continues and fills the cache.",
     ),
     setting("firn.cold.threads", Kind::int(1), "2", "Threads that decode archived chunks."),
     setting(
@@ -184,13 +184,13 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "leader.imbalance.check.interval.seconds",
         Kind::long(1),
         "300",
-        "Seconds between two looks for partitions that another broker leads than the preferred one.",
+        "Seconds between two checks for partitions that another broker leads than the preferred one.",
     ),
     setting(
         "log.retention.check.interval.ms",
         Kind::long(1),
         "300000",
-        "Milliseconds between two looks for records and local segments whose time is over.",
+        "Milliseconds between two checks for records and local segments whose time is over.",
     ),
     setting(
         "max.connections",

@@ -19,7 +19,7 @@ use crate::connect::ConnectArgs;
 use crate::output::{print_json, print_line};
 use crate::progress::Progress;
 
-/// Pause between two looks at what is under way.
+/// Pause between two queries of what is under way.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Most moves that a plan shows to people; `--json` has all.
 const SHOWN: usize = 20;

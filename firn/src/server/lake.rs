@@ -10,7 +10,7 @@ use model::TopicPartition;
 use model::archive::TopicArchive;
 use tokio_util::sync::CancellationToken;
 
-/// Shortest and longest time between two looks for tables that are due.
+/// Shortest and longest time between two checks for tables that are due.
 const MIN_TICK: Duration = Duration::from_millis(20);
 const MAX_TICK: Duration = Duration::from_secs(5);
 

@@ -23,7 +23,7 @@ const SETTLED: Duration = Duration::from_secs(30);
 /// Delay of the start after the second end in a row; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
-/// Pause between two looks at the process's memory, for the metrics.
+/// Pause between two readings of the process's memory, for the metrics.
 const MEASURE: Duration = Duration::from_secs(1);
 
 type Waiter = oneshot::Sender<io::Result<Arc<Process>>>;
