@@ -14,6 +14,9 @@
 //!         8 first append (ms) · 8 last append (ms) ·
 //!       4 + n producer state ([`crate::producer_state`])
 //! ```
+//! A partition without segments was out of service when the file was written, and no earlier state of it is known: its files
+//! are read.
+//!
 //! When it is written, the segments' bytes that it counts are durable, and so are the journal's entries below its
 //! positions. File `history` in a partition's folder is for when the checkpoint is lost: 4 magic "FPH1" · 4 CRC-32C of the
 //! rest · 1 flush mode · 8 log start · 4 number of leader epochs, each 4 epoch · 8 start offset. It is not synced.
@@ -56,7 +59,7 @@ pub(crate) struct PartitionCheckpoint {
     pub(crate) log_start: Offset,
     pub(crate) end: Offset,
     pub(crate) epochs: Vec<EpochStart>,
-    /// By base offset; never empty.
+    /// By base offset. Empty only where no state is known ([`PartitionCheckpoint::unknown`]).
     pub(crate) segments: Vec<SegmentFacts>,
     pub(crate) producers: Bytes,
 }
@@ -100,6 +103,26 @@ impl Checkpoint {
 }
 
 impl PartitionCheckpoint {
+    /// Of a partition of which only the name is known.
+    pub(crate) fn unknown(id: TopicPartition, topic: TopicName) -> Self {
+        PartitionCheckpoint {
+            id,
+            topic,
+            lsn: 0,
+            mode: FlushMode::Durable,
+            log_start: 0,
+            end: 0,
+            epochs: Vec::new(),
+            segments: Vec::new(),
+            producers: Bytes::new(),
+        }
+    }
+
+    /// True when there is no state to build on.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.segments.is_empty()
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         let lists = self.epochs.len() * EPOCH_LEN + self.segments.len() * SEGMENT_LEN;
         let mut out = Vec::with_capacity(80 + self.topic.len() + lists + self.producers.len());
@@ -137,7 +160,7 @@ impl PartitionCheckpoint {
         let segments = (0..count).map(|_| read_segment(&mut fields)).collect::<Option<Vec<_>>>()?;
         let producers = Bytes::copy_from_slice(fields.sized()?);
         let ascending = segments.windows(2).all(|pair| pair[0].base < pair[1].base);
-        if !fields.rest().is_empty() || segments.is_empty() || !ascending {
+        if !fields.rest().is_empty() || !ascending {
             return None;
         }
         Some(PartitionCheckpoint { id, topic, lsn, mode, log_start, end, epochs, segments, producers })

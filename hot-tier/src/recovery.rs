@@ -11,10 +11,10 @@
 //! on, up to the first batch that is not intact.
 //!
 //! Files that a crash left half done are taken as follows. No checkpoint, or a damaged one: all segments are read, the
-//! journal is replayed as far back as it goes. A folder that nobody knows: nothing in it was ever acknowledged; it is
-//! removed when it holds no batches and set aside (`.stray`) when it does. Indexes, snapshots: built anew when needed.
+//! journal is replayed as far back as it goes. A folder that neither knows: nothing in it was ever acknowledged; it is
+//! removed when it holds no batches and set aside (`.stray`) when it does. Indexes, snapshots: rebuilt when needed.
 //!
-//! What the disk cannot read is damage of the offsets that lay there, and stays part of the log. A partition that
+//! A place that the disk cannot read is damage of the offsets that lay there, and stays part of the log. A partition that
 //! cannot be opened all the same stays unopened; checkpoint and journal keep what they know of it for the next start.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ use bytes::Bytes;
 use model::settings::{FlushMode, TopicSettings};
 use model::{Offset, TimestampMs, TopicPartition};
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, PartitionCheckpoint};
 use crate::config::Config;
 use crate::core::{Core, Drive, FlushListener, Parts};
 use crate::disk::{Disk, is_unreadable, read_file, rename_aside};
@@ -83,7 +83,7 @@ pub(crate) struct Recovered {
 pub(crate) struct Unopened {
     pub(crate) id: TopicPartition,
     pub(crate) reason: Arc<str>,
-    /// Its part of the checkpoint.
+    /// Its part of the next checkpoint: that of the last, or its name alone.
     pub(crate) checkpointed: Option<Bytes>,
     /// The journal's entries from here on may be of the partition.
     pub(crate) replay_from: Option<u64>,
@@ -118,7 +118,7 @@ pub(crate) fn recover(setting: Setting) -> Result<Recovered, StorageError> {
     let has_checkpoint = checkpoint.is_some();
     let mut plans = Plans::new(checkpoint);
     let mut tail = Tail::open(&*disk, &journal)?;
-    tail.replay(from, |entry, place| plans.add(entry, place))?;
+    let replay_from = tail.replay(from, |entry, place| plans.add(entry, place))?;
     report.damage.append(&mut tail.damage);
     report.mended.append(&mut tail.mended);
     report.entries = plans.entries;
@@ -128,7 +128,8 @@ pub(crate) fn recover(setting: Setting) -> Result<Recovered, StorageError> {
     let core = Arc::new(Core::new(Parts { config, disk, journal, on_flush, drive }, now_ms));
     core.end_checkpoint(from.unwrap_or(0), from.unwrap_or(0));
 
-    let mut finder = Finder { core: &core, topics, tail: &tail, report, from, unopened: Vec::new() };
+    let mut finder =
+        Finder { core: &core, topics, tail: &tail, report, has_checkpoint, replay_from, unopened: Vec::new() };
     let partitions = finder.partitions(plans)?;
     tail.sync()?;
     let Finder { mut report, unopened, .. } = finder;
@@ -175,8 +176,9 @@ struct Finder<'a> {
     topics: PathBuf,
     tail: &'a Tail,
     report: RecoveryReport,
-    /// The checkpoint's position, if there is a checkpoint.
-    from: Option<u64>,
+    has_checkpoint: bool,
+    /// Position at which the replay of the journal began.
+    replay_from: u64,
     unopened: Vec<Unopened>,
 }
 
@@ -187,7 +189,7 @@ impl Finder<'_> {
             dirs.keys().filter(|id| !plans.partitions.contains_key(id)).copied().collect();
         for id in unknown {
             let Some(dir) = dirs.remove(&id) else { continue };
-            if self.from.is_some() {
+            if self.has_checkpoint {
                 self.set_aside(&dir)?;
             } else {
                 plans.partitions.insert(id, Plan::default());
@@ -224,11 +226,13 @@ impl Finder<'_> {
         self.report
             .damage
             .push(format!("partition {id} of topic {topic} cannot be opened and is out of service: {error}"));
+        // A folder that the next checkpoint does not name would be set aside by the next start.
+        let known = plan.base.clone().or_else(|| Some(PartitionCheckpoint::unknown(id, plan.topic.clone()?)));
         self.unopened.push(Unopened {
             id,
             reason: error.to_string().into(),
-            checkpointed: plan.base.as_ref().map(checkpoint::PartitionCheckpoint::encode),
-            replay_from: self.from.filter(|_| plan.touched),
+            checkpointed: known.map(|known| known.encode()),
+            replay_from: plan.touched.then_some(self.replay_from),
         });
         Ok(())
     }
@@ -291,6 +295,7 @@ impl Finder<'_> {
             self.report.damage.push(format!("partition {id} has journal entries, but its topic is unknown"));
             return Ok(None);
         };
+        plan.topic = Some(topic.clone());
         let dir = match dir {
             Some(dir) => dir,
             None => self.topics.join(layout::partition_dir(&topic, id)),
@@ -359,7 +364,7 @@ impl Finder<'_> {
         }
         let is_untouched = !plan.touched && plan.base.is_some() && !rebuild.was_cut;
         let end = rebuild.end();
-        let unchanged = |base: &checkpoint::PartitionCheckpoint| {
+        let unchanged = |base: &PartitionCheckpoint| {
             base.end == end.offset
                 && base.log_start == rebuild.log_start
                 && base
@@ -403,5 +408,5 @@ fn log_bases(names: &[String]) -> BTreeSet<Offset> {
     parsed.filter(|(_, kind)| *kind == layout::FileKind::Log).map(|(offset, _)| offset).collect()
 }
 
-/// The mode of a partition that nobody remembers: the one that promises more.
+/// The mode of a partition of which none is known: the one that promises more.
 const MODE_UNKNOWN: FlushMode = FlushMode::Durable;

@@ -1,7 +1,7 @@
 //! Reading the journal at start.
 //!
 //! Entries are read from the checkpoint's position on. Where the next one is not intact there are four cases:
-//! 1. Another file begins behind this very position, with an intact entry: the chain goes on there.
+//! 1. Another file begins behind this very position, with an intact entry: the chain continues there.
 //! 2. One bit of it has changed: that is put right ([`mend`](super::mend)) and reported.
 //! 3. A later entry says that this position was durable when it was written: the entry is *damaged* (a disk that lies, a
 //!    flipped bit, a place that cannot be read). It is skipped and reported; the entries behind it still count.
@@ -90,7 +90,7 @@ impl Tail {
     }
 
     /// Shows `visit` every entry from `from` on, in order; without `from`, those of the newest unbroken chain. Writes the
-    /// files with these entries again.
+    /// files with these entries again. Answers the position at which it began.
     ///
     /// # Errors
     /// Those of reading and writing.
@@ -98,7 +98,7 @@ impl Tail {
         &mut self,
         from: Option<u64>,
         mut visit: impl FnMut(Entry, Place),
-    ) -> Result<(), StorageError> {
+    ) -> Result<u64, StorageError> {
         let from = match from {
             Some(lsn) => lsn,
             None => self.newest_chain()?,
@@ -121,10 +121,10 @@ impl Tail {
             (lsn, current) = (at, Some(file));
         }
         self.end_lsn = lsn;
-        Ok(())
+        Ok(from)
     }
 
-    /// Where the entries go on when `file` has none at `lsn`, and in which file. `None` at the journal's end.
+    /// Where the entries continue when `file` has none at `lsn`, and in which file. `None` at the journal's end.
     fn behind(&mut self, file: Option<&Loaded>, lsn: u64) -> Result<Option<(u64, Loaded)>, StorageError> {
         if let Some(next) = self.following(lsn)? {
             return Ok(Some((next.start_lsn, next)));
@@ -176,7 +176,7 @@ impl Tail {
         Ok(())
     }
 
-    /// The files, for the journal to go on with. `past` is a position that a checkpoint has seen.
+    /// The files, for the journal to continue with. `past` is a position that a checkpoint has seen.
     pub(crate) fn found(&self, past: u64) -> FoundSlots {
         let mut found = FoundSlots {
             used: VecDeque::new(),
@@ -195,7 +195,7 @@ impl Tail {
         found
     }
 
-    /// The file with the entry that goes on at `lsn`, and its position, once a changed bit of it was put right.
+    /// The file with the entry that continues at `lsn`, and its position, once a changed bit of it was put right.
     fn mend(&self, lsn: u64) -> Result<Option<(Loaded, u64)>, StorageError> {
         for (index, slot) in self.slots.iter().enumerate() {
             let at = match (slot.after_lsn == lsn && slot.start_lsn >= lsn, covers(slot, lsn)) {
@@ -229,7 +229,7 @@ impl Tail {
         let slot = &self.slots[index];
         let len = usize::try_from(slot.bytes).unwrap_or(usize::MAX);
         let mut bytes = Vec::with_capacity(len);
-        // What the disk cannot read is no intact entry: damage, or the end.
+        // A place that the disk cannot read holds no intact entry: damage, or the end.
         let read = read_around(&*slot.file, &mut bytes, len, 0).map_err(|e| StorageError::io("read", &slot.path, e))?;
         Ok(Loaded { slot: index, start_lsn: slot.start_lsn, bytes, is_unreadable: read.1 })
     }
@@ -244,7 +244,7 @@ impl Tail {
         self.first_intact(|slot| covers(slot, lsn), |_| lsn)
     }
 
-    /// The file that goes on where the entries before `lsn` end. Several may say so: one that was begun right before a
+    /// The file that continues where the entries before `lsn` end. Several may say so: one that was begun right before a
     /// power cut took its first entry, and the one that was begun after it.
     fn following(&self, lsn: u64) -> Result<Option<Loaded>, StorageError> {
         self.first_intact(|slot| slot.after_lsn == lsn && slot.start_lsn >= lsn, |slot| slot.start_lsn)

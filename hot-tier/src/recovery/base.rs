@@ -80,7 +80,7 @@ impl Rebuild<'_> {
         self.epochs = LeaderEpochs::from_stored(state.epochs.iter().copied());
         match ProducerStates::decode(&state.producers) {
             Some(producers) => self.producers = producers,
-            // The entry's checksum held, but it holds no state: nobody of ours wrote it.
+            // The entry's checksum held, but it holds no state: no version of ours wrote it.
             None => self.damage.push(format!("{}: the producers that it began with are lost", self.dir.display())),
         }
         // The power may have gone before it was stored.

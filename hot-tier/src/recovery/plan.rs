@@ -28,7 +28,7 @@ pub(super) enum Step {
     Mode(FlushMode, LogPoint),
 }
 
-/// Where and how a log begins anew.
+/// Where and how a log begins after a reset.
 #[derive(Debug)]
 pub(super) enum Reset {
     /// Empty at this offset.
@@ -61,7 +61,7 @@ pub(super) struct Plan {
     pub(super) base: Option<PartitionCheckpoint>,
     /// The base counts up to here only.
     pub(super) base_cut: Option<LogPoint>,
-    /// The log begins anew here, whatever base or files say.
+    /// The log was reset here, whatever base or files say.
     pub(super) reset: Option<Reset>,
     pub(super) steps: Vec<Step>,
     pub(super) log_start: Option<Offset>,
@@ -87,8 +87,9 @@ impl Plans {
         plans.past_lsn = checkpoint.lsn;
         for base in checkpoint.partitions {
             plans.past_lsn = plans.past_lsn.max(base.lsn);
-            let plan = Plan { topic: Some(base.topic.clone()), base: Some(base.clone()), ..Plan::default() };
-            plans.partitions.insert(base.id, plan);
+            let (id, topic) = (base.id, Some(base.topic.clone()));
+            let base = Some(base).filter(|base| !base.is_unknown());
+            plans.partitions.insert(id, Plan { topic, base, ..Plan::default() });
         }
         plans
     }
@@ -126,13 +127,13 @@ impl Plan {
                 *self = Plan { topic: Some(topic), reset: Some(Reset::Empty(0)), touched: true, ..Plan::default() };
             }
             Event::Remove => self.removed = true,
-            Event::Reset(offset) => self.begin_anew(Reset::Empty(offset)),
-            Event::Bootstrap(state) => self.begin_anew(Reset::Inherited(state)),
+            Event::Reset(offset) => self.reset_to(Reset::Empty(offset)),
+            Event::Bootstrap(state) => self.reset_to(Reset::Inherited(state)),
             Event::Epoch(epoch, start) => self.steps.push(Step::Epoch(epoch, start)),
         }
     }
 
-    fn begin_anew(&mut self, reset: Reset) {
+    fn reset_to(&mut self, reset: Reset) {
         let topic = self.topic.take();
         let base = self.base.take();
         let mode = self.mode_so_far(base.as_ref());

@@ -26,7 +26,7 @@ use crate::segment::{Segment, SegmentFacts};
 /// Bytes between index entries of what is recovered.
 const INDEX_INTERVAL_BYTES: u64 = 4096;
 
-/// What the checksum of a range of a file is.
+/// The checksum of a range of a file.
 enum Checksum {
     Is(u32),
     /// The file ends before the range does.
@@ -117,7 +117,7 @@ impl Rebuild<'_> {
         for batch in Batches::new(&bytes) {
             match batch {
                 Ok(BatchView { header, .. }) => headers.push(header),
-                // The entry's checksum held: whoever wrote it wrote this.
+                // The entry's checksum held: this is what was written.
                 Err(e) => return Err(self.active().damaged(extent.position, e.to_string())),
             }
         }

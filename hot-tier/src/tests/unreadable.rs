@@ -31,6 +31,15 @@ fn started(disk: MemoryDisk, unreadable: &[(&Path, Range<u64>)]) -> Fixture {
     Fixture::with(disk, Arc::new(faulty), faults).expect("the node starts")
 }
 
+/// The next start, on a disk that cannot read the first page of this file; the partition has all its records.
+fn restarted_whole(fixture: Fixture, path: &Path) -> Fixture {
+    let log = |fixture: &Fixture| fixture.tier.partition(id(1)).unwrap();
+    let expected = contents(&log(&fixture));
+    let fixture = restarted(fixture, &[(path, 0..PAGE)]);
+    assert_eq!(contents(&log(&fixture)), expected);
+    fixture
+}
+
 fn large_segments(settings: TopicSettings) -> TopicSettings {
     TopicSettings { segment_bytes: 1 << 20, ..settings }
 }
@@ -78,9 +87,9 @@ fn a_place_behind_the_checkpoint_that_cannot_be_read_is_refused_and_the_rest_is_
         let refused: Vec<i64> = on_pages(pages, len).collect();
         let served: Vec<i64> = (0..200).filter(|offset| !refused.contains(offset)).collect();
         assert_eq!(served_and_refused(&log), (served, refused), "{value_len}");
-        let told = &fixture.tier.recovery_report().damage;
-        assert!(told.iter().any(|damage| damage.contains("the disk cannot read")), "{told:?}");
-        // What another replica has in its place is written there: the disk can be read again.
+        let reported = &fixture.tier.recovery_report().damage;
+        assert!(reported.iter().any(|damage| damage.contains("the disk cannot read")), "{reported:?}");
+        // The records of another replica are written in its place: the disk can be read again.
         let damaged = log.damaged_range(0).unwrap().unwrap();
         let from = usize::try_from(damaged.from).unwrap() * usize::try_from(len).unwrap();
         assert!(log.mend(damaged, &Bytes::copy_from_slice(&expected[from..])).unwrap());
@@ -145,10 +154,8 @@ fn a_checkpoint_that_cannot_be_read_costs_nothing() {
     fixture.tier.checkpoint().unwrap();
     append(&log, 30);
     fixture.flush();
-    let expected = contents(&log);
     drop(log);
-    let fixture = restarted(fixture, &[(&data("checkpoint"), 0..PAGE)]);
-    assert_eq!(contents(&fixture.tier.partition(id(1)).unwrap()), expected);
+    restarted_whole(fixture, &data("checkpoint"));
 }
 
 #[test]
@@ -179,13 +186,10 @@ fn an_index_that_cannot_be_read_is_rebuilt() {
     let log = fixture.log(1);
     append(&log, 40);
     fixture.tier.close().unwrap();
-    let expected = contents(&log);
     let path = file(&log, "00000000000000000000.index");
     drop(log);
-    let fixture = restarted(fixture, &[(&path, 0..PAGE)]);
-    let log = fixture.log(1);
-    assert_eq!(served_and_refused(&log).1, Vec::<i64>::new());
-    assert_eq!(contents(&log), expected);
+    let fixture = restarted_whole(fixture, &path);
+    assert_eq!(served_and_refused(&fixture.log(1)).1, Vec::<i64>::new());
 }
 
 #[test]
@@ -202,8 +206,8 @@ fn a_partition_that_cannot_be_opened_takes_no_other_one_out_of_service_and_comes
     let dir = log.dir().to_owned();
     drop((log, other));
     let fixture = restarted(fixture, &[(&dir, 0..1)]);
-    let told = &fixture.tier.recovery_report().damage;
-    assert!(told.iter().any(|damage| damage.contains("cannot be opened and is out of service")), "{told:?}");
+    let reported = &fixture.tier.recovery_report().damage;
+    assert!(reported.iter().any(|damage| damage.contains("cannot be opened and is out of service")), "{reported:?}");
     assert!(fixture.tier.partition(id(1)).is_none());
     // It must not be taken for a partition that is new.
     let refused = fixture.tier.create(&super::fixture::topic(), id(1), Arc::new(settings())).unwrap_err();
@@ -223,6 +227,37 @@ fn a_partition_that_cannot_be_opened_takes_no_other_one_out_of_service_and_comes
 }
 
 #[test]
+fn a_partition_that_cannot_be_opened_comes_back_whole_when_the_checkpoint_is_lost_with_it() {
+    let fixture = Fixture::new();
+    let log = fixture.log(1);
+    append(&log, 10);
+    fixture.tier.checkpoint().unwrap();
+    append(&log, 10);
+    fixture.flush();
+    let expected = contents(&log);
+    let dir = log.dir().to_owned();
+    drop(log);
+    let fixture = restarted(fixture, &[(&data("checkpoint"), 0..PAGE), (&dir, 0..1)]);
+    assert!(fixture.tier.partition(id(1)).is_none());
+    fixture.tier.checkpoint().unwrap();
+    let fixture = fixture.killed();
+    assert_eq!(contents(&fixture.tier.partition(id(1)).unwrap()), expected);
+}
+
+#[test]
+fn a_partition_that_no_checkpoint_knew_comes_back_with_its_files_when_the_journal_was_needed() {
+    let fixture = Fixture::new();
+    fixture.tier.checkpoint().unwrap();
+    append(&fixture.log(1), 10);
+    fixture.flush();
+    let (expected, dir) = (contents(&fixture.log(1)), fixture.log(1).dir().to_owned());
+    let fixture = restarted(fixture, &[(&dir, 0..1)]);
+    need_the_journal(&fixture);
+    let fixture = fixture.killed();
+    assert_eq!(contents(&fixture.tier.partition(id(1)).unwrap()), expected);
+}
+
+#[test]
 fn the_journal_of_a_partition_that_cannot_be_opened_does_not_fill_up() {
     let fixture = Fixture::new();
     append(&fixture.log(1), 10);
@@ -231,6 +266,15 @@ fn the_journal_of_a_partition_that_cannot_be_opened_does_not_fill_up() {
     fixture.flush();
     let dir = fixture.log(1).dir().to_owned();
     let fixture = restarted(fixture, &[(&dir, 0..1)]);
+    need_the_journal(&fixture);
+    let fixture = fixture.killed();
+    assert_eq!(shape(&contents(&fixture.log(1))).len(), 10, "what the checkpoint had");
+    let added = fixture.log(1).append_leader(vec![batch()], 0, NOW).unwrap();
+    assert_eq!(added.base_offset, 10);
+}
+
+/// Appends to another partition than the unopened one, until the journal's files were all used.
+fn need_the_journal(fixture: &Fixture) {
     let other = fixture.log(2);
     for _ in 0..60 {
         for _ in 0..20 {
@@ -240,9 +284,4 @@ fn the_journal_of_a_partition_that_cannot_be_opened_does_not_fill_up() {
         fixture.tier.keep_house();
     }
     assert_eq!(other.flushed_end(), 1200);
-    drop(other);
-    let fixture = fixture.killed();
-    assert_eq!(shape(&contents(&fixture.log(1))).len(), 10, "what the checkpoint had");
-    let added = fixture.log(1).append_leader(vec![batch()], 0, NOW).unwrap();
-    assert_eq!(added.base_offset, 10);
 }
