@@ -54,14 +54,18 @@ impl PartitionLog {
     pub fn mend(&self, damaged: DamagedRange, records: &Bytes) -> Result<bool, StorageError> {
         let generation = self.generation.load(Ordering::Acquire);
         let is_same = || generation.is_multiple_of(2) && self.generation.load(Ordering::Acquire) == generation;
-        let found = match self.find_damage(damaged.from) {
+        let found = self.find_damage(damaged.from).and_then(|found| {
+            let open =
+                |(segment, damage): (Arc<Segment>, Damage)| Ok((segment.open_log(&self.core.files)?, segment, damage));
+            found.map(open).transpose()
+        });
+        let found = match found {
             // The file went away.
             Err(_) if !is_same() => return Ok(false),
             found => found?,
         };
-        let Some((segment, damage)) = found else { return Ok(false) };
+        let Some((file, segment, damage)) = found else { return Ok(false) };
         let Some(fitting) = self.fitting(&damage, records) else { return Ok(false) };
-        let file = segment.open_log(&self.core.files)?;
         {
             let _writer = self.lock_writer()?;
             // Whatever cuts, drops or mends segments counts it; appends only add behind what was read.

@@ -2,8 +2,6 @@
 //! record below the log end is served as it was written or refused; it is never passed over, and no other partition notices.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -370,32 +368,40 @@ fn another_replicas_records_put_damage_right() {
     }
 }
 
-#[test]
-fn mending_a_segment_keeps_no_append_waiting_while_it_is_read() {
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
+/// A tier on a disk whose next read of a segment calls `meanwhile` first, once that is set.
+fn fixture_that_calls(meanwhile: Arc<Mutex<Option<Meanwhile>>>) -> Fixture {
     let disk = MemoryDisk::default();
-    let (reading, told) = mpsc::channel();
-    let (append_done, appended) = mpsc::channel();
-    let (is_armed, appended) = (Arc::new(AtomicBool::new(false)), Mutex::new(appended));
-    let armed = Arc::clone(&is_armed);
     let hook: Hook = Arc::new(move |moment, path: &Path| {
-        if moment == Moment::Read && path.extension().is_some_and(|kind| kind == "log") && armed.swap(false, SeqCst) {
-            reading.send(()).unwrap();
-            let in_time = appended.lock().recv_timeout(Duration::from_secs(10));
-            in_time.expect("an append ended while the segment was read");
+        if moment == Moment::Read && path.extension().is_some_and(|kind| kind == "log") {
+            let call = meanwhile.lock().take();
+            call.into_iter().for_each(|call| call());
         }
     });
     let (faulty, faults) = FaultyDisk::new(Arc::new(HookedDisk::new(Arc::new(disk.clone()), hook)));
-    let fixture = Fixture::with(disk, Arc::new(faulty), faults).unwrap();
+    Fixture::with(disk, Arc::new(faulty), faults).unwrap()
+}
+
+#[test]
+fn mending_a_segment_keeps_no_append_waiting_while_it_is_read() {
+    let (reading, is_read) = mpsc::channel();
+    let (append_done, appended) = mpsc::channel();
+    let meanwhile: Arc<Mutex<Option<Meanwhile>>> = Arc::default();
+    let fixture = fixture_that_calls(Arc::clone(&meanwhile));
     let log = one_segment(&fixture);
     fixture.tier.checkpoint().unwrap();
     let expected = contents(&log);
     fixture.disk.damage(&file(&log, "00000000000000000000.log"), 70, 0x02);
     let damaged = log.damaged_range(0).unwrap().unwrap();
-    is_armed.store(true, SeqCst);
+    *meanwhile.lock() = Some(Box::new(move || {
+        reading.send(()).unwrap();
+        appended.recv_timeout(Duration::from_secs(10)).expect("an append ended while the segment was read");
+    }));
     std::thread::scope(|scope| {
         let log = &log;
         scope.spawn(move || {
-            told.recv().unwrap();
+            is_read.recv().unwrap();
             append(log, 1);
             append_done.send(()).unwrap();
         });
@@ -405,7 +411,26 @@ fn mending_a_segment_keeps_no_append_waiting_while_it_is_read() {
 }
 
 #[test]
-fn a_segment_that_is_cut_while_it_is_read_is_not_mended() {
+fn a_segment_that_goes_away_while_it_is_read_is_not_mended() {
+    let meanwhile: Arc<Mutex<Option<Meanwhile>>> = Arc::default();
+    let fixture = fixture_that_calls(Arc::clone(&meanwhile));
+    let log = fixture.log(1);
+    append(&log, 40);
+    let second = log.segments()[1].base_offset;
+    let before: u64 = log.segments()[..1].iter().map(|segment| segment.size_bytes).sum();
+    let expected = Bytes::from(contents(&log)).slice(usize::try_from(before).unwrap()..);
+    fixture.disk.damage(&file(&log, &format!("{second:020}.log")), 70, 0x02);
+    let damaged = log.damaged_range(second).unwrap().unwrap();
+    let cut = Arc::clone(&log);
+    *meanwhile.lock() = Some(Box::new(move || {
+        cut.truncate_to(second - 1).unwrap();
+    }));
+    assert!(!log.mend(damaged, &expected).unwrap());
+    assert_eq!(log.log_end(), second - 1);
+}
+
+#[test]
+fn a_segment_that_is_cut_before_it_is_read_is_not_mended() {
     let fixture = Fixture::new();
     let log = one_segment(&fixture);
     let expected = Bytes::from(contents(&log));
