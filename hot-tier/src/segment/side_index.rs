@@ -285,8 +285,9 @@ impl<E: Entry> SideIndex<E> {
         if !ascends || !entries.iter().all(|entry| entry.is_within(size_bytes)) {
             return Ok(false);
         }
+        // The file may have become shorter since its length was asked for.
+        let Some(&stored_last) = entries.last() else { return Ok(false) };
         // Recovery may have added entries to memory that the file has already.
-        let stored_last = entries[entries.len() - 1];
         self.tail.lock().retain(|entry| stored_last.precedes(entry));
         self.last.lock().get_or_insert(stored_last);
         self.stored.store(entries.len() as u64, Ordering::Release);
