@@ -1,7 +1,9 @@
 //! Background work on partitions: settling into the archive, retention, and the sweep of orphaned objects.
 //!
-//! Each is a loop with a pause; a partition whose pass fails waits by itself and holds up nobody else. Missing or uncertain
+//! Each is a loop with a pause; a partition whose pass fails waits by itself and holds up no other. Missing or uncertain
 //! state never deletes anything: objects go only when the ledger says that no manifest names them.
+
+mod slots;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::slots::Slots;
 use crate::broker::Broker;
 use crate::crash_point::crash_point;
 use crate::machine::blocking;
@@ -25,7 +28,7 @@ use crate::partition::{Activity, Partition, SettleError, Upkeep};
 
 /// Partitions whose retention is looked at together: each may read a manifest.
 const RETENTION_CONCURRENCY: usize = 8;
-/// Pause between two looks for what waited for a checkpoint or for the archive.
+/// Pause between two checks for what waited for a checkpoint or for the archive.
 const FOLLOW_UP_INTERVAL: Duration = Duration::from_secs(1);
 /// Partitions whose archived objects are looked for together: a store that comes back must not meet a crowd.
 const EVICTION_CONCURRENCY: usize = 1;
@@ -36,7 +39,7 @@ const UP_TO_DATE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Archives closed segments and evicts local copies, until `stop`.
 pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(broker.config.settings.broker.archive_concurrency));
+    let slots = Arc::new(Slots::new(broker.config.settings.broker.archive_concurrency));
     let mut passes = JoinSet::new();
     while pause(&stop, broker.config.settings.broker.archive_interval).await {
         while passes.try_join_next().is_some() {}
@@ -47,20 +50,20 @@ pub(crate) async fn settle(broker: Arc<Broker>, stop: CancellationToken) {
             let Ok(turn) = Arc::clone(&partition.background).try_lock_owned() else { continue };
             let (broker, slots, stop) = (Arc::clone(&broker), Arc::clone(&slots), stop.clone());
             passes.spawn(async move {
-                let Ok(_slot) = Arc::clone(&slots).acquire_owned().await else { return };
+                let Some(_slot) = slots.take().await else { return };
                 if !stop.is_cancelled() {
                     let max_pause = broker.config.settings.broker.archive_retry_max;
                     let upkeep =
                         Upkeep { metadata: &broker.metadata, store: &broker.store, now: broker.clock.settled_ms() };
                     // A partition whose segments keep closing leaves its slot to those that wait for one.
-                    let others_wait = || slots.available_permits() == 0;
+                    let others_wait = || slots.are_awaited();
                     partition.settle(&upkeep, max_pause, &others_wait).await;
                 }
                 drop(turn);
             });
         }
     }
-    // A pass may be cut off anywhere: the next start goes on from the ledger.
+    // A pass may be cut off anywhere: the next start continues from the ledger.
     passes.shutdown().await;
 }
 
@@ -94,7 +97,7 @@ pub(crate) async fn retain(broker: Arc<Broker>, stop: CancellationToken) {
             passes.spawn(async move {
                 let _only = only;
                 let _turn = partition.background.lock().await;
-                // What is only local needs no store, and waits for nobody who does.
+                // What is only local needs no store, and waits for no pass that does.
                 let _slot = if partition.is_tiered() { slots.acquire().await.ok() } else { None };
                 let outcome = match broker.store.refused().filter(|_| partition.is_tiered()) {
                     None => partition.retain(&broker.metadata, broker.clock.settled_ms()).await,
@@ -182,7 +185,7 @@ pub(crate) async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
 async fn sweep_partition(broker: &Broker, partition: &Partition) {
     let _turn = partition.background.lock().await;
     let Some(term) = partition.term() else { return };
-    // Set before the look: what a later commit leaves behind is found by the next sweep.
+    // Set before the listing: what a later commit leaves behind is found by the next sweep.
     partition.is_unswept.store(false, Ordering::Release);
     let pointer = partition.ledger();
     crash_point("sweep.begun");
