@@ -110,28 +110,27 @@ async fn a_call_that_never_answers_ends_by_its_deadline() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
-#[tokio::test]
-async fn an_upload_whose_answer_is_lost_is_settled_by_looking() {
+/// Archives a segment, and reads it back; the first put of the object and that of the manifest meet the fault.
+async fn archived_despite(fault: Fault) {
     let store = Faulty::new();
     let tier = tier(&store);
-    store.plan(|operation, _, number| (operation == "put" && number == 0).then_some(Fault::FailAfterEffect));
+    let fail_first_put = || store.plan(move |operation, _, n| (operation == "put" && n == 0).then_some(fault));
+    fail_first_put();
     let built = simple(0, 100, 100);
     let archived = tier.archive(std::slice::from_ref(&built.segment), options()).await.unwrap();
-    store.plan(|operation, _, number| (operation == "put" && number == 0).then_some(Fault::FailAfterEffect));
+    fail_first_put();
     let pointer = commit(&tier, None, append(vec![archived])).await;
     assert_eq!(read_all(&tier, &pointer, 0).await.unwrap(), built.seen);
 }
 
 #[tokio::test]
+async fn an_upload_whose_answer_is_lost_is_settled_by_reading_it_back() {
+    archived_despite(Fault::FailAfterEffect).await;
+}
+
+#[tokio::test]
 async fn an_upload_that_conflicts_with_one_that_fails_is_made_again() {
-    let store = Faulty::new();
-    let tier = tier(&store);
-    store.plan(|operation, _, number| (operation == "put" && number == 0).then_some(Fault::Conflict));
-    let built = simple(0, 100, 100);
-    let archived = tier.archive(std::slice::from_ref(&built.segment), options()).await.unwrap();
-    store.plan(|_, _, _| None);
-    let pointer = commit(&tier, None, append(vec![archived])).await;
-    assert_eq!(read_all(&tier, &pointer, 0).await.unwrap(), built.seen);
+    archived_despite(Fault::Conflict).await;
 }
 
 #[tokio::test]
