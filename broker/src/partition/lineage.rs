@@ -40,9 +40,8 @@ impl Partition {
             return false;
         }
         // One leader wrote all records of an epoch.
-        let epochs = self.log.epochs();
-        let last = epoch_at(&epochs, pointer.archived_end - 1);
-        last != NO_LEADER_EPOCH && last != pointer.leader_epoch && !has_led_since(&epochs, &pointer)
+        let last = self.log.epoch_at(pointer.archived_end - 1);
+        last != NO_LEADER_EPOCH && last != pointer.leader_epoch && !has_led_since(&self.log.epochs(), &pointer)
     }
 
     /// True while this node leads and does not know yet whether its log continues the archive.
@@ -89,7 +88,7 @@ impl Partition {
         {
             return Ok(());
         }
-        let own = epoch_at(&self.log.epochs(), archived_end - 1);
+        let own = self.log.epoch_at(archived_end - 1);
         let diverges = archived.is_some_and(|archived| archived.leader_epoch != own);
         if diverges {
             self.give_way(archived_end, own)?;
@@ -127,10 +126,4 @@ fn has_led_since(epochs: &[EpochStart], pointer: &ManifestPointer) -> bool {
     let is_since =
         |epoch: &EpochStart| epoch.leader_epoch >= pointer.leader_epoch && epoch.start_offset >= pointer.archived_end;
     epochs.iter().any(is_since)
-}
-
-/// The epoch of the record at `offset`, or −1.
-fn epoch_at(epochs: &[EpochStart], offset: Offset) -> LeaderEpoch {
-    let after = epochs.partition_point(|epoch| epoch.start_offset <= offset);
-    after.checked_sub(1).map_or(NO_LEADER_EPOCH, |i| epochs[i].leader_epoch)
 }

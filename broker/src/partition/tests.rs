@@ -69,6 +69,23 @@ fn replica_over(
     Replica { partition, hot, min_insync_replicas, dir }
 }
 
+/// Leader and follower of epoch 5, both in sync: nodes 1 and 2.
+async fn pair() -> (Replica, Replica) {
+    let (leader, follower) = (replica(1, 1).await, replica(2, 1).await);
+    leader.follow(1, 5, &[1, 2]);
+    follower.follow(1, 5, &[1, 2]);
+    (leader, follower)
+}
+
+/// The same, with so many committed records.
+async fn pair_with(records: usize) -> (Replica, Replica) {
+    let (leader, follower) = pair().await;
+    leader.append(records);
+    leader.flushed();
+    follower.copy_from(&leader).unwrap();
+    (leader, follower)
+}
+
 impl Replica {
     /// The replica after a restart of its node: what is archived is known, and nothing else but the log.
     async fn restarted(self) -> Replica {

@@ -19,13 +19,13 @@ pub(crate) enum SettleError {
     #[error("the local log: {0}")]
     LogStart(#[source] hot_tier::ReadError),
     /// The object store, or bytes that do not match.
-    #[error("{0}")]
+    #[error(transparent)]
     Cold(#[from] ArchiveError),
     /// Reading the archive.
-    #[error("{0}")]
+    #[error(transparent)]
     Read(#[from] cold_tier::ReadError),
     /// The object store is not the cluster's, or does not say so.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreRefused),
     /// The ledger could not be asked.
     #[error("the archive ledger did not answer: {0}")]
@@ -65,12 +65,12 @@ pub(crate) enum SettleError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeleteError {
     /// The local log.
-    #[error("{0}")]
+    #[error(transparent)]
     Hot(#[from] hot_tier::ReadError),
     /// The metadata do not keep the new log start.
     #[error("the cluster's metadata did not take the log start: {0}")]
     NotKept(#[source] SubmitError),
     /// Not durable in time.
-    #[error("{0}")]
+    #[error(transparent)]
     NotCommitted(#[from] NotCommitted),
 }

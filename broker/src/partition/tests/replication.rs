@@ -4,9 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn an_acknowledgement_of_all_waits_for_the_followers_flush() {
-    let (leader, follower) = (replica(1, 1).await, replica(2, 1).await);
-    leader.follow(1, 5, &[1, 2]);
-    follower.follow(1, 5, &[1, 2]);
+    let (leader, follower) = pair().await;
     let Accepted { appended, term } = leader.append(3);
     let end = appended.last_offset + 1;
     assert_eq!(term, 5);
@@ -112,9 +110,7 @@ async fn the_isr_bell_rings_when_a_follower_has_caught_up() {
 
 #[tokio::test]
 async fn records_are_gone_when_every_in_sync_replica_has_dropped_them() {
-    let (leader, follower) = (replica(1, 1).await, replica(2, 1).await);
-    leader.follow(1, 5, &[1, 2]);
-    follower.follow(1, 5, &[1, 2]);
+    let (leader, follower) = pair().await;
     leader.append(10);
     follower.copy_from(&leader).unwrap();
     leader.partition.log.advance_log_start(6).unwrap();
@@ -199,12 +195,7 @@ async fn an_archived_part_of_a_segment_does_not_count_as_unarchived() {
 
 #[tokio::test]
 async fn a_follower_closes_the_segment_that_local_retention_wants_gone_once_it_is_archived() {
-    let (leader, follower) = (replica(1, 1).await, replica(2, 1).await);
-    leader.follow(1, 5, &[1, 2]);
-    follower.follow(1, 5, &[1, 2]);
-    leader.append(5);
-    leader.flushed();
-    follower.copy_from(&leader).unwrap();
+    let (_leader, follower) = pair_with(5).await;
     let log = &follower.partition.log;
     log.update_settings(Arc::new(TopicSettings { local_retention_ms: Some(100), ..(*settings()).clone() })).unwrap();
     for (version, archived_end, open_from) in [(1, 3, 0), (2, 5, 5)] {

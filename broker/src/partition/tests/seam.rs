@@ -7,7 +7,7 @@ use object_store::throttle::{ThrottleConfig, ThrottledStore};
 
 use super::*;
 
-/// Archives the segment that begins at `from`; the partition is not told.
+/// Archives the segment that begins at `from`; the partition does not learn of it.
 async fn archive(
     replica: &Replica,
     archiver: &ColdTier,

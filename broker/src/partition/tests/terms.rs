@@ -52,13 +52,8 @@ async fn a_follower_that_is_followed_keeps_its_guard_from_a_change_of_leader() {
 
 #[tokio::test]
 async fn a_new_leader_settles_in_when_its_followers_have_what_the_epoch_began_with() {
-    let (old, new) = (replica(1, 1).await, replica(2, 1).await);
-    old.follow(1, 5, &[1, 2]);
-    new.follow(1, 5, &[1, 2]);
-    old.append(4);
-    old.flushed();
-    new.copy_from(&old).unwrap();
-    // The follower has not been told what is committed.
+    let (old, new) = pair_with(4).await;
+    // The follower does not know yet what is committed.
     assert_eq!((old.partition.high_watermark(), new.partition.high_watermark()), (4, 0));
     old.follow(2, 6, &[1, 2]);
     new.follow(2, 6, &[1, 2]);
@@ -71,9 +66,7 @@ async fn a_new_leader_settles_in_when_its_followers_have_what_the_epoch_began_wi
 
 #[tokio::test]
 async fn a_former_leader_learns_where_its_log_diverges() {
-    let (old, new) = (replica(1, 1).await, replica(2, 1).await);
-    old.follow(1, 5, &[1, 2]);
-    new.follow(1, 5, &[1, 2]);
+    let (old, new) = pair().await;
     old.append(4);
     new.copy_from(&old).unwrap();
     old.append(3);
@@ -86,7 +79,7 @@ async fn a_former_leader_learns_where_its_log_diverges() {
     old.partition.log.truncate_to(4).unwrap();
     old.copy_from(&new).unwrap();
     assert_eq!(old.partition.log.log_end(), new.partition.log.log_end());
-    // A consumer that has read what was given up is told, too.
+    // A consumer that has read what was given up learns of it, too.
     assert_eq!(new.partition.divergence(5, 5), Some((5, 4)));
     assert_eq!(new.partition.divergence(4, 5), None);
 }
@@ -130,9 +123,7 @@ async fn a_replica_taken_away_sends_everybody_elsewhere() {
 
 #[tokio::test]
 async fn a_new_leader_begins_where_readers_were_shown_that_the_log_begins() {
-    let (old, new) = (replica(1, 1).await, replica(2, 1).await);
-    old.follow(1, 5, &[1, 2]);
-    new.follow(1, 5, &[1, 2]);
+    let (old, new) = pair().await;
     old.append(10);
     new.copy_from(&old).unwrap();
     // The leader before has shown 6 and was lost before this follower heard of it.
