@@ -18,7 +18,7 @@ pub(crate) struct History {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Acknowledged values by log, with their offset where the answer told it.
+    /// Acknowledged values by log, with their offset where the answer had it.
     acknowledged: BTreeMap<String, Vec<(String, Option<i64>)>>,
     /// What readers found, by log and offset.
     seen: BTreeMap<String, BTreeMap<i64, String>>,
@@ -90,7 +90,7 @@ impl History {
         offsets.max().map_or(0, |last| last + 1)
     }
 
-    /// The values are acknowledged, from `base` on where the answer told it.
+    /// The values are acknowledged, from `base` on where the answer had it.
     pub(crate) fn acknowledge(&self, log: &str, values: &[String], base: Option<i64>) {
         let (first, last) = (values.first().map(|one| name(one)), values.last().map(|one| name(one)));
         trace::note(&format!("acknowledged {log} at {base:?}: {first:?} to {last:?}"));
@@ -184,15 +184,15 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_promise_is_told() {
-        let told = |acknowledged: &[&str], found: &[&str], what: &str| {
+    fn each_broken_promise_is_reported() {
+        let reported = |acknowledged: &[&str], found: &[&str], what: &str| {
             let violations = judged(acknowledged, found);
             assert!(violations.iter().any(|one| one.contains(what)), "{what}: {violations:?}");
         };
-        told(&["l-0-0-", "l-0-1-"], &["l-0-0-"], "is lost");
-        told(&["l-0-0-"], &["l-0-0-", "l-0-0-"], "is at 0 and at 1");
-        told(&["l-0-0-"], &["l-1-0-", "l-0-0-"], "was acknowledged at Some(0), is at 1");
-        told(&["l-0-0-", "l-0-1-"], &["l-0-1-", "l-0-0-"], "before what was acknowledged earlier");
+        reported(&["l-0-0-", "l-0-1-"], &["l-0-0-"], "is lost");
+        reported(&["l-0-0-"], &["l-0-0-", "l-0-0-"], "is at 0 and at 1");
+        reported(&["l-0-0-"], &["l-1-0-", "l-0-0-"], "was acknowledged at Some(0), is at 1");
+        reported(&["l-0-0-", "l-0-1-"], &["l-0-1-", "l-0-0-"], "before what was acknowledged earlier");
     }
 
     #[test]

@@ -20,7 +20,7 @@ const TIMEOUT_MS: i32 = 5_000;
 /// The kind of a resource (DescribeConfigs).
 const TOPIC_RESOURCE: i8 = 2;
 
-/// What a topic is made with.
+/// The name, size and settings of a new topic.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewTopic<'a> {
     pub(crate) name: &'a str,
@@ -68,6 +68,7 @@ impl Client {
         let topic = answer.responses.first().ok_or("no answer for the topic")?;
         match topic.error_code {
             0 => Ok(()),
+            code if code == ErrorCode::UnknownTopicId.code() => Ok(()),
             code => Err(refused(code, topic.error_message.as_ref())),
         }
     }
@@ -108,7 +109,7 @@ impl Client {
         if answer.error_code == 0 { Ok(()) } else { Err(refused(answer.error_code, answer.error_message.as_ref())) }
     }
 
-    /// A setting of a topic, as a node tells it.
+    /// A setting of a topic, as a node reports it.
     pub(crate) async fn setting(&mut self, node: i32, topic: &str, name: &str) -> Result<String, String> {
         let resource = DescribeConfigsResource {
             resource_type: TOPIC_RESOURCE,

@@ -1,6 +1,6 @@
 //! A consumer group: members that join, commit and are expelled while its coordinator moves.
 //!
-//! What each commits is higher than all before. A generation that has committed fences all before it: a commit of an earlier
+//! Each commit is higher than all before. A generation that has committed fences all before it: a commit of an earlier
 //! one that is accepted later would take the group back. A member whose commits are accepted must have begun where the group
 //! was.
 

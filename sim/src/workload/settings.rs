@@ -1,4 +1,4 @@
-//! Settings of a topic that change: all nodes come to tell the same value, and one that was asked for.
+//! Settings of a topic that change: all nodes come to report the same value, and one that was asked for.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -38,27 +38,27 @@ pub(crate) async fn change(stop: Duration) -> Possible {
     Possible(possible)
 }
 
-/// Judges what the nodes tell, within `patience`.
+/// Judges the reports of the nodes, within `patience`.
 pub(crate) async fn judge(history: &History, Possible(possible): Possible, patience: Duration) {
     let mut client = Client::default();
     let deadline = Instant::now() + patience;
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for node in 1..=NODES {
         loop {
             match client.setting(node, EVENTS.name, SETTING).await {
                 Ok(value) => {
-                    told.insert(value);
+                    reported.insert(value);
                     break;
                 }
                 Err(error) if Instant::now() > deadline => {
-                    history.violation(format!("node {node} does not tell its settings: {error}"));
+                    history.violation(format!("node {node} does not report its settings: {error}"));
                     break;
                 }
                 Err(_) => pause().await,
             }
         }
     }
-    if told.len() != 1 || !told.iter().all(|value| possible.contains(value.as_str())) {
-        history.violation(format!("{SETTING}: the nodes tell {told:?}, possible is one of {possible:?}"));
+    if reported.len() != 1 || !reported.iter().all(|value| possible.contains(value.as_str())) {
+        history.violation(format!("{SETTING}: the nodes report {reported:?}, possible is one of {possible:?}"));
     }
 }
