@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::client::Endpoint;
-use crate::output::{age, print_json, print_line, size, table, time};
+use crate::output::{age, count, print_json, print_line, size, table, time};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an admin port may take to accept a connection.
@@ -178,7 +178,7 @@ async fn status(args: StatusArgs) -> anyhow::Result<()> {
     }
     print_line(shown)?;
     if hidden > 0 {
-        print_line(format_args!("{hidden} empty partitions of internal topics are not shown"))?;
+        print_line(format_args!("not shown: {} of internal topics", count(hidden, "empty partition")))?;
     }
     for trouble in troubles {
         print_line(trouble)?;

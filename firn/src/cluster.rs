@@ -73,12 +73,7 @@ fn known_topic(overview: &Overview, name: &str) -> anyhow::Result<()> {
     bail!("there is no topic {name:?}{hint}");
 }
 
-/// `1, 2, 3`, or `nobody`.
+/// `1, 2, 3`, or `none`.
 fn list(ids: &[i32]) -> String {
-    if ids.is_empty() { "nobody".to_owned() } else { ids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ") }
-}
-
-/// `1 partition`, `2 partitions`.
-pub(crate) fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+    if ids.is_empty() { "none".to_owned() } else { ids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ") }
 }

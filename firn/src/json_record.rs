@@ -142,7 +142,7 @@ struct InputLine<'a> {
 
 /// Milliseconds since the epoch, or a time as text.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a timestamp is milliseconds, or a text in RFC 3339")]
 enum InputTime {
     Millis(i64),
     Text(String),
@@ -313,6 +313,7 @@ mod tests {
             (r#"{"key_base64":"?"}"#, "not base64"),
             (r#"{"value":"\ud800"}"#, "value: "),
             (r#"{"timestamp":"yesterday"}"#, "neither milliseconds nor RFC 3339"),
+            (r#"{"timestamp":1.5}"#, "a timestamp is milliseconds"),
             ("plain", "expected"),
         ] {
             let error = InputRecord::parse(line).unwrap_err();

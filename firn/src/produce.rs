@@ -18,7 +18,7 @@ use crate::client::records::Produced;
 use crate::client::{Client, ClientError};
 use crate::connect::{ConnectArgs, assignment};
 use crate::json_record::InputRecord;
-use crate::output::{print_json, print_line, tell};
+use crate::output::{count, print_json, print_line, tell};
 use crate::progress::Progress;
 
 mod batcher;
@@ -116,13 +116,13 @@ struct Producer<'a> {
     client: Client,
     batcher: Option<Batcher>,
     /// Records that named a partition which the topic does not have.
-    placed_anew: u64,
+    misplaced: usize,
     progress: Progress,
 }
 
 impl<'a> Producer<'a> {
     fn new(args: &'a ProduceArgs) -> Self {
-        Producer { args, client: args.connect.client(), batcher: None, placed_anew: 0, progress: Progress::counter() }
+        Producer { args, client: args.connect.client(), batcher: None, misplaced: 0, progress: Progress::counter() }
     }
 
     async fn run(mut self, mut lines: Lines, summary: &mut Summary) -> anyhow::Result<()> {
@@ -153,10 +153,11 @@ impl<'a> Producer<'a> {
             }
         };
         self.send(summary).await?;
-        if let (count @ 1.., Some(batcher)) = (self.placed_anew, &self.batcher) {
+        if let (misplaced @ 1.., Some(batcher)) = (self.misplaced, &self.batcher) {
             tell(format_args!(
-                "{count} records name a partition that topic {} does not have, which has {}: their keys decided; to keep \
-                 partitions, create the topic with as many first",
+                "{} named a partition that topic {} does not have, which has {}: they were placed like records that name \
+                 none; to keep partitions, create the topic with as many first",
+                count(misplaced, "record"),
                 self.args.topic,
                 batcher.partitions()
             ));
@@ -175,7 +176,7 @@ impl<'a> Producer<'a> {
         let partitions = self.batcher().await?.partitions();
         if record.partition.is_some_and(|partition| partition >= partitions) {
             record.partition = None;
-            self.placed_anew += 1;
+            self.misplaced += 1;
         }
         Ok(())
     }

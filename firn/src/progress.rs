@@ -75,7 +75,7 @@ pub(crate) async fn while_waiting<T>(work: impl Future<Output = T>) -> T {
     work.await
 }
 
-/// Goes away also when nobody waits any more.
+/// Goes away also when the wait is given up.
 #[cfg(feature = "sql")]
 struct Spinner(ProgressBar);
 

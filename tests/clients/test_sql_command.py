@@ -139,7 +139,7 @@ def test_records_and_rows_are_copied_by_pipes(server: FirnServer) -> None:
     records = server.cli("consume", *bootstrap, source, "--json").stdout
     one = server.create_topic(name="one", partitions=1)
     run = server.cli("produce", *bootstrap, one, "--json", stdin=records)
-    assert b"40 records name a partition that topic one does not have" in run.stderr, run.stderr
+    assert b"40 records named a partition that topic one does not have" in run.stderr, run.stderr
     rows = server.cli("sql", "--admin", server.admin_address, "--format", "json", f"SELECT * FROM {source}").stdout
     three = server.create_topic(name="three", partitions=3)
     server.cli("produce", *bootstrap, three, "--json", stdin=rows)

@@ -1,7 +1,8 @@
 //! `firn cluster check`: what is wrong, in plain words, and what to do about it.
 //!
 //! Each file beside this one examines one thing and knows nothing of the others: [`brokers`], [`disks`], [`quorum`],
-//! [`partitions`], [`archive`]; [`causes`] puts what follows from a finding below it. What threatens data or service now is a problem (exit status 1); what would hurt at the next loss is a note.
+//! [`partitions`], [`archive`]; [`causes`] lists the consequences of a finding
+//! below it. A threat to data or service now is a problem (exit status 1); one that would show at the next loss is a note.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,11 +11,10 @@ use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
-use super::count;
 use crate::client::overview::Overview;
 use crate::client::{Client, Endpoint};
 use crate::connect::ConnectArgs;
-use crate::output::{print_json, print_line};
+use crate::output::{count, print_json, print_line};
 
 mod archive;
 mod brokers;
@@ -66,13 +66,13 @@ struct Finding {
     places: Vec<String>,
     /// What to do.
     advice: String,
-    /// What follows from it.
+    /// Its consequences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     consequences: Vec<Finding>,
-    /// What this is, where others follow from it.
+    /// The cause that this is of other findings, if any.
     #[serde(skip)]
     is: Option<Cause>,
-    /// What this follows from.
+    /// The causes of this.
     #[serde(skip)]
     because: BTreeSet<Cause>,
 }
@@ -166,7 +166,7 @@ async fn unreachable_brokers(client: &Client, overview: &Overview) -> Vec<Findin
 }
 
 fn print(overview: &Overview, report: &Report) -> anyhow::Result<()> {
-    // What could be better can wait until nothing is wrong.
+    // Notes can wait until nothing is wrong.
     let shown = report.findings.iter().filter(|finding| report.healthy || finding.severity == Severity::Problem);
     for finding in shown {
         let title = match finding.severity {

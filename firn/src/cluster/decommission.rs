@@ -4,12 +4,11 @@ use anyhow::{Context, bail};
 use clap::Args;
 use coordinator::moves;
 
-use super::count;
 use super::moving::{MovingArgs, carry_out, layout, show, sites};
 use crate::client::Client;
 use crate::client::operations::{ElectionKind, Place};
 use crate::client::overview::Overview;
-use crate::output::{print_line, tell};
+use crate::output::{count, print_line, tell};
 
 /// Plans for one broker: while it is emptied, new topics may still be placed on it.
 const MOST_ROUNDS: usize = 5;

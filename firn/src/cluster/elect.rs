@@ -4,11 +4,11 @@ use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
-use super::{count, known_topic};
+use super::known_topic;
 use crate::client::operations::{ElectionKind, Place};
 use crate::client::overview::Overview;
 use crate::connect::ConnectArgs;
-use crate::output::{print_json, print_line};
+use crate::output::{count, print_json, print_line};
 
 /// Arguments of `firn cluster elect`.
 #[derive(Debug, Args)]
@@ -116,7 +116,7 @@ fn show_plan(overview: &Overview, args: &ElectArgs, places: &[Place]) -> anyhow:
             Some(preferred) => format!("broker {preferred}"),
             None => "any replica that is alive".to_owned(),
         };
-        let from = if *leader < 0 { "nobody".to_owned() } else { format!("broker {leader}") };
+        let from = if *leader < 0 { "no leader".to_owned() } else { format!("broker {leader}") };
         print_line(format_args!("{topic}-{partition}: from {from} to {to}"))?;
     }
     Ok(print_line(format_args!("{} would be asked for; nothing was changed", count(planned.len(), "election")))?)

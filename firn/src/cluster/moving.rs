@@ -11,12 +11,12 @@ use clap::Args;
 use coordinator::moves::{Layout, Site};
 use serde::Serialize;
 
-use super::{count, list};
+use super::list;
 use crate::client::operations::Place;
 use crate::client::overview::Overview;
 use crate::client::{Backoff, Client, ClientError};
 use crate::connect::ConnectArgs;
-use crate::output::{print_json, print_line};
+use crate::output::{count, print_json, print_line};
 use crate::progress::Progress;
 
 /// Pause between two queries of what is under way.

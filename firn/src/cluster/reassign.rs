@@ -9,11 +9,11 @@ use coordinator::moves::{self, Layout};
 use serde::Deserialize;
 
 use super::moving::{MovingArgs, carry_out, layout, show, sites};
-use super::{count, known_topic, list};
+use super::{known_topic, list};
 use crate::client::Client;
 use crate::client::operations::Place;
 use crate::client::overview::{Overview, Reassignment};
-use crate::output::{print_json, print_line, tell};
+use crate::output::{count, print_json, print_line, tell};
 
 /// Arguments of `firn cluster reassign`.
 #[derive(Debug, Args)]

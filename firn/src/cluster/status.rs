@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::{count, list};
+use super::list;
 use crate::client::overview::{BrokerState, Overview, QuorumState, Reassignment};
 use crate::connect::ViewArgs;
-use crate::output::{offset, print_json, print_line, table};
+use crate::output::{count, offset, print_json, print_line, table};
 
 /// What is printed.
 #[derive(Debug, Serialize)]

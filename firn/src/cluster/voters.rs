@@ -2,10 +2,9 @@
 
 use clap::{Args, Subcommand};
 
-use super::count;
 use crate::client::overview::QuorumState;
 use crate::connect::{ConnectArgs, ViewArgs};
-use crate::output::{offset, print_json, print_line, table};
+use crate::output::{count, offset, print_json, print_line, table};
 
 /// Arguments of `firn cluster voters`.
 #[derive(Debug, Args)]

@@ -120,7 +120,7 @@ impl Source for ClusterSource {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for (index, archive) in (0..).zip(topic.partitions) {
             let (Some(&earliest), Some(&latest)) = (earliest.get(&index), latest.get(&index)) else {
-                return Err(SourceError(format!("nobody knows the ends of {name} partition {index}")));
+                return Err(SourceError(format!("the ends of {name} partition {index} are not known")));
             };
             partitions.push(pinned(index, archive, earliest, latest));
         }

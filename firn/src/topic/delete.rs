@@ -9,7 +9,7 @@ use clap::Args;
 use crate::client::Client;
 use crate::client::cluster::{EARLIEST, IfMissing, LATEST};
 use crate::connect::ConnectArgs;
-use crate::output::{age, print_line};
+use crate::output::{age, count, print_line};
 
 /// The setting that says how often brokers remove what was deleted from the archive.
 const SWEEP_INTERVAL: &str = "firn.sweep.interval.ms";
@@ -51,7 +51,7 @@ async fn is_wanted(client: &mut Client, name: &str) -> anyhow::Result<bool> {
     let starts = client.offsets(name, &indexes, EARLIEST).await?;
     let ends = client.offsets(name, &indexes, LATEST).await?;
     let records: i64 = ends.iter().map(|(index, end)| end - starts.get(index).copied().unwrap_or(*end)).sum();
-    let partitions = crate::cluster::count(indexes.len(), "partition");
+    let partitions = count(indexes.len(), "partition");
     let mut out = std::io::stderr().lock();
     write!(
         out,

@@ -4,7 +4,7 @@ use super::Finding;
 use super::causes::Cause;
 use crate::archive::{partition_troubles, status_of, store_trouble};
 use crate::client::Endpoint;
-use crate::cluster::count;
+use crate::output::count;
 
 pub(super) async fn examine(admin: &Endpoint) -> Vec<Finding> {
     let status = match status_of(admin).await {
@@ -19,7 +19,7 @@ pub(super) async fn examine(admin: &Endpoint) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(line) = store_trouble(&status) {
         findings.push(Finding::problem(
-            format!("{line} (told by {admin})"),
+            format!("{line} (reported by {admin})"),
             "Look at the store, its credentials and the network. Nothing is lost meanwhile: local segments stay until they \
              are archived. Watch the free space of the disks.",
         )
@@ -29,7 +29,7 @@ pub(super) async fn examine(admin: &Endpoint) -> Vec<Finding> {
     if !troubles.is_empty() {
         let because = store_trouble(&status).map(|_| Cause::Store);
         let mut finding = Finding::problem(
-            format!("the archive has {} (told by {admin})", count(troubles.len(), "trouble")),
+            format!("the archive has {} (reported by {admin})", count(troubles.len(), "trouble")),
             "Each says what failed and when it is tried again; what does not go away by itself is explained in \
                  docs/reliability.md.",
         )

@@ -3,7 +3,7 @@
 use super::Finding;
 use super::causes::Cause;
 use crate::client::overview::{BrokerState, Overview};
-use crate::cluster::count;
+use crate::output::count;
 
 /// `is_explained`: brokers of which another finding says why they are fenced.
 pub(super) fn examine(overview: &Overview, is_explained: impl Fn(i32) -> bool) -> Vec<Finding> {

@@ -1,14 +1,11 @@
-//! One finding for each cause: what follows from it stands below it, and not beside it.
+//! One finding for each cause: what follows from it is listed below it, and not beside it.
 
 use std::collections::BTreeSet;
-
-use serde::Serialize;
 
 use super::{Finding, Severity};
 
 /// What other findings may follow from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cause {
     /// A broker is down, or its disk impaired.
     Broker(i32),
@@ -25,8 +22,8 @@ pub(super) fn grouped(findings: Vec<Finding>) -> Vec<Finding> {
         let follows = finding.severity == Severity::Problem
             && !finding.because.is_empty()
             && finding.because.iter().all(|cause| known.contains(cause));
-        let cause = causes.iter_mut().filter(|_| follows);
-        match cause.into_iter().find(|cause| cause.is.is_some_and(|is| finding.because.contains(&is))) {
+        let mut says_why = causes.iter_mut().filter(|cause| cause.is.is_some_and(|is| finding.because.contains(&is)));
+        match says_why.next().filter(|_| follows) {
             Some(cause) => cause.consequences.push(finding),
             None => others.push(finding),
         }

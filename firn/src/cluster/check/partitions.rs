@@ -6,7 +6,8 @@ use model::topic_name::GROUP_OFFSETS_TOPIC;
 
 use super::Finding;
 use crate::client::overview::{Overview, PartitionState, Reassignment, TopicState};
-use crate::cluster::{count, list};
+use crate::cluster::list;
+use crate::output::count;
 
 pub(super) fn examine(overview: &Overview, moving: &[Reassignment]) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -174,7 +175,7 @@ fn fewer_than_usual(overview: &Overview, moving: &[Reassignment]) -> Vec<Finding
         let has = format!("{}: {}", topic.name, count(replicas, "replica"));
         if topic.name == GROUP_OFFSETS_TOPIC {
             let advice = "Where it was made while there were too few brokers, the cluster adds replicas by itself within seconds. If \
-                          nothing moves, somebody has decided otherwise, or it is older than metadata version 2: \
+                          nothing moves, an operator has decided otherwise, or it is older than metadata version 2: \
                           `firn cluster reassign __consumer_offsets --replication-factor N` adds them.";
             findings.push(
                 Finding::note(

@@ -2,7 +2,8 @@
 
 use super::Finding;
 use crate::client::overview::{Overview, QuorumMember, QuorumState};
-use crate::cluster::{count, list};
+use crate::cluster::list;
+use crate::output::count;
 
 /// A voter that is further behind the leader, in entries, is slow.
 const LAG: i64 = 10_000;

@@ -88,7 +88,7 @@ fn a_lost_broker_is_named_with_what_it_held_and_what_to_do() {
 }
 
 #[test]
-fn what_follows_from_a_lost_broker_stands_below_it() {
+fn what_follows_from_a_lost_broker_is_listed_below_it() {
     let overview = fence(with_partition(three(), 1, &[1, 2, 3], &[1, 2]), 3);
     let found = only(grouped(problems(&overview)));
     assert!(found.what.starts_with("broker 3 (h:9092, rack c) is down"), "{found:#?}");
