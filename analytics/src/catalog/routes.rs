@@ -187,7 +187,7 @@ fn naming(namespace: &str) -> Result<Naming, Refusal> {
 
 /// The table of that name, which need not have metadata yet, and its topic's name.
 ///
-/// What the specification answers for a table in a namespace that does not exist is that there is no such table: clients in
+/// For a table in a namespace that does not exist, the specification answers that there is no such table: clients in
 /// Java ask for `topics.T` `snapshots` first, and only that makes them look for a metadata table of `T`.
 fn find(node: &Node, namespace: &str, table: &str) -> Result<(Files, String), Refusal> {
     let Some(naming) = Naming::of(namespace) else {

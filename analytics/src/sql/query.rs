@@ -119,7 +119,7 @@ impl Query {
 
 /// The result of `work`, or that it panicked: an operator with a fault ends its query and no other one.
 async fn caught<T>(work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
-    // What the work has changed is the query's own, and is dropped with it.
+    // All state that the work has changed is the query's own, and is dropped with it.
     let done = AssertUnwindSafe(work).catch_unwind().await;
     done.unwrap_or_else(|panic| Err(SqlError::panicked(panic.as_ref())))
 }

@@ -1,4 +1,4 @@
-//! What is changed in a statement before it is planned: titles of columns, views, and `DESCRIBE` in the words of this engine.
+//! Changes of a statement before it is planned: titles of columns, views, and `DESCRIBE` in the words of this engine.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;

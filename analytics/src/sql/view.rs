@@ -76,7 +76,7 @@ fn collect<'a>(sql: &str, views: &'a [View], seen: &mut HashSet<&'a str>, order:
 
 /// The words that may be names, as the engine understands them.
 fn words(sql: &str) -> HashSet<String> {
-    // What is not a token is reported when the query is parsed.
+    // An error of the tokenizer is reported when the query is parsed.
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().unwrap_or_default();
     let name = |token| match token {
         Token::Word(word) => Some(folded(word.value, word.quote_style)),

@@ -29,7 +29,7 @@ use crate::machine::blocking;
 use crate::metadata::{Metadata, SubmitError};
 use crate::store_identity::StoreIdentity;
 
-/// What background work on a partition is done with.
+/// Everything that background work on a partition needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Upkeep<'a> {
     pub(crate) metadata: &'a Metadata,
@@ -337,7 +337,7 @@ impl Partition {
         Ok(self.log.retention_end(limits, now))
     }
 
-    /// What local retention keeps of segments that are archived, and so are copies.
+    /// Limits of local retention: archived segments are copies.
     pub(super) fn local_limits(&self) -> hot_tier::RetentionLimits {
         let settings = self.log.settings();
         let (max_age_ms, max_bytes) = (settings.local_retention_ms, settings.local_retention_bytes);

@@ -55,7 +55,7 @@ pub(crate) enum LookupError {
     /// The object store.
     #[error("cannot search the archive: {0}")]
     Cold(#[from] cold_tier::ReadError),
-    /// The object store is slow. What was read so far is kept: asking again continues from there.
+    /// The object store is slow. The bytes read so far are kept: asking again continues from there.
     #[error("the archive did not answer within {0:?}")]
     Slow(Duration),
     /// Records leave the local disk faster than they are searched for.

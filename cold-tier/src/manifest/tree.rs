@@ -217,7 +217,7 @@ async fn join_small(manifests: &Manifests, list: &mut Node, spilled: &mut Spille
     for to in 0..list.children.len() {
         let child = &list.children[to];
         let segments = usize::try_from(child.totals.objects).unwrap_or(usize::MAX);
-        // What this commit brings is not stored yet.
+        // The children of this commit are not stored yet.
         let is_new = spilled.nodes.iter().any(|(name, _)| *name == child.object);
         if child.level > 1 || segments > FULL - SPILL || is_new {
             (from, sum) = (to + 1, 0);

@@ -1,7 +1,7 @@
 //! What a store's error says, in few words, and what to do about it.
 //!
 //! The error of a call is a chain: the library's words, a line of HTTP, and the store's own words as a document of XML, JSON or
-//! HTML. [`short`] leaves the request, the status, the store's code and its sentence, or the last cause where no answer came.
+//! HTML. [`of`] leaves the request, the status, the store's code and its sentence, or the last cause where no answer came.
 //! [`advice`] knows the faults that a start meets most.
 
 use std::error::Error;

@@ -45,7 +45,7 @@ pub(crate) fn start(format: LogFormat) -> Result<(), ConfigError> {
     let text = environment::value(FILTER_VARIABLE);
     let filter = EnvFilter::try_new(text.as_deref().unwrap_or(DEFAULT_FILTER))
         .map_err(|e| ConfigError::Value { place: FILTER_VARIABLE.to_owned(), reason: e.to_string() })?;
-    // What cannot be written is not reported on the same standard error, which would end the thread that logs.
+    // A failed write is not reported on the same standard error, which would end the thread that logs.
     let logs =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match format {

@@ -317,7 +317,7 @@ impl PartitionLog {
         }
     }
 
-    /// Gives back the space of an append that failed. What cannot be cut lies behind the end and is overwritten later.
+    /// Gives back the space of an append that failed. Bytes that cannot be cut lie behind the end and are overwritten later.
     fn take_back(&self, active: &Segment) {
         if self.core.failure().is_none()
             && let Err(e) = active.discard_unpublished(&self.core.files)

@@ -54,7 +54,7 @@ impl Shared {
             Err(_) => {
                 changed().for_each(|(log, _)| log.give_back());
                 self.folders_changed.store(true, Ordering::Release);
-                // What is waited for is still wanted.
+                // The callers that wait for one still need it.
                 core.ask_for_checkpoint();
             }
         }
