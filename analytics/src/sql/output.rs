@@ -29,7 +29,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use super::error::SqlError;
-use super::plain::{compact_batch, list_of_own, map_type, plain_batch, retyped, without_metadata};
+use super::plain::{compact_batch, list_of_own, map_schema, map_type, plain_batch, retyped, without_metadata};
 use super::query::Item;
 use super::sizes::{batch_bytes, slices};
 
@@ -298,7 +298,7 @@ fn parquet(error: ParquetError) -> SqlError {
 
 /// The schema with text instead of bytes.
 pub(super) fn as_text(schema: &Schema) -> SchemaRef {
-    Arc::new(Schema::new(schema.fields().iter().map(text_field).collect::<Fields>()))
+    map_schema(schema, text_field)
 }
 
 fn text_field(field: &FieldRef) -> FieldRef {

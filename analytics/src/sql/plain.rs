@@ -12,16 +12,15 @@ use datafusion::arrow::error::ArrowError;
 /// others, and the two sides of a recursive query would differ.
 pub(super) fn columns() -> SchemaRef {
     static COLUMNS: LazyLock<SchemaRef> = LazyLock::new(|| {
-        let fields = cold_tier::table_schema();
-        let plain = fields.fields().iter().map(|field| field.as_ref().clone().with_metadata(Default::default()));
-        Arc::new(Schema::new(plain.collect::<Fields>()))
+        let plain = |field: &FieldRef| Arc::new(field.as_ref().clone().with_metadata(Default::default()));
+        map_schema(&cold_tier::table_schema(), plain)
     });
     Arc::clone(&COLUMNS)
 }
 
 /// The schema without metadata, also inside of lists and structs.
 pub(super) fn without_metadata(schema: &Schema) -> SchemaRef {
-    Arc::new(Schema::new(schema.fields().iter().map(plain_field).collect::<Fields>()))
+    map_schema(schema, plain_field)
 }
 
 fn plain_field(field: &FieldRef) -> FieldRef {
@@ -74,6 +73,11 @@ pub(super) fn list_of_own(
 
 fn index(at: i32) -> Result<usize, ArrowError> {
     usize::try_from(at).map_err(|error| ArrowError::ComputeError(error.to_string()))
+}
+
+/// The schema with its fields changed by `field`.
+pub(super) fn map_schema(schema: &Schema, field: impl Fn(&FieldRef) -> FieldRef) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Fields>()))
 }
 
 /// A type whose fields are changed by `field`.

@@ -7,20 +7,11 @@ use std::time::Duration;
 use analytics::sql::SqlError;
 use model::batch::Compression;
 
-use crate::world::{Kind, NOW, World, ask, record, value};
+use crate::world::{self, Kind, NOW, World, ask, record, value};
 
 async fn archived(partitions: i32, records: i64) -> Arc<World> {
-    let world = World::new().await;
-    world.create("t", partitions as usize);
-    for partition in 0..partitions {
-        let records: Vec<_> =
-            (0..records).map(|i| record(NOW + i, format!("{{\"n\":{i},\"pad\":\"{i:0>100}\"}}"))).collect();
-        for batch in records.chunks(100) {
-            world.produce("t", partition, Kind::Plain(Compression::None), batch);
-        }
-        world.archive("t", partition, usize::MAX).await;
-    }
-    world
+    let values: Vec<_> = (0..records).map(|i| format!("{{\"n\":{i},\"pad\":\"{i:0>100}\"}}")).collect();
+    world::archived(partitions, 100, &values).await
 }
 
 fn objects(world: &World) -> Vec<PathBuf> {
@@ -92,7 +83,7 @@ async fn a_changed_bit_anywhere_in_an_object_never_gives_a_wrong_answer() {
     let mut engines = vec![world.engine()];
     let mut right = Vec::new();
     for query in queries {
-        right.push(crate::world::csv(&engines[0], query).await.unwrap());
+        right.push(world::csv(&engines[0], query).await.unwrap());
     }
     let mut refused = 0;
     for place in (4..whole.len()).step_by(whole.len() / 97) {
@@ -102,7 +93,7 @@ async fn a_changed_bit_anywhere_in_an_object_never_gives_a_wrong_answer() {
         // What an earlier engine cached was read from other bytes.
         let engine = world.engine();
         for (query, right) in queries.iter().zip(&right) {
-            match crate::world::csv(&engine, query).await {
+            match world::csv(&engine, query).await {
                 Ok(answer) => assert_eq!(&answer, right, "{query}, byte {place} of {}", whole.len()),
                 Err(error) => {
                     assert!(matches!(error, SqlError::Unreadable { .. }), "{query}, byte {place}: {error:?}");
@@ -122,7 +113,7 @@ async fn a_query_that_needs_more_memory_spills_or_fails_alone() {
     // Sorting eighteen megabytes of values, for which a sort wants twice the room.
     let rows = ask(&engine, "SELECT value FROM t ORDER BY value DESC").await.unwrap();
     assert_eq!(rows.iter().map(arrow_array::RecordBatch::num_rows).sum::<usize>(), 80_000);
-    let plan = crate::world::csv(&engine, "EXPLAIN ANALYZE SELECT value FROM t ORDER BY value DESC").await.unwrap();
+    let plan = world::csv(&engine, "EXPLAIN ANALYZE SELECT value FROM t ORDER BY value DESC").await.unwrap();
     let plan = plan.join("\n");
     assert!(plan.contains("spill_count=") && !plan.contains("spill_count=0"), "{plan}");
     let tiny = world.engine_with(|limits| {
@@ -141,7 +132,7 @@ async fn a_query_ends_at_its_deadline_and_says_so() {
     let limit = Duration::from_millis(300);
     let slow = "SELECT count(*) FROM t a, t b, t c WHERE a.offset + b.offset + c.offset = -1";
     let answer = engine.query(slow, Some(limit)).await.unwrap();
-    assert_eq!(crate::world::rows_of(answer).await.unwrap_err(), SqlError::TimedOut { limit });
+    assert_eq!(world::rows_of(answer).await.unwrap_err(), SqlError::TimedOut { limit });
 }
 
 #[tokio::test]
@@ -150,7 +141,7 @@ async fn a_join_that_was_given_up_makes_room_for_others() {
     let engine = world.engine_with(|limits| limits.threads = 1);
     let endless = "SELECT count(*) FROM t a, t b, t c, t d WHERE a.offset * b.offset + c.offset * d.offset = -1";
     let given_up = engine.query(endless, Some(Duration::from_millis(300))).await.unwrap();
-    assert!(matches!(crate::world::rows_of(given_up).await, Err(SqlError::TimedOut { .. })));
+    assert!(matches!(world::rows_of(given_up).await, Err(SqlError::TimedOut { .. })));
     // It would take hours.
     let next = tokio::time::timeout(Duration::from_secs(60), value(&engine, "SELECT 42")).await;
     assert_eq!(next.unwrap(), "42");
@@ -187,7 +178,7 @@ async fn a_topic_that_was_deleted_under_a_query_fails_it() {
     // Pinned before or after, it is never an answer with fewer rows.
     match answer {
         Ok(answer) => {
-            if let Ok(rows) = crate::world::rows_of(answer).await {
+            if let Ok(rows) = world::rows_of(answer).await {
                 assert_eq!(rows.iter().map(arrow_array::RecordBatch::num_rows).sum::<usize>(), 3);
             }
         }
@@ -211,7 +202,7 @@ async fn large_values_are_read_one_by_one() {
         "8,10485760"
     );
     let answer = engine.query("SELECT value FROM t WHERE octet_length(value) > 0", None).await.unwrap();
-    let rows = crate::world::rows_of(answer).await.unwrap();
+    let rows = world::rows_of(answer).await.unwrap();
     assert!(rows.iter().all(|batch| batch.num_rows() <= 2), "more than 20 MB in a batch");
 }
 

@@ -3,22 +3,13 @@
 use std::sync::Arc;
 
 use analytics::sql::SqlError;
-use model::batch::Compression;
 
-use crate::world::{Kind, NOW, World, ask, record, value};
+use crate::world::{self, World, ask, value};
 
 /// A topic of two partitions with so many archived records each.
 async fn archived(records: i64) -> Arc<World> {
-    let world = World::new().await;
-    world.create("t", 2);
-    for partition in 0..2 {
-        let records: Vec<_> = (0..records).map(|n| record(NOW + n, format!("{n:0>40}"))).collect();
-        for batch in records.chunks(500) {
-            world.produce("t", partition, Kind::Plain(Compression::None), batch);
-        }
-        world.archive("t", partition, usize::MAX).await;
-    }
-    world
+    let values: Vec<_> = (0..records).map(|n| format!("{n:0>40}")).collect();
+    world::archived(2, 500, &values).await
 }
 
 #[tokio::test]
@@ -56,7 +47,7 @@ async fn an_outer_join_under_short_memory_gives_each_row_once_or_none() {
     let right = value(&world.engine(), query).await;
     for kib in [256, 400, 600, 1024] {
         let engine = world.engine_with(|limits| limits.memory_bytes = kib << 10);
-        match crate::world::csv(&engine, query).await {
+        match world::csv(&engine, query).await {
             Ok(rows) => assert_eq!(rows, std::slice::from_ref(&right), "{kib} KiB"),
             Err(error) => assert!(matches!(error, SqlError::Memory { .. }), "{kib} KiB: {error:?}"),
         }

@@ -299,6 +299,20 @@ impl Source for World {
 }
 
 /// All rows of an answer.
+/// A world with a topic `t` that has these values archived in each partition, so many in a batch.
+pub(crate) async fn archived(partitions: PartitionIndex, batch: usize, values: &[String]) -> Arc<World> {
+    let world = World::new().await;
+    world.create("t", usize::try_from(partitions).unwrap());
+    for partition in 0..partitions {
+        let records: Vec<_> = (NOW..).zip(values).map(|(timestamp, value)| record(timestamp, value.clone())).collect();
+        for batch in records.chunks(batch) {
+            world.produce("t", partition, Kind::Plain(Compression::None), batch);
+        }
+        world.archive("t", partition, usize::MAX).await;
+    }
+    world
+}
+
 pub(crate) async fn rows_of(answer: Answer) -> Result<Vec<RecordBatch>, SqlError> {
     answer.batches.try_collect().await
 }
