@@ -83,18 +83,18 @@ async fn a_wrong_byte_anywhere_in_an_object_is_noticed() {
 #[tokio::test]
 async fn a_read_that_times_out_keeps_filling_the_cache() {
     let (store, tier, pointer, _) = cold().await;
-    store.plan(|operation, name, _| (operation == "get" && name.ends_with(".parquet")).then_some(Fault::Stall(150)));
+    store.plan(|operation, name, _| (operation == "get" && name.ends_with(".parquet")).then_some(Fault::Stall(350)));
     let mut request = fetch(0);
     request.timeout = Duration::from_millis(20);
     let start = Instant::now();
     let error = tier.read(partition(), &pointer, request).await.unwrap_err();
     assert!(matches!(error, ReadError::TimedOut { offset: 0, .. }), "{error}");
-    assert!(start.elapsed() < Duration::from_millis(140));
+    assert!(start.elapsed() < Duration::from_millis(340), "it did not wait for the store");
     // Footer and chunk arrive meanwhile: each try finds more.
     let mut tries = 0;
     while tier.read(partition(), &pointer, request).await.is_err() {
         tries += 1;
-        assert!(tries < 50);
+        assert!(tries < 500);
     }
     let gets = store.log().iter().filter(|(op, name)| op == "get" && name.ends_with(".parquet")).count();
     assert!(gets <= 4, "{gets} requests for one footer and one chunk");
