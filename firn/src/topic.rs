@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 use serde::Serialize;
 
-use crate::client::cluster::{EARLIEST, IfMissing, LATEST};
+use crate::client::cluster::IfMissing;
 use crate::client::topics::{ConfigChange, NewTopic};
 use crate::client::{Client, TopicView};
 use crate::connect::{ConnectArgs, ViewArgs, assignment};
@@ -206,8 +206,7 @@ async fn describe_one(client: &mut Client, name: &str) -> anyhow::Result<Describ
     let view = client.topic(name, IfMissing::Fail).await?;
     let topic = view.topics.get(name).context("the broker answered with another topic than asked for")?;
     let indexes: Vec<i32> = topic.partitions.keys().copied().collect();
-    let starts = client.offsets(name, &indexes, EARLIEST).await?;
-    let ends = client.offsets(name, &indexes, LATEST).await?;
+    let (starts, ends) = client.bounds(name, &indexes).await?;
     let at = |offsets: &BTreeMap<i32, i64>, index| offsets.get(&index).copied().unwrap_or(-1);
     let partition = |p: &crate::client::PartitionView| DescribedPartition {
         partition: p.index,

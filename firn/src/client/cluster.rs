@@ -154,6 +154,16 @@ impl Client {
         self.offsets_seen(topic, partitions, timestamp, Isolation::Uncommitted).await
     }
 
+    /// For each partition, the first offset of the log, and its end.
+    pub(crate) async fn bounds(
+        &mut self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<(BTreeMap<i32, i64>, BTreeMap<i32, i64>), ClientError> {
+        let starts = self.offsets(topic, partitions, EARLIEST).await?;
+        Ok((starts, self.offsets(topic, partitions, LATEST).await?))
+    }
+
     /// As [`Client::offsets`], as a reader of that isolation sees them.
     pub(crate) async fn offsets_seen(
         &mut self,

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::client::Client;
-use crate::client::cluster::{EARLIEST, IfMissing, LATEST};
+use crate::client::cluster::IfMissing;
 use crate::connect::ConnectArgs;
 use crate::output::{age, count, print_line};
 
@@ -48,8 +48,7 @@ async fn is_wanted(client: &mut Client, name: &str) -> anyhow::Result<bool> {
     let view = client.topic(name, IfMissing::Fail).await?;
     let topic = view.topics.get(name).context("the broker answered with another topic than asked for")?;
     let indexes: Vec<i32> = topic.partitions.keys().copied().collect();
-    let starts = client.offsets(name, &indexes, EARLIEST).await?;
-    let ends = client.offsets(name, &indexes, LATEST).await?;
+    let (starts, ends) = client.bounds(name, &indexes).await?;
     let records: i64 = ends.iter().map(|(index, end)| end - starts.get(index).copied().unwrap_or(*end)).sum();
     let partitions = count(indexes.len(), "partition");
     let mut out = std::io::stderr().lock();
