@@ -70,7 +70,7 @@ impl Client {
         let request = MetadataRequest { topics: Some(vec![wanted]), ..MetadataRequest::default() };
         let answer = self.call(node, &request, 12).await?;
         let topic = answer.topics.into_iter().next().ok_or("no answer for the topic")?;
-        if topic.error_code == 0 { Ok(topic) } else { Err(format!("error {}", topic.error_code)) }
+        checked(topic.error_code).map(|()| topic)
     }
 
     /// The id of the topic that has a name now.
@@ -95,11 +95,7 @@ impl Client {
             ..InitProducerIdRequest::default()
         };
         let answer = self.call(node, &request, 4).await?;
-        if answer.error_code == 0 {
-            Ok((answer.producer_id, answer.producer_epoch))
-        } else {
-            Err(format!("error {}", answer.error_code))
-        }
+        checked(answer.error_code).map(|()| (answer.producer_id, answer.producer_epoch))
     }
 
     /// Hands a batch to a leader, with acks=all.
@@ -124,8 +120,7 @@ impl Client {
             ..ProduceRequest::default()
         };
         let answer = self.call(node, &request, 13).await?;
-        let parts = answer.responses.into_iter().flat_map(|topic| topic.partition_responses);
-        parts.into_iter().next().ok_or_else(|| "no answer for the partition".to_owned())
+        only(answer.responses.into_iter().flat_map(|topic| topic.partition_responses))
     }
 
     /// What a leader has from an offset on.
@@ -145,11 +140,8 @@ impl Client {
             ..FetchRequest::default()
         };
         let answer = self.call(node, &request, 13).await?;
-        if answer.error_code != 0 {
-            return Err(format!("error {}", answer.error_code));
-        }
-        let parts = answer.responses.into_iter().flat_map(|topic| topic.partitions);
-        parts.into_iter().next().ok_or_else(|| "no answer for the partition".to_owned())
+        checked(answer.error_code)?;
+        only(answer.responses.into_iter().flat_map(|topic| topic.partitions))
     }
 
     /// The first offset that a leader of a topic of this name gives out.
@@ -159,8 +151,16 @@ impl Client {
         let topic = ListOffsetsTopic { name: Str::from(name), partitions: vec![part], ..ListOffsetsTopic::default() };
         let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..ListOffsetsRequest::default() };
         let answer = self.call(node, &request, 8).await?;
-        let part = answer.topics.into_iter().flat_map(|topic| topic.partitions).next();
-        let part = part.ok_or("no answer for the partition")?;
-        if part.error_code == 0 { Ok(part.offset) } else { Err(format!("error {}", part.error_code)) }
+        let part = only(answer.topics.into_iter().flat_map(|topic| topic.partitions))?;
+        checked(part.error_code).map(|()| part.offset)
     }
+}
+
+fn checked(code: i16) -> Result<(), String> {
+    if code == 0 { Ok(()) } else { Err(format!("error {code}")) }
+}
+
+/// The only item of an answer about one partition.
+fn only<P>(mut parts: impl Iterator<Item = P>) -> Result<P, String> {
+    parts.next().ok_or_else(|| "no answer for the partition".to_owned())
 }

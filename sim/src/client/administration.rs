@@ -13,7 +13,7 @@ use protocol::messages::{
 };
 use protocol::{ErrorCode, Str};
 
-use super::Client;
+use super::{Client, checked, only};
 
 /// Time that a request gives the cluster, in ms.
 const TIMEOUT_MS: i32 = 5_000;
@@ -87,9 +87,8 @@ impl Client {
         let request =
             DeleteRecordsRequest { topics: vec![topic], timeout_ms: TIMEOUT_MS, ..DeleteRecordsRequest::default() };
         let answer = self.call(node, &request, 2).await?;
-        let part = answer.topics.into_iter().flat_map(|topic| topic.partitions).next();
-        let part = part.ok_or("no answer for the partition")?;
-        if part.error_code == 0 { Ok(part.low_watermark) } else { Err(format!("error {}", part.error_code)) }
+        let part = only(answer.topics.into_iter().flat_map(|topic| topic.partitions))?;
+        checked(part.error_code).map(|()| part.low_watermark)
     }
 
     /// Sets a setting of a topic.
@@ -141,9 +140,6 @@ impl Client {
         };
         let answer = self.call(node, &request, 0).await?;
         let part = answer.responses.into_iter().flat_map(|topic| topic.partitions).next();
-        match part.map_or(answer.error_code, |part| part.error_code) {
-            0 => Ok(()),
-            code => Err(format!("error {code}")),
-        }
+        checked(part.map_or(answer.error_code, |part| part.error_code))
     }
 }

@@ -13,7 +13,7 @@ use protocol::messages::{
 };
 use protocol::{ErrorCode, Str};
 
-use super::Client;
+use super::{Client, checked, only};
 
 const PROTOCOL: Str = Str::from_static("simulated");
 const PROTOCOL_TYPE: Str = Str::from_static("consumer");
@@ -33,10 +33,6 @@ impl Membership {
     pub(crate) fn none(group: &str) -> Self {
         Membership { group: Str::from(group), member: Str::default(), generation: -1 }
     }
-}
-
-fn checked(code: i16) -> Result<(), String> {
-    if code == 0 { Ok(()) } else { Err(format!("error {code}")) }
 }
 
 impl Client {
@@ -145,8 +141,7 @@ impl Client {
             ..OffsetCommitRequest::default()
         };
         let answer = self.call(node, &request, 10).await?;
-        let part = answer.topics.into_iter().flat_map(|topic| topic.partitions).next();
-        checked(part.ok_or("no answer for the partition")?.error_code)
+        checked(only(answer.topics.into_iter().flat_map(|topic| topic.partitions))?.error_code)
     }
 
     /// The committed offset of a partition; -1 when there is none.
@@ -165,8 +160,7 @@ impl Client {
         let answer = self.call(node, &request, 10).await?;
         let group = answer.groups.into_iter().next().ok_or("no answer for the group")?;
         checked(group.error_code)?;
-        let part = group.topics.into_iter().flat_map(|topic| topic.partitions).next();
-        let part = part.ok_or("no answer for the partition")?;
+        let part = only(group.topics.into_iter().flat_map(|topic| topic.partitions))?;
         checked(part.error_code).map(|()| part.committed_offset)
     }
 }
