@@ -40,6 +40,9 @@ const MAX_JITTER_MS: u64 = 40;
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Beats that are older do not count as company. Raft's timers wait for longer before a follower stands for election.
 const HEARD_WITHIN: Duration = Duration::from_millis(1_800);
+/// A node that did not hear most voters has to hear them for so long before it may stand for election: not longer than the timers
+/// of a cluster that starts wait, longer than a leader takes to reconnect.
+const COMPANY_FOR: Duration = Duration::from_secs(1);
 
 /// A leadership of the log that is over, until another one has lasted. A candidate that won may be unseated at once by a
 /// vote that was under way: then the election continues.
@@ -272,13 +275,18 @@ impl Metadata {
 
     /// Lets this node stand for the leadership of the log only while it hears most of the voters. It could not win without
     /// them, and would come back with a higher term than that of the leader they have, who would have to give up.
+    ///
+    /// After a cut its timer is long over, and the others may be heard before the leader's next entries come: so it has to hear
+    /// them for a while first.
     async fn stand_in_company(&self) {
+        let mut alone = None;
         loop {
+            if !self.hears_most_voters() {
+                alone = Some(Instant::now());
+            }
+            let has_company = alone.is_none_or(|alone| alone.elapsed() > COMPANY_FOR);
             let may_stand = self.inner.may_stand.load(Ordering::Acquire);
-            self.inner
-                .raft
-                .runtime_config()
-                .elect(may_stand && self.hears_most_voters() && !self.leaves_election_to_others());
+            self.inner.raft.runtime_config().elect(may_stand && has_company && !self.leaves_election_to_others());
             // It notes the time.
             let _ = self.without_quorum_for();
             sleep(LOOK_AGAIN_AFTER).await;
