@@ -112,7 +112,8 @@ impl Fetcher {
 
     /// Follows until the supervisor lets go of the assignment.
     pub(super) async fn run(mut self) {
-        loop {
+        // Asked for each time: a fetch that is interrupted by it would be repeated at once, and without end.
+        while self.assigned.has_changed().is_ok() {
             self.take_assignment();
             let now = Instant::now();
             let link_rests = self.link.rests_until(now);

@@ -358,6 +358,20 @@ async fn without_an_assignment_a_fetcher_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetcher_ends_with_its_assignment_though_its_partitions_are_in_the_same_epoch() {
+    let pair = Pair::new(Duration::from_millis(500)).await;
+    let (leader, follower) = pair.replicas(0);
+    append(&leader, 10, 1);
+    pair.leader.lead(&leader, 1);
+    pair.assign(&[(&follower, 1)]);
+    until_equal(&leader, &follower).await;
+    // As for a topic that was deleted.
+    let Pair { assigned, fetching, .. } = pair;
+    drop(assigned);
+    tokio::time::timeout(PATIENCE, fetching).await.expect("it ends").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_from_an_epoch_that_is_over_changes_nothing() {
     let pair = Pair::new(Duration::from_millis(500)).await;
     let (leader, follower) = pair.replicas(0);
