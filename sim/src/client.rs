@@ -67,7 +67,8 @@ impl Client {
 
     /// A topic as a node sees it.
     async fn topic(&mut self, node: i32, wanted: MetadataRequestTopic) -> Result<MetadataResponseTopic, String> {
-        let request = MetadataRequest { topics: Some(vec![wanted]), ..MetadataRequest::default() };
+        let topics = Some(vec![wanted]);
+        let request = MetadataRequest { topics, allow_auto_topic_creation: false, ..MetadataRequest::default() };
         let answer = self.call(node, &request, 12).await?;
         let topic = answer.topics.into_iter().next().ok_or("no answer for the topic")?;
         checked(topic.error_code).map(|()| topic)
