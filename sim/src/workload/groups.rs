@@ -168,10 +168,11 @@ impl Member {
         let name = self.place.group.clone();
         self.coordinator = self.client.coordinator(any_node(), &name).await?;
         let joined = self.client.join(self.coordinator, &mut self.place).await?;
-        self.group.note_leader(joined.generation_id, &joined.leader);
         let members: Vec<Str> = joined.members.into_iter().map(|member| member.member_id).collect();
         let assignments = if joined.leader == self.place.member { shares(&members) } else { Vec::new() };
         let assigned = self.client.sync(self.coordinator, &self.place, assignments).await?;
+        // A coordinator that was cut off may begin a generation, too: without its followers it cannot assign anything in it.
+        self.group.note_leader(joined.generation_id, &joined.leader);
         let mut owned = Vec::new();
         for partition in assigned.iter().map(|byte| i32::from(*byte)) {
             let newest = self.group.newest(partition);
