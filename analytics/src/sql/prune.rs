@@ -108,10 +108,24 @@ impl Pruner {
     }
 }
 
-/// True for a filter that bounds alone may decide: it uses bounded columns only, and gives the same for the same row.
+/// True for a filter that the scan applies: it uses bounded columns only, and gives the same for the same row.
+///
+/// What is promised for a filter is kept whatever the optimizer makes of it meanwhile: it may lose columns, up to the last one
+/// (`offset IN (NULL)` becomes `NULL`), and gains none.
 pub(super) fn is_bounded(filter: &Expr) -> bool {
-    let columns = filter.column_refs();
-    !columns.is_empty() && columns.iter().all(|column| BOUNDED.contains(&column.name())) && !filter.is_volatile()
+    let is_beyond = |part: &Expr| {
+        matches!(
+            part,
+            Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::SetComparison(_)
+                | Expr::OuterReferenceColumn(..)
+                | Expr::Placeholder(_)
+        )
+    };
+    let is_inside = filter.column_refs().iter().all(|column| BOUNDED.contains(&column.name()));
+    is_inside && !filter.is_volatile() && !filter.exists(|part| Ok(is_beyond(part))).unwrap_or(true)
 }
 
 /// The offsets that the filters leave of `[from, to)`: only plain comparisons of `offset` count.

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod faults;
+mod filters;
 mod joins;
 mod offline;
 mod property;
