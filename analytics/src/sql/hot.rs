@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cold_tier::Rows;
-use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
@@ -23,7 +23,7 @@ use model::{Offset, PartitionIndex};
 use tokio::sync::mpsc;
 
 use super::error::SqlError;
-use super::plain::columns;
+use super::plain::{columns, retyped};
 use super::source::{PinnedTopic, Source};
 
 /// Bytes of records at which a batch of rows ends.
@@ -258,10 +258,8 @@ impl Reader {
     }
 
     fn finish(&self, rows: Rows) -> Result<RecordBatch, String> {
-        let count = rows.len();
         let whole = rows.finish().map_err(|e| e.to_string())?;
-        let columns = self.projection.iter().map(|&column| Arc::clone(whole.column(column))).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(|e| e.to_string())
+        let shown = whole.project(&self.projection).map_err(|e| e.to_string())?;
+        retyped(&shown, Arc::clone(&self.schema), |column| Ok(Arc::clone(column))).map_err(|e| e.to_string())
     }
 }

@@ -9,12 +9,9 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, Sc
 use datafusion::arrow::error::ArrowError;
 
 /// The columns of every topic's table. The field ids of the archive's schema would stay with some expressions and not with
-/// others, and the two sides of a recursive query would differ.
+/// others, so that the two sides of a recursive query, or a plan and its rows, would differ.
 pub(super) fn columns() -> SchemaRef {
-    static COLUMNS: LazyLock<SchemaRef> = LazyLock::new(|| {
-        let plain = |field: &FieldRef| Arc::new(field.as_ref().clone().with_metadata(Default::default()));
-        map_schema(&cold_tier::table_schema(), plain)
-    });
+    static COLUMNS: LazyLock<SchemaRef> = LazyLock::new(|| without_metadata(&cold_tier::table_schema()));
     Arc::clone(&COLUMNS)
 }
 

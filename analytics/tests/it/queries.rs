@@ -384,3 +384,37 @@ async fn a_recursive_query_keeps_the_columns_that_its_terms_compare() {
     assert_eq!(value(&engine, listed).await, "55");
     assert_eq!(value(&engine, &format!("SELECT 1 WHERE EXISTS ({two} SELECT v FROM t WHERE v = 20)")).await, "1");
 }
+
+/// Every operator that a row goes through on its own or with others has the columns' types, whichever half it comes from.
+#[tokio::test]
+async fn whole_rows_of_both_halves_go_through_every_operator() {
+    let world = flights().await;
+    world.create("hot", 1);
+    world.produce("hot", 0, PLAIN, &[record(NOW, "a"), record(NOW, "b")]);
+    let engine = world.engine();
+    for topic in ["hot", "flights"] {
+        let few = format!("(SELECT * FROM {topic} WHERE offset < 2 AND partition = 0)");
+        for (rows, query) in [
+            (2, format!("SELECT * FROM {topic}, (SELECT 1 AS z) WHERE offset < 2 AND partition = 0")),
+            (4, format!("SELECT * FROM {few} a, {few} b")),
+            (3, format!("SELECT * FROM {few} a FULL JOIN {few} b ON a.offset < b.offset OR a.offset > b.offset + 9")),
+            (1, format!("SELECT first_value(headers ORDER BY offset), max(offset) FROM {few}")),
+            (2, format!("SELECT lag(headers) OVER (ORDER BY offset), lead(headers) OVER (ORDER BY offset) FROM {few}")),
+            (1, format!("SELECT count(DISTINCT headers), last_value(headers ORDER BY offset) FROM {few}")),
+            (1, format!("SELECT array_agg(headers) FROM {few}")),
+            (4, format!("SELECT * FROM {few} UNION ALL SELECT * FROM {few}")),
+            (2, format!("SELECT * FROM {few} UNION SELECT * FROM {few}")),
+            (2, format!("SELECT DISTINCT ON (offset) * FROM {few}")),
+            (
+                2,
+                format!(
+                    "SELECT a.headers, b.headers FROM {few} a JOIN {few} b ON a.headers = b.headers AND a.offset = b.offset"
+                ),
+            ),
+            (2, format!("SELECT coalesce(headers, NULL), CASE WHEN offset > 0 THEN headers END FROM {few}")),
+            (2, format!("SELECT headers[1], headers[1]['key'] FROM {few} ORDER BY headers, offset")),
+        ] {
+            assert_eq!(csv(&engine, &query).await.map(|rows| rows.len()), Ok(rows), "{query}");
+        }
+    }
+}
