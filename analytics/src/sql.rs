@@ -16,7 +16,7 @@
 //! and [`tables`] resolve names, [`recursive`] mends the plans of recursive queries; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`],
 //! [`edges`] and [`hot`], in batches of a [`scale`], with [`plain`] columns; [`yielding`] keeps joins
 //! from holding their threads;
-//! [`functions`] are what values need, [`bounded`] those that multiply; [`error`] in the words of [`wording`], [`output`] and [`pretty`] are what comes out; [`offline`] is a bucket as
+//! [`functions`] are what values need, [`bounded`] those that multiply; [`error`] in the words of [`wording`], [`output`], [`ndjson`] and [`pretty`] are what comes out, under [`titles`]; [`offline`] is a bucket as
 //! a source.
 #![allow(rustdoc::private_intra_doc_links, reason = "the map of the modules names private ones")]
 
@@ -54,9 +54,11 @@ mod functions;
 pub mod error;
 mod wording;
 
+mod ndjson;
 pub mod output;
 mod pretty;
 mod sizes;
+mod titles;
 
 pub mod offline;
 

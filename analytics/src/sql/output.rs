@@ -18,7 +18,6 @@ use datafusion::arrow::csv;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::writer::StreamWriter;
-use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
@@ -29,6 +28,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use super::error::SqlError;
+use super::ndjson::{Objects, json_texts};
 use super::plain::{compact_batch, list_of_own, map_schema, map_type, plain_batch, retyped, without_metadata};
 use super::query::Item;
 use super::sizes::{batch_bytes, slices};
@@ -139,7 +139,7 @@ enum Writer {
     Table(super::pretty::Table),
     Lines(super::pretty::Lines),
     Csv(Box<csv::Writer<Shared>>, Shared, SchemaRef),
-    Json(Box<LineDelimitedWriter<Shared>>, Shared),
+    Json(Box<Objects<Shared>>, Shared),
     Parquet(Box<ArrowWriter<Shared>>, Shared),
     Arrow(Box<StreamWriter<Shared>>, Shared, Gathered),
 }
@@ -178,10 +178,7 @@ impl Writer {
                 writer.write(&RecordBatch::new_empty(Arc::clone(&text))).map_err(arrow)?;
                 Writer::Csv(Box::new(writer), out, text)
             }
-            Format::Json => {
-                let builder = datafusion::arrow::json::WriterBuilder::new().with_explicit_nulls(true);
-                Writer::Json(Box::new(builder.build(out.clone())), out)
-            }
+            Format::Json => Writer::Json(Box::new(Objects::new(out.clone(), &as_text(schema))), out),
             Format::Parquet => {
                 let level = ZstdLevel::try_new(1).map_err(parquet)?;
                 let properties = WriterProperties::builder()
@@ -374,5 +371,5 @@ fn csv_column(column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef, SqlError>
     if column.data_type() == field.data_type() {
         return Ok(Arc::clone(column));
     }
-    super::pretty::json_texts(column).map_err(arrow)
+    json_texts(column).map_err(arrow)
 }

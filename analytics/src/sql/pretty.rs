@@ -6,15 +6,14 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::arrow::error::ArrowError;
-use datafusion::arrow::json::WriterBuilder;
-use datafusion::arrow::json::writer::LineDelimited;
 use datafusion::arrow::util::display::{ArrayFormatter, DurationFormat, FormatOptions};
 
 use super::error::SqlError;
+use super::ndjson::json_texts;
 
 /// Rows that are held back to find the widths of the columns.
 const WAITING_ROWS: usize = 1000;
@@ -232,21 +231,4 @@ fn escaped(text: &str) -> String {
         false => c.to_string(),
     };
     text.chars().map(escape).collect()
-}
-
-/// Each value of a column as JSON.
-pub(super) fn json_texts(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let schema = Arc::new(Schema::new(vec![Field::new("v", column.data_type().clone(), true)]));
-    let batch = RecordBatch::try_new(schema, vec![Arc::clone(column)])?;
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-    writer.write(&batch)?;
-    writer.finish()?;
-    let lines = String::from_utf8(writer.into_inner()).map_err(|e| ArrowError::JsonError(e.to_string()))?;
-    let value = |line: &str| match line.strip_prefix("{\"v\":").and_then(|rest| rest.strip_suffix('}')) {
-        Some("null") | None => None,
-        Some(value) => Some(value.to_owned()),
-    };
-    let texts: StringArray = lines.lines().map(value).collect();
-    debug_assert_eq!(texts.len(), column.len());
-    Ok(Arc::new(texts))
 }

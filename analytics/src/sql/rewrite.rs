@@ -1,6 +1,6 @@
 //! Changes of a statement before it is planned: titles of columns, views, and `DESCRIBE` in the words of this engine.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::error::SqlError;
 use super::statement::parse;
+use super::titles::Titles;
 use super::view::{View, folded};
 
 /// Longest title that is made of an expression, in characters.
@@ -30,7 +31,7 @@ const COLUMNS_OF: &str = "\
 /// Gives columns without a name the text of their expression as title, where DataFusion would name its plan.
 pub(super) fn title(statement: &mut Statement) {
     if let Some(ast) = ast_of(statement) {
-        let ControlFlow::Continue(()) = ast.visit(&mut Titles);
+        let ControlFlow::Continue(()) = ast.visit(&mut Titled);
     }
 }
 
@@ -90,9 +91,9 @@ fn cte(view: &View) -> Result<Cte, SqlError> {
     Ok(Cte { alias, query: Box::new(query.clone()), from: None, materialized: None, closing_paren_token })
 }
 
-struct Titles;
+struct Titled;
 
-impl VisitorMut for Titles {
+impl VisitorMut for Titled {
     type Break = std::convert::Infallible;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
@@ -137,21 +138,13 @@ fn title_body(body: &mut SetExpr) {
 }
 
 fn title_select(select: &mut Select) {
-    let mut titles: HashSet<String> = select.projection.iter().filter_map(name_of).collect();
-    let mut numbers: HashMap<String, usize> = HashMap::new();
+    let mut titles = Titles::new(select.projection.iter().filter_map(name_of));
     for item in &mut select.projection {
         let SelectItem::UnnamedExpr(expr) = item else { continue };
         if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
             continue;
         }
-        let text = short(&expr.to_string().replace('"', ""));
-        // Where it stopped for the last column of this text: a query may have thousands of them.
-        let number = numbers.entry(text.clone()).or_insert(1);
-        let mut title = if *number == 1 { text.clone() } else { format!("{text} ({number})") };
-        while !titles.insert(title.clone()) {
-            *number += 1;
-            title = format!("{text} ({number})");
-        }
+        let title = titles.next(&short(&expr.to_string().replace('"', "")));
         let expr = std::mem::replace(expr, Expr::Wildcard(AttachedToken::empty()));
         *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', title) };
     }

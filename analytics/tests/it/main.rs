@@ -4,6 +4,7 @@
 mod bounds;
 mod faults;
 mod filters;
+mod formats;
 mod joins;
 mod offline;
 mod property;
