@@ -12,7 +12,7 @@
 //! overlap whatever is archived or evicted while the query runs.
 //!
 //! Reading order: [`source`] is what the engine is given; [`engine`] its face, [`query`] one query under way, on its own
-//! [`threads`], with its reads beside them ([`reading`]); [`text`] is what was asked, with its [`view`]s, [`statement`] bounds and parses it, [`rewrite`] changes it, [`session`]
+//! [`threads`], with its reads beside them ([`reading`]); [`text`] is what was asked, with its [`view`]s, [`statement`] bounds and parses it, [`expand`] puts views into it, [`rewrite`] changes it, [`session`]
 //! and [`tables`] resolve names, [`recursive`] mends the plans of recursive queries; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`],
 //! [`edges`] and [`hot`], in batches of a [`scale`], with [`plain`] columns; [`yielding`] keeps joins
 //! from holding their threads;
@@ -28,6 +28,7 @@ mod reading;
 pub mod text;
 mod threads;
 
+mod expand;
 mod recursive;
 mod rewrite;
 mod session;

@@ -1,18 +1,17 @@
-//! Changes of a statement before it is planned: titles of columns, views, and `DESCRIBE` in the words of this engine.
+//! Changes of a statement before it is planned: titles of columns, and `DESCRIBE` in the words of this engine.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Cte, Expr, Ident, Query, Select, SelectItem, SetExpr, Statement as Ast, TableAlias, VisitMut, VisitorMut, With,
+    Cte, Expr, Ident, Query, Select, SelectItem, SetExpr, Statement as Ast, VisitMut, VisitorMut,
 };
 
 use super::error::SqlError;
 use super::statement::parse;
 use super::titles::Titles;
-use super::view::{View, folded};
+use super::view::folded;
 
 /// Longest title that is made of an expression, in characters.
 const MAX_TITLE: usize = 60;
@@ -35,24 +34,6 @@ pub(super) fn title(statement: &mut Statement) {
     }
 }
 
-/// Makes the views known to the statement, as queries in its `WITH`; one of its own hides the view of that name.
-///
-/// # Errors
-/// When the text of a view is no query.
-pub(super) fn with_views(statement: &mut Statement, views: &[View]) -> Result<(), SqlError> {
-    let Some(query) = ast_of(statement).and_then(query_of).filter(|_| !views.is_empty()) else { return Ok(()) };
-    let own = query.with.iter().flat_map(|with| &with.cte_tables).map(|cte| &cte.alias.name);
-    let own: HashSet<String> = own.map(|name| folded(name.value.clone(), name.quote_style)).collect();
-    let ctes = views.iter().filter(|view| !own.contains(&view.name)).map(cte).collect::<Result<Vec<_>, _>>()?;
-    let with = query.with.get_or_insert_with(|| With {
-        with_token: AttachedToken::empty(),
-        recursive: false,
-        cte_tables: Vec::new(),
-    });
-    with.cte_tables.splice(0..0, ctes);
-    Ok(())
-}
-
 /// The statement, or for `DESCRIBE` the query for a topic's columns.
 pub(super) fn described(statement: Statement) -> Result<Statement, SqlError> {
     let Statement::Statement(ast) = &statement else { return Ok(statement) };
@@ -62,7 +43,8 @@ pub(super) fn described(statement: Statement) -> Result<Statement, SqlError> {
     parse(&format!("{COLUMNS_OF}'{}'", name.replace('\'', "''")))
 }
 
-fn ast_of(statement: &mut Statement) -> Option<&mut Ast> {
+/// The syntax tree, where there is one.
+pub(super) fn ast_of(statement: &mut Statement) -> Option<&mut Ast> {
     match statement {
         Statement::Statement(ast) => Some(ast),
         Statement::Explain(explain) => ast_of(&mut explain.statement),
@@ -70,25 +52,13 @@ fn ast_of(statement: &mut Statement) -> Option<&mut Ast> {
     }
 }
 
-fn query_of(ast: &mut Ast) -> Option<&mut Query> {
+/// The query of a statement that is or explains one.
+pub(super) fn query_of(ast: &mut Ast) -> Option<&mut Query> {
     match ast {
         Ast::Query(query) => Some(query),
         Ast::Explain { statement, .. } => query_of(statement),
         _ => None,
     }
-}
-
-fn cte(view: &View) -> Result<Cte, SqlError> {
-    let no_query = || SqlError::Invalid { message: format!("the view {:?} is no query", view.name), at: None };
-    let mut statement = parse(&view.sql).map_err(|error| {
-        let message = format!("the view {:?}: {error}", view.name);
-        SqlError::Invalid { message, at: None }
-    })?;
-    let query = ast_of(&mut statement).and_then(query_of).ok_or_else(no_query)?;
-    let name = Ident::with_quote('"', &view.name);
-    let alias = TableAlias { explicit: true, name, columns: Vec::new(), at: None };
-    let closing_paren_token = AttachedToken::empty();
-    Ok(Cte { alias, query: Box::new(query.clone()), from: None, materialized: None, closing_paren_token })
 }
 
 struct Titled;

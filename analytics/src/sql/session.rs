@@ -17,6 +17,7 @@ use datafusion::prelude::SessionConfig;
 
 use super::edges::ReadEdges;
 use super::error::SqlError;
+use super::expand::expand;
 use super::functions;
 use super::query::Query;
 use super::recursive;
@@ -79,7 +80,7 @@ impl Session {
     /// When it is not one statement that reads, or has no meaning here.
     pub(super) async fn plan(&self, text: &Text) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), SqlError> {
         let mut statement = parse(&text.sql)?;
-        rewrite::with_views(&mut statement, &text.views)?;
+        expand(&mut statement, &text.views, &|name| self.topics.has(name))?;
         self.topics.check_names(&statement, &self.state)?;
         let mut statement = rewrite::described(statement)?;
         rewrite::title(&mut statement);

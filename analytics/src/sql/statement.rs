@@ -23,7 +23,7 @@ const MAX_TOKENS: usize = 100_000;
 /// Operators and keywords of a query.
 const MAX_OPERATORS: usize = 4_000;
 /// Tables that a query names: a list of them is joined one after another.
-const MAX_TABLES: usize = 500;
+pub(super) const MAX_TABLES: usize = 500;
 
 /// The one statement of `sql`.
 ///
@@ -45,7 +45,7 @@ pub(super) fn parse(sql: &str) -> Result<Statement, SqlError> {
     }
 }
 
-fn too_large(what: &str, has: usize, limit: usize) -> SqlError {
+pub(super) fn too_large(what: &str, has: usize, limit: usize) -> SqlError {
     SqlError::Invalid { message: format!("the query has {has} {what}, more than the limit of {limit}"), at: None }
 }
 

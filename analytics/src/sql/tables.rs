@@ -71,7 +71,8 @@ impl Topics {
         self.scale.rows()
     }
 
-    fn has(&self, name: &str) -> bool {
+    /// True when there is a topic of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
         self.names.iter().any(|topic| topic.as_str() == name)
     }
 

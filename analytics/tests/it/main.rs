@@ -10,4 +10,5 @@ mod offline;
 mod property;
 mod queries;
 mod sizes;
+mod views;
 mod world;
