@@ -15,7 +15,7 @@
 //! [`threads`], with its reads beside them ([`reading`]); [`text`] is what was asked, with its [`view`]s, [`statement`] bounds and parses it, [`expand`] puts views into it, [`rewrite`] changes it, [`session`]
 //! and [`tables`] resolve names, [`recursive`] mends the plans of recursive queries; [`table`] plans a scan with [`prune`], [`cold`], [`objects`], [`counted`],
 //! [`edges`] and [`hot`], in batches of a [`scale`], with [`plain`] columns; [`yielding`] keeps joins
-//! from holding their threads;
+//! from holding their threads, [`sparing`] plans for little memory;
 //! [`functions`] are what values need, [`bounded`] those that multiply; [`error`] in the words of [`wording`], [`output`], [`ndjson`] and [`pretty`] are what comes out, under [`titles`]; [`offline`] is a bucket as
 //! a source.
 #![allow(rustdoc::private_intra_doc_links, reason = "the map of the modules names private ones")]
@@ -32,6 +32,7 @@ mod expand;
 mod recursive;
 mod rewrite;
 mod session;
+mod sparing;
 mod statement;
 mod tables;
 mod view;

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use super::error::SqlError;
 use super::plain::{columns, retyped};
+use super::scale::Scale;
 use super::source::{PinnedTopic, Source};
 
 /// Bytes of records at which a batch of rows ends.
@@ -49,6 +50,7 @@ pub(super) struct HotExec {
     topic: Arc<PinnedTopic>,
     groups: Vec<Vec<HotRange>>,
     projection: Arc<[usize]>,
+    scale: Option<Arc<Scale>>,
     properties: Arc<PlanProperties>,
 }
 
@@ -72,7 +74,19 @@ impl HotExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Ok(HotExec { source, topic, groups, projection: projection.into(), properties: Arc::new(properties) })
+        Ok(HotExec {
+            source,
+            topic,
+            groups,
+            projection: projection.into(),
+            scale: None,
+            properties: Arc::new(properties),
+        })
+    }
+
+    /// The same, which notes the sizes of the records that it reads.
+    pub(super) fn noting(self, scale: &Arc<Scale>) -> Self {
+        HotExec { scale: Some(Arc::clone(scale)), ..self }
     }
 }
 
@@ -109,6 +123,7 @@ impl ExecutionPlan for HotExec {
             batch_rows: context.session_config().batch_size(),
             schema: self.schema(),
             projection: Arc::clone(&self.projection),
+            scale: self.scale.clone(),
             memory,
         };
         let ranges = self.groups.get(partition).cloned().unwrap_or_default();
@@ -136,6 +151,7 @@ struct Reader {
     batch_rows: usize,
     schema: SchemaRef,
     projection: Arc<[usize]>,
+    scale: Option<Arc<Scale>>,
     memory: MemoryReservation,
 }
 
@@ -258,6 +274,9 @@ impl Reader {
     }
 
     fn finish(&self, rows: Rows) -> Result<RecordBatch, String> {
+        if let Some(scale) = &self.scale {
+            scale.note_read(rows.len(), rows.bytes());
+        }
         let whole = rows.finish().map_err(|e| e.to_string())?;
         let shown = whole.project(&self.projection).map_err(|e| e.to_string())?;
         retyped(&shown, Arc::clone(&self.schema), |column| Ok(Arc::clone(column))).map_err(|e| e.to_string())

@@ -25,12 +25,11 @@ use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::StreamExt;
-use tokio::sync::mpsc;
 
 use super::error::SqlError;
 use super::ndjson::{Objects, json_texts};
 use super::plain::{compact_batch, list_of_own, map_schema, map_type, plain_batch, retyped, without_metadata};
-use super::query::Item;
+use super::query::{Item, Outlet};
 use super::sizes::{batch_bytes, slices};
 
 /// Bytes of rows that are written at a time.
@@ -112,7 +111,7 @@ pub(super) async fn send(
     mut stream: SendableRecordBatchStream,
     format: Format,
     memory: &Arc<dyn MemoryPool>,
-    rows: &mpsc::Sender<Item>,
+    rows: &Outlet,
 ) -> Result<(), SqlError> {
     let held = MemoryConsumer::new(format!("answer as {format}")).register(memory);
     let mut writer = Writer::new(format, &stream.schema())?;

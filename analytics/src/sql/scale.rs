@@ -4,7 +4,8 @@
 //! those that are few: as many of the largest objects as fit into a batch together are left out of it, so that neither an object
 //! of a single record nor one with a few large ones sets the size of all batches. The size of a record is an estimate, because a
 //! manifest tells how many bytes the batches of an object took in the log, where they may be compressed, and how many chunks
-//! they became, which are about a mebibyte each before compression.
+//! they became, which are about a mebibyte each before compression. Of records that are not archived nothing is known before
+//! they are read: a query that runs out of memory by them is planned once more, with what was seen.
 
 use cold_tier::ArchivedSegment;
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ const FEW: u64 = 4;
 pub(super) struct Scale {
     batch_bytes: u64,
     read: Mutex<Vec<Weight>>,
+    seen: Mutex<Vec<Weight>>,
 }
 
 /// Records of about one size.
@@ -33,7 +35,7 @@ struct Weight {
 impl Scale {
     /// Batches are meant to hold at most `batch_bytes` of records, and a few large ones.
     pub(super) fn new(batch_bytes: usize) -> Self {
-        Scale { batch_bytes: batch_bytes as u64, read: Mutex::default() }
+        Scale { batch_bytes: batch_bytes as u64, read: Mutex::default(), seen: Mutex::default() }
     }
 
     /// Takes note of an object whose keys, values or headers are to be read.
@@ -42,9 +44,21 @@ impl Scale {
         self.read.lock().push(weight);
     }
 
-    /// Rows that a batch may have, as far as the scans planned so far know.
+    /// Takes note of records that were read and are not archived: nothing tells their size before.
+    pub(super) fn note_read(&self, records: usize, bytes: usize) {
+        let (records, bytes) = (records.max(1) as u64, bytes as u64);
+        self.seen.lock().push(Weight { row_bytes: (bytes / records).max(1), bytes });
+    }
+
+    /// Forgets the objects of an earlier plan of the same query.
+    pub(super) fn plan_again(&self) {
+        self.read.lock().clear();
+    }
+
+    /// Rows that a batch may have, as far as the scans planned and run so far know.
     pub(super) fn rows(&self) -> usize {
         let mut weights = self.read.lock().clone();
+        weights.extend_from_slice(&self.seen.lock());
         weights.sort_unstable_by_key(|weight| std::cmp::Reverse(weight.row_bytes));
         // A record larger than the rest of a batch is in one batch or another.
         let largest = weights.first().map_or(0, |weight| weight.row_bytes);
@@ -100,6 +114,15 @@ mod tests {
             assert!(with > 2000, "{what}: {with}");
         }
         assert_eq!(rows(&[]), usize::MAX);
+    }
+
+    #[test]
+    fn what_was_read_counts_in_the_next_plan() {
+        let scale = Scale::new(usize::try_from(BUDGET).unwrap());
+        assert_eq!(scale.rows(), usize::MAX);
+        (0..20).for_each(|_| scale.note_read(100, 4 << 20));
+        scale.plan_again();
+        assert_eq!(scale.rows(), 100);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From the text of a query to a plan: names are resolved against the topics of the moment, and only reading is allowed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
@@ -22,6 +23,7 @@ use super::functions;
 use super::query::Query;
 use super::recursive;
 use super::rewrite;
+use super::sparing::{MergeSorted, Sparing, without_top_rows, would_change};
 use super::statement::parse;
 use super::tables::{CATALOG, Catalog, SCHEMA, Topics};
 use super::text::Text;
@@ -35,11 +37,15 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 /// Largest memory that a sort sets aside, in bytes.
 const MAX_MERGE_BYTES: usize = 10 << 20;
 
+/// A plan, and what it runs in.
+pub(super) type Planned = (Arc<dyn ExecutionPlan>, Arc<TaskContext>);
+
 /// What a query is planned with.
 #[derive(Debug)]
 pub(super) struct Session {
     state: SessionState,
     topics: Arc<Topics>,
+    sparing: Sparing,
 }
 
 /// The URL under which plans name the archive. Its objects are read by [`super::objects::Objects`] alone.
@@ -58,6 +64,7 @@ impl Session {
     pub(super) async fn new(query: &Query) -> Result<Session, SqlError> {
         let budget = (query.memory_bytes / 64).min(MAX_BATCH_BYTES);
         let topics = Arc::new(Topics::load(&query.source, &query.objects, budget).await?);
+        let sparing = Sparing::default();
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(Catalog(Arc::clone(&topics))));
         let state = SessionStateBuilder::new()
@@ -65,45 +72,70 @@ impl Session {
             .with_runtime_env(Arc::clone(&query.memory))
             .with_default_features()
             .with_optimizer_rules(recursive::rules())
-            .with_physical_optimizer_rules(optimizer_rules())
+            .with_physical_optimizer_rules(optimizer_rules(&sparing))
             .with_catalog_list(Arc::new(catalogs));
         let mut state = state.build();
         // The moment that `now()` means in all of the query.
         state.mark_start_execution();
         functions::register(&mut state)?;
-        Ok(Session { state, topics })
+        Ok(Session { state, topics, sparing })
+    }
+
+    /// Makes the next plan a sparing one, after `plan` has run out of memory. False where it would be the same.
+    pub(super) fn spare(&self, (plan, context): &Planned) -> bool {
+        let is_other = would_change(plan) || self.topics.batch_rows() < context.session_config().batch_size();
+        if self.sparing.is_on() || !is_other {
+            return false;
+        }
+        self.sparing.begin();
+        self.topics.plan_again();
+        true
     }
 
     /// The plan of a query, and what it runs in.
     ///
     /// # Errors
     /// When it is not one statement that reads, or has no meaning here.
-    pub(super) async fn plan(&self, text: &Text) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), SqlError> {
+    pub(super) async fn plan(&self, text: &Text) -> Result<Planned, SqlError> {
+        let state = self.state();
         let mut statement = parse(&text.sql)?;
         expand(&mut statement, &text.views, &|name| self.topics.has(name))?;
-        self.topics.check_names(&statement, &self.state)?;
+        self.topics.check_names(&statement, &state)?;
         let mut statement = rewrite::described(statement)?;
         rewrite::title(&mut statement);
-        let logical = self.state.statement_to_plan(statement).await?;
+        let logical = state.statement_to_plan(statement).await?;
         let logical = logical.with_param_values(text.parameters.values()?)?;
         // What the check of the statement may have missed inside it.
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         reads.verify_plan(&logical).map_err(|_| SqlError::ReadOnly { what: "the statement".into() })?;
-        let plan = yielding(self.state.create_physical_plan(&logical).await?, self.state.runtime_env())?;
+        let plan = state.create_physical_plan(&logical).await?;
+        let plan = if self.sparing.is_on() { without_top_rows(plan)? } else { plan };
+        let plan = yielding(plan, state.runtime_env())?;
         let rows = self.topics.batch_rows();
-        if rows >= self.state.config().batch_size() {
-            return Ok((plan, self.state.task_ctx()));
+        if rows >= state.config().batch_size() {
+            return Ok((plan, state.task_ctx()));
         }
         // How large the records are is known once the objects are.
-        let smaller = self.state.config().clone().with_batch_size(rows);
-        let context = TaskContext::from(&self.state).with_session_config(smaller);
+        let smaller = state.config().clone().with_batch_size(rows);
+        let context = TaskContext::from(state.as_ref()).with_session_config(smaller);
         Ok((with_filter_rows(plan, rows)?, Arc::new(context)))
+    }
+
+    /// The state that the next plan is made in. A sparing plan runs on one thread: what each of several sorts keeps adds up.
+    fn state(&self) -> Cow<'_, SessionState> {
+        if !self.sparing.is_on() {
+            return Cow::Borrowed(&self.state);
+        }
+        let mut state = self.state.clone();
+        state.config_mut().options_mut().execution.target_partitions = 1;
+        Cow::Owned(state)
     }
 }
 
-fn optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+fn optimizer_rules(sparing: &Sparing) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.insert(0, Arc::new(ReadEdges));
+    rules.insert(0, Arc::new(MergeSorted(sparing.clone())));
     rules
 }
 

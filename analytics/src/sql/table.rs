@@ -147,6 +147,11 @@ impl<'a> Scan<'a> {
         Ok(Scan { table, state, projection, columns, filters, pruner })
     }
 
+    /// True when columns are read whose values have any size.
+    fn reads_sized(&self) -> bool {
+        self.columns.iter().any(|column| SIZED.contains(column))
+    }
+
     fn schema(&self) -> Result<SchemaRef> {
         Ok(Arc::new(columns().project(&self.projection)?))
     }
@@ -238,7 +243,7 @@ impl<'a> Scan<'a> {
         if sorted.counts.iter().any(|(_, rows)| *rows > 0) {
             inputs.push(Arc::new(CountedExec::new(sorted.counts, self.schema()?)));
         }
-        if self.columns.iter().any(|column| SIZED.contains(column)) {
+        if self.reads_sized() {
             sorted.read.iter().for_each(|candidate| self.table.scale.note(&candidate.segment));
         }
         let (cut, whole): (Vec<_>, Vec<_>) = sorted.read.into_iter().partition(Candidate::is_cut);
@@ -300,6 +305,7 @@ impl<'a> Scan<'a> {
         let threads = self.state.config().target_partitions();
         let source = (Arc::clone(&self.table.source), Arc::clone(topic));
         let exec = HotExec::new(source, ranges, &self.columns, threads)?;
+        let exec = if self.reads_sized() { exec.noting(&self.table.scale) } else { exec };
         self.filtered(Arc::new(exec), &self.filters).map(Some)
     }
 }

@@ -71,6 +71,11 @@ impl Topics {
         self.scale.rows()
     }
 
+    /// Prepares for another plan of the same query: topics stay pinned.
+    pub(super) fn plan_again(&self) {
+        self.scale.plan_again();
+    }
+
     /// True when there is a topic of that name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.names.iter().any(|topic| topic.as_str() == name)

@@ -10,5 +10,6 @@ mod offline;
 mod property;
 mod queries;
 mod sizes;
+mod spills;
 mod views;
 mod world;
