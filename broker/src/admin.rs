@@ -7,6 +7,8 @@
 //! GET /v1/archive/status    every partition: offsets, bytes per tier, backlog, troubles
 //! GET /v1/archive/objects   ?topic=NAME[&partition=N]: the archived objects, oldest first
 //! ```
+//!
+//! What clients may take of the node by this is bounded: connections in [`connections`], requests in [`requests`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +28,17 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::Broker;
 use crate::machine::blocking;
 use crate::machine::runtimes::elsewhere;
-use crate::machine::sockets::{HttpListener, TcpListener};
+use crate::machine::sockets::TcpListener;
 use crate::metadata::Impairment;
 use crate::server::Note;
 use crate::telemetry::Telemetry;
 
+pub(crate) mod connections;
+mod requests;
 pub mod status;
+
+use connections::ConnectionLimits;
+use requests::{Places, RequestLimits};
 
 /// How long a node stays ready without a quorum: longer than an election takes.
 const READY_WITHOUT_QUORUM: Duration = Duration::from_secs(10);
@@ -46,28 +53,44 @@ pub(crate) struct Admin {
     pub(crate) notes: Arc<[Note]>,
 }
 
+/// Routes of the admin port besides its own.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// Those whose answers are whole before they are sent.
+    pub whole: Router,
+    /// Those whose answers are made as clients read them; they bound by themselves how many are open.
+    pub streaming: Router,
+}
+
 /// Serves the admin port until `stop`, with `more` routes than those above.
-pub(crate) async fn serve(admin: Admin, more: Router, listener: TcpListener, stop: CancellationToken) {
-    let routes = Router::new()
+pub(crate) async fn serve(admin: Admin, more: Routes, listener: TcpListener, stop: CancellationToken) {
+    let places = Places::new(RequestLimits::default());
+    let vital = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/health", get(health))
         .route("/ready", get(ready))
-        .with_state(admin.clone())
-        .merge(client_sized(admin, more));
-    let served = axum::serve(HttpListener(listener), routes).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the admin port failed");
-    }
-}
-
-fn client_sized(admin: Admin, more: Router) -> Router {
+        .with_state(admin.clone());
     let main = admin.main.clone();
-    Router::new()
+    let whole = Router::new()
         .route("/v1/archive/status", get(archive_status))
         .route("/v1/archive/objects", get(archive_objects))
         .with_state(admin)
-        .merge(more)
-        .layer(middleware::from_fn_with_state(main, elsewhere))
+        .merge(more.whole);
+    let routes = bounded(&places, vital, Routes { whole, ..more }, &main);
+    connections::serve(routes, listener, ConnectionLimits::default(), stop).await;
+}
+
+/// The routes within the bounds. Those whose work depends on clients run on `main`.
+fn bounded(places: &Arc<Places>, vital: Router, more: Routes, main: &Handle) -> Router {
+    let (places, main) = (Arc::clone(places), main.clone());
+    let whole = more
+        .whole
+        .layer(middleware::from_fn_with_state(main.clone(), elsewhere))
+        .layer(middleware::from_fn_with_state(Arc::clone(&places), requests::one_of_few));
+    let streaming = more.streaming.layer(middleware::from_fn_with_state(main, elsewhere));
+    let admitted =
+        whole.merge(streaming).layer(middleware::from_fn_with_state(Arc::clone(&places), requests::admitted));
+    vital.layer(middleware::from_fn_with_state(places, requests::vital)).merge(admitted)
 }
 
 /// All partitions are looked at: not on the thread that answers for the node's health.

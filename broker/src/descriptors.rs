@@ -3,6 +3,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
+use crate::admin::connections::MAX_CONNECTIONS;
+
 /// What a person can do when there are too few.
 pub(crate) const ADVICE: &str = "raise the limit of open files (LimitNOFILE= of the service, ulimit -n)";
 
@@ -19,7 +21,7 @@ pub(crate) fn raise_limit(connections: usize) {
         }
     }
     let limit = getrlimit(Resource::Nofile).current;
-    let needed = connections as u64 + log_files_of(limit) as u64 + OTHERS;
+    let needed = (connections + MAX_CONNECTIONS) as u64 + log_files_of(limit) as u64 + OTHERS;
     if limit.is_some_and(|limit| limit < needed) {
         info!(
             limit = told(limit),

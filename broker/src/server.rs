@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Routes};
 use crate::broker::{Broker, LISTENER};
 use crate::config::{Config, HostPort};
 use crate::groups::GroupCoordinator;
@@ -98,7 +98,7 @@ pub struct Extras {
     /// What they see of the node; it is filled by the start.
     pub view: View,
     /// Routes of the admin port besides its own.
-    pub routes: axum::Router,
+    pub routes: Routes,
     /// Lines that `/health` shows below its verdict.
     pub notes: Vec<Note>,
     /// Work in the background, begun once the node serves. Each must end soon after its token is cancelled.

@@ -63,6 +63,7 @@ fn describe() {
     );
     counter!("firn_iceberg_commits_total", "Commits to Iceberg tables, by outcome.");
     gauge!("firn_connections", "Open client connections.");
+    counter!("firn_admin_connections_cut_total", "Connections to the admin port that were closed for want of places.");
     gauge!("firn_fetch_sessions", "Incremental fetch sessions.");
     gauge!("firn_group_partitions_loading", "Partitions of __consumer_offsets whose groups are being loaded.");
     gauge!("firn_partitions", "Partitions of which this node keeps a replica.");

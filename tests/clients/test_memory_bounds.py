@@ -30,12 +30,14 @@ from harness.pressure import (
     Neighbour,
     connection,
     describe,
+    is_closed,
     memory_bytes,
     metric,
     stays_healthy,
 )
 from harness.process import wait_until
 from harness.requests import fetch_request
+from harness.sql import ask
 from harness.wire import Wire, api_versions, header, topic_id
 from harness.worst_requests import Encoder, Names, Shape, Table, request_tables, shapes
 
@@ -54,6 +56,7 @@ WIDE_PARTITIONS = 200
 GROUP = "heavy"
 MEMBER_BYTES = 300_000
 NONE = 0
+OK = 200
 
 
 @contextmanager
@@ -287,3 +290,51 @@ def test_a_request_for_many_offsets_takes_the_memory_of_few_lookups(start_server
     grown = memory_bytes(server, "VmHWM") - before
     describe(lookups=LOOKUPS, grown_mib=grown // MIB)
     assert grown < 128 * MIB, f"{grown // MIB} MiB"
+
+
+UPLOADS = 700
+UPLOAD_BYTES = 2_000_000
+QUIET_S = 1.5
+
+
+@pytest.mark.timeout(120)
+def test_unfinished_queries_hold_bounded_memory_and_hide_nothing(start_server: StartServer) -> None:
+    """Each sends nearly all of a body; together they are larger than the process may be."""
+    server = start_server(SETTINGS)
+    body = b'{"query":"' + b"x" * UPLOAD_BYTES
+    request = b"POST /v1/sql HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (2 * MIB) + body
+    with memory_limit(server) as means, Neighbour(server, rounds=10) as neighbour:
+        before = memory_bytes(server)
+        host, port = server.admin_address.rsplit(":", 1)
+        left = {socket.create_connection((host, int(port))): memoryview(request) for _ in range(UPLOADS)}
+        last = time.monotonic()
+        while time.monotonic() - last < QUIET_S:
+            if upload_more(left):
+                last = time.monotonic()
+        stays_healthy(server, connections=None)
+        assert metric(server, "firn_partitions") > 0
+        grown = memory_bytes(server, "VmHWM") - before
+        closed = sum(is_closed(sock) for sock in left)
+        for sock in left:
+            sock.close()
+        wait_until("a query's answer", lambda: ask(server, "SELECT 1 AS one").status == OK)
+        assert server.alive(), server.tail()
+    describe(means=means, uploads=UPLOADS, closed=closed, grown_mib=grown // MIB, rounds=neighbour.rounds)
+    # 32 MiB of bodies, and the buffers of 512 connections.
+    assert grown < 128 * MIB, f"{grown // MIB} MiB"
+    assert closed >= UPLOADS - 512, f"{closed} of {UPLOADS} connections were closed"
+
+
+def upload_more(left: dict[socket.socket, memoryview]) -> int:
+    """Sends what the sockets take at once; how many bytes that was."""
+    total = 0
+    for sock, rest in left.items():
+        sock.setblocking(False)
+        try:
+            sent = sock.send(rest[: 1 << 18]) if rest else 0
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = len(rest)
+        left[sock], total = rest[sent:], total + sent
+    return total

@@ -23,7 +23,8 @@ pub(super) fn add(extras: &mut Extras) {
         topic: Arc::new(move |name| topic.topic(name)),
         cold: Arc::new(move || cold.cold()),
     };
-    extras.routes = std::mem::take(&mut extras.routes).merge(analytics::catalog::router(node));
+    let whole = std::mem::take(&mut extras.routes.whole);
+    extras.routes.whole = whole.merge(analytics::catalog::router(node));
     extras.tasks.push(Box::new(move |stop| Box::pin(keep(view, stop))));
 }
 

@@ -38,7 +38,7 @@ const CACHE_BYTES: u64 = 64 << 20;
 pub(super) fn add(extras: &mut Extras, log_format: LogFormat) {
     let (supervisor, supervise) = Supervisor::new(extras.view.clone(), log_format);
     let proxy = proxy::router(supervisor.clone());
-    extras.routes = std::mem::take(&mut extras.routes).merge(proxy);
+    extras.routes.streaming = std::mem::take(&mut extras.routes.streaming).merge(proxy);
     extras.notes.push(std::sync::Arc::new(move || supervisor.note()));
     extras.tasks.push(Box::new(move |stop| Box::pin(supervise.run(stop))));
 }

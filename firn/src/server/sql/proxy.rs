@@ -1,6 +1,6 @@
 //! `POST /v1/sql` of the admin port: passes the query to the process of SQL, and its answer back as it comes.
 //!
-//! The answer's bytes are neither looked into nor gathered: a client that reads slowly slows the query down. A client that goes
+//! The body comes whole, in memory that the admin port has claimed for it. The answer's bytes are neither looked into nor gathered: a client that reads slowly slows the query down. A client that goes
 //! away closes the connection to the process, which cancels the query. A query that is open after its limit and
 //! [`GRACE`] is cut off, and a process that has not begun to answer by then is ended.
 
@@ -44,15 +44,15 @@ pub(super) fn router(supervisor: Supervisor) -> Router {
 }
 
 async fn query(State(supervisor): State<Supervisor>, body: Bytes) -> Result<Response, Refusal> {
-    let asked = Asked::read(&body)?;
-    let format = asked.format()?;
+    // Read as JSON, a body takes far more memory than its bytes, and nothing else here needs it.
+    let (format, most) = Asked::read(&body).and_then(|asked| Ok((asked.format()?, asked.timeout(Duration::MAX))))?;
     let starting = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the broker is not open yet");
     let bounds = supervisor.bounds().ok_or_else(starting)?;
     let place = supervisor.open().try_acquire_owned().map_err(|_| {
         metrics::counter!("firn_sql_queries_total", "outcome" => "busy").increment(1);
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too many queries are open on this broker: try again later")
     })?;
-    let limit = asked.timeout(bounds.timeout);
+    let limit = most.min(bounds.timeout);
     let ends = Instant::now() + limit + GRACE;
     let (process, exchange) =
         timeout_at(ends, connected(&supervisor, ends, Arc::new(place))).await.map_err(|_| {
