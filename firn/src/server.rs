@@ -27,6 +27,8 @@ mod sql;
 
 use logs::LogFormat;
 
+/// Status of a process that was told to stop.
+const STOPPED: i32 = 0;
 /// Status of a process that a second signal ended.
 const ENDED_BY_SIGNAL: i32 = 130;
 /// Status of a process in whose place another one was registered.
@@ -100,11 +102,13 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"), node_id = config.node_id, data_dir = %config.data_dir.display(),
         object_store = cold_tier::redacted(&config.object_store_url()), "starting"
     );
+    // What a signal interrupts is not dropped: the tasks of half a broker would end, and count as lost.
+    let mut starting = Box::pin(Server::start_with(config, extras::extras(log_format)));
     let server = tokio::select! {
-        server = Box::pin(Server::start_with(config, extras::extras(log_format))) => server?,
+        server = &mut starting => server?,
         name = signals.next() => {
             info!(signal = name, "stopping before the start was complete");
-            return Ok(());
+            std::process::exit(STOPPED)
         }
     };
     let name = tokio::select! {
@@ -116,8 +120,9 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
         }
     };
     info!(signal = name, "stopping");
+    let mut stopping = Box::pin(server.stop());
     tokio::select! {
-        () = Box::pin(server.stop()) => Ok(()),
+        () = &mut stopping => Ok(()),
         name = signals.next() => {
             warn!(signal = name, "ending at once; the next start recovers the log");
             std::process::exit(ENDED_BY_SIGNAL)
