@@ -3,8 +3,10 @@
 import json
 import time
 from fnmatch import fnmatch
+from io import BytesIO
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import TopicPartition
 
@@ -96,6 +98,27 @@ def test_the_command_shows_status_and_objects(server: FirnServer) -> None:
     files = server.archived_files(topic)
     assert listing.count(".parquet") == len(files) > 0, listing
     assert "300" in server.cli("inspect", str(files[-1])).stdout.decode()
+
+
+def test_a_changed_page_of_an_object_is_found_in_every_mode(server: FirnServer, tmp_path: Path) -> None:
+    topic = server.create_topic("flipped-object", tier="cold")
+    produce(server.bootstrap, topic, generated(300, seed=4), **SMALL)
+    server.settle(topic)
+    whole = server.archived_files(topic)[0].read_bytes()
+    copy = tmp_path / "copy.parquet"
+    footer = int.from_bytes(whole[-8:-4], "little")
+    # The page indexes lie before the footer, behind the pages.
+    metadata = pq.ParquetFile(BytesIO(whole)).metadata
+    columns = [metadata.row_group(0).column(index) for index in range(metadata.num_columns)]
+    end = max(column.data_page_offset + column.total_compressed_size for column in columns)
+    assert 4 < end < len(whole) - footer
+    for mode in ([], ["--json"], ["--records"]):
+        copy.write_bytes(whole)
+        server.cli("inspect", *mode, str(copy))
+        for position in range(4, end, end // 8):
+            copy.write_bytes(whole[:position] + bytes([whole[position] ^ 8]) + whole[position + 1 :])
+            run = server.cli("inspect", *mode, str(copy), check=False)
+            assert run.returncode == 1 and b"chunk 0 (offsets" in run.stderr, (mode, position, run)
 
 
 def test_consumers_cross_the_seam_while_records_arrive(server: FirnServer) -> None:

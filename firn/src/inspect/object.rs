@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use bytes::Bytes;
 use cold_tier::Manifest;
 use cold_tier::inspect::{ChunkSummary, Inspected, ObjectFile, inspect};
@@ -20,7 +20,10 @@ pub(super) fn show(source: &str, bytes: Bytes, mode: Mode) -> anyhow::Result<()>
     let size_bytes = bytes.len() as u64;
     let inspected = inspect(bytes).map_err(|reason| anyhow!("{source}: {reason}"))?;
     match (inspected, mode) {
-        (Inspected::Object(object), Mode::Facts { json }) => show_object(source, size_bytes, &object, json),
+        (Inspected::Object(object), Mode::Facts { json }) => {
+            show_object(source, size_bytes, &object, json)?;
+            verify(source, &object)
+        }
         (Inspected::Object(object), Mode::Records { json }) => show_records(source, &object, json),
         (Inspected::Manifest(manifest), Mode::Facts { json }) => show_manifest(source, &manifest, json),
         (Inspected::Node(node), Mode::Facts { json }) => show_node(source, &node, json),
@@ -116,20 +119,44 @@ fn show_records(source: &str, object: &ObjectFile, json: bool) -> anyhow::Result
         partition: entry("firn.partition").and_then(|text| text.parse().ok()).unwrap_or_default(),
     };
     let mut printer = RecordPrinter::new(origin, json);
-    for (index, chunk) in object.chunks().into_iter().enumerate() {
-        let place = || format!("{source}, chunk {index} (offsets {} to {})", chunk.first_offset, chunk.last_offset);
-        let bytes = match object.batches(index) {
+    for index in 0..object.chunks().len() {
+        let bytes = match batches(source, object, index) {
             Ok(bytes) => bytes,
-            Err(reason) => {
+            Err(damage) => {
                 printer.finish()?;
-                bail!("{}: {reason}", place());
+                return Err(damage);
             }
         };
         for batch in Batches::new(&bytes) {
             printer.print(&batch?)?;
         }
     }
-    Ok(printer.finish()?)
+    printer.finish()?;
+    verify_producers(source, object)
+}
+
+/// Reads every byte that the footer has a checksum for.
+fn verify(source: &str, object: &ObjectFile) -> anyhow::Result<()> {
+    for index in 0..object.chunks().len() {
+        batches(source, object, index)?;
+    }
+    verify_producers(source, object)
+}
+
+fn batches(source: &str, object: &ObjectFile, index: usize) -> anyhow::Result<Bytes> {
+    let place = || {
+        let chunk = object.chunks().into_iter().nth(index);
+        let offsets = chunk.map(|chunk| format!(" (offsets {} to {})", chunk.first_offset, chunk.last_offset));
+        format!("{source}, chunk {index}{}", offsets.unwrap_or_default())
+    };
+    object.batches(index).map_err(|reason| anyhow!("{}: {reason}", place()))
+}
+
+fn verify_producers(source: &str, object: &ObjectFile) -> anyhow::Result<()> {
+    if object.entries().iter().any(|(name, _)| name == "firn.producers") {
+        object.producers().map_err(|reason| anyhow!("{source}: {reason}"))?;
+    }
+    Ok(())
 }
 
 #[derive(Debug, Serialize)]
