@@ -9,15 +9,18 @@
 //! JSON text; `headers` may also be an object of strings; what is left out is null, none, or now. Rows of `firn sql --format json`
 //! are read as well: their `timestamp` is RFC 3339, and the columns that a batch has for itself are read over.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::DateTime;
 use model::NO_TIMESTAMP;
 use model::batch::{BatchError, Record};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+
+use crate::json_object::Object;
 
 /// A record on its way out.
 #[derive(Debug, Serialize)]
@@ -165,16 +168,39 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64
     Option::deserialize(deserializer).map(Some)
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum InputHeaders {
-    List(Vec<InputHeader>),
-    Object(BTreeMap<String, Option<String>>),
+/// In the order in which they are given.
+#[derive(Debug, Default)]
+struct InputHeaders(Vec<InputHeader>);
+
+impl<'de> Deserialize<'de> for InputHeaders {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ListOrObject).map(InputHeaders)
+    }
 }
 
-impl Default for InputHeaders {
-    fn default() -> Self {
-        InputHeaders::List(Vec::new())
+struct ListOrObject;
+
+impl<'de> Visitor<'de> for ListOrObject {
+    type Value = Vec<InputHeader>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"headers: a list of {"key": …, "value": …}, or an object of texts"#)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut headers = Vec::new();
+        while let Some(Object(header)) = list.next_element()? {
+            headers.push(header);
+        }
+        Ok(headers)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut headers = Vec::new();
+        while let Some((key, value)) = object.next_entry()? {
+            headers.push(InputHeader { key, value, value_base64: None });
+        }
+        Ok(headers)
     }
 }
 
@@ -194,19 +220,12 @@ impl InputRecord {
     /// # Errors
     /// What is wrong with it, for a person.
     pub(crate) fn parse(line: &str) -> Result<Self, String> {
-        let line: InputLine<'_> = serde_json::from_str(line).map_err(|e| e.to_string())?;
-        let headers = match line.headers {
-            InputHeaders::Object(headers) => {
-                headers.into_iter().map(|(key, value)| (key, value.map(String::into_bytes))).collect()
-            }
-            InputHeaders::List(headers) => {
-                let header = |h: InputHeader| {
-                    let value = either("a header's value", h.value.map(String::into_bytes), h.value_base64)?;
-                    Ok((h.key, value))
-                };
-                headers.into_iter().map(header).collect::<Result<_, String>>()?
-            }
+        let Object::<InputLine<'_>>(line) = serde_json::from_str(line).map_err(|e| e.to_string())?;
+        let header = |header: InputHeader| {
+            let value = either("a header's value", header.value.map(String::into_bytes), header.value_base64)?;
+            Ok((header.key, value))
         };
+        let headers = line.headers.0.into_iter().map(header).collect::<Result<_, String>>()?;
         Ok(InputRecord {
             key: either("key", bytes_of("key", line.key)?, line.key_base64)?,
             value: either("value", bytes_of("value", line.value)?, line.value_base64)?,
@@ -286,6 +305,9 @@ mod tests {
         assert_eq!(record.key.as_deref(), Some(&b"12"[..]));
         assert_eq!(record.value.as_deref(), Some(&br#"{"b": 1, "a":[]}"#[..]));
         assert_eq!(record.headers, [("x".to_owned(), Some(b"y".to_vec()))]);
+        let twice = InputRecord::parse(r#"{"headers":{"b":"1","a":null,"b":"2"}}"#).unwrap().headers;
+        let text = |text: &str| Some(text.as_bytes().to_vec());
+        assert_eq!(twice, [("b".to_owned(), text("1")), ("a".to_owned(), None), ("b".to_owned(), text("2"))]);
         assert_eq!(InputRecord::parse("{}").unwrap(), InputRecord::default());
     }
 
@@ -315,6 +337,12 @@ mod tests {
             (r#"{"timestamp":"yesterday"}"#, "neither milliseconds nor RFC 3339"),
             (r#"{"timestamp":1.5}"#, "a timestamp is milliseconds"),
             ("plain", "expected"),
+            (r#"["hello"]"#, "expected a JSON object"),
+            ("[]", "expected a JSON object"),
+            (r#"{"headers":[["k","v"]]}"#, "expected a JSON object"),
+            (r#"{"headers":"h"}"#, r#"expected headers: a list of {"key": …, "value": …}, or an object of texts"#),
+            (r#"{"headers":null}"#, "expected headers: a list of"),
+            (r#"{"headers":{"h":1}}"#, "expected a string"),
         ] {
             let error = InputRecord::parse(line).unwrap_err();
             assert!(error.contains(reason), "{line}: {error}");

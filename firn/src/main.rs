@@ -21,6 +21,7 @@ mod cluster;
 mod consume;
 mod group;
 mod inspect;
+mod json_object;
 mod json_record;
 mod produce;
 mod server;

@@ -129,7 +129,7 @@ def test_a_wrong_query_is_answered_with_the_place(
 
 
 def test_a_wrong_request_is_refused(server: FirnServer) -> None:
-    for wrong in ({"format": "xml"}, {"timeout_ms": "soon"}, {"formatt": "csv"}):
+    for wrong in ({"format": "xml"}, {"timeout_ms": "soon"}, {"formatt": "csv"}, {"views": [["v", "SELECT 1"]]}):
         answer = ask(server, "SELECT 1", **wrong)
         assert answer.status == 400 and answer.error(), answer
 

@@ -128,6 +128,18 @@ def test_a_command_stands_that_standard_error_is_closed_or_full(server: FirnServ
         assert run.returncode == 1 and not run.stdout, run
 
 
+def test_a_line_that_is_json_but_no_record_is_refused(server: FirnServer) -> None:
+    topic = server.create_topic(name="objects")
+    for line, said in (
+        (b'["hello"]', b"expected a JSON object"),
+        (b'{"value":"v","headers":[["k","v"]]}', b"expected a JSON object"),
+        (b'{"value":"v","headers":7}', b'a list of {"key": \xe2\x80\xa6, "value": \xe2\x80\xa6}, or an object of texts'),
+    ):
+        run = server.cli("produce", "--bootstrap", server.bootstrap, topic, "--json", stdin=line + b"\n", check=False)
+        assert run.returncode == 1 and said in run.stderr and b"Input" not in run.stderr, (line, run)
+    assert not consume(server.bootstrap, topic)
+
+
 def test_records_and_rows_are_copied_by_pipes(server: FirnServer) -> None:
     source = server.create_topic(name="source", partitions=3)
     drafts = [

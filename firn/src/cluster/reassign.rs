@@ -13,6 +13,7 @@ use super::{known_topic, list};
 use crate::client::Client;
 use crate::client::operations::Place;
 use crate::client::overview::{Overview, Reassignment};
+use crate::json_object::Object;
 use crate::output::{count, print_json, print_line, tell};
 
 /// Arguments of `firn cluster reassign`.
@@ -46,7 +47,7 @@ pub(crate) struct ReassignArgs {
 /// Kafka's file.
 #[derive(Debug, Deserialize)]
 struct File {
-    partitions: Vec<FilePartition>,
+    partitions: Vec<Object<FilePartition>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,9 +100,10 @@ fn wanted(overview: &Overview, before: &Layout<Place>, args: &ReassignArgs) -> a
 
 fn read(path: &Path) -> anyhow::Result<Layout<Place>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file: File =
+    let Object::<File>(file) =
         serde_json::from_str(&text).with_context(|| format!("{} is not a file of reassignments", path.display()))?;
-    Ok(file.partitions.into_iter().map(|entry| ((entry.topic, entry.partition), entry.replicas)).collect())
+    let entries = file.partitions.into_iter().map(|Object(entry)| entry);
+    Ok(entries.map(|entry| ((entry.topic, entry.partition), entry.replicas)).collect())
 }
 
 async fn under_way(client: &mut Client, args: &ReassignArgs) -> anyhow::Result<Vec<Reassignment>> {

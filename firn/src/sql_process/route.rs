@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::meters::Meters;
+use crate::json_object::Object;
 
 /// Tells what an answer does not show.
 pub(crate) const NOTICE: HeaderName = HeaderName::from_static("firn-notice");
@@ -53,7 +54,7 @@ pub(crate) struct Asked {
     #[serde(default)]
     parameters: Value,
     #[serde(default)]
-    views: Vec<AskedView>,
+    views: Vec<Object<AskedView>>,
 }
 
 /// A query that the others may name.
@@ -66,7 +67,8 @@ struct AskedView {
 
 impl Asked {
     pub(crate) fn read(body: &[u8]) -> Result<Self, Refusal> {
-        serde_json::from_slice(body).map_err(|error| {
+        let asked = serde_json::from_slice(body).map(|Object(asked)| asked);
+        asked.map_err(|error| {
             Refusal::bad_request(format!(
                 "the body is not a JSON object with query, format, timeout_ms, parameters and views: {error}"
             ))
@@ -79,7 +81,7 @@ impl Asked {
 
     fn into_text(self) -> Result<Text, Refusal> {
         let parameters = Parameters::from_json(self.parameters).map_err(Refusal::bad_request)?;
-        let views = self.views.into_iter().map(|view| View { name: view.name, sql: view.query });
+        let views = self.views.into_iter().map(|Object(view)| View { name: view.name, sql: view.query });
         Ok(Text { sql: self.query, parameters, views: views.collect() })
     }
 
