@@ -252,9 +252,14 @@ async fn settle_ahead(
 
 /// Removes what a deleted topic left in the archive, then tells the cluster that nothing is left.
 ///
+/// Not before the grace period is over: queries and readers that have begun are to end, as with all that no manifest names.
 /// An upload that was under way when the topic went may arrive later: the cluster remembers the topic, and its folder is
-/// looked at again, until it was found empty after the grace period.
+/// looked at again, until it was found empty.
 async fn purge(broker: &Broker, topic: &DeletedTopic) {
+    let grace_ms = i64::try_from(broker.config.settings.broker.sweep_grace.as_millis()).unwrap_or(i64::MAX);
+    if broker.clock.settled_ms() <= topic.deleted_ms.saturating_add(grace_ms) {
+        return;
+    }
     let report = match broker.cold.delete_topic(&topic.name, topic.id).await {
         Ok(report) => report,
         Err(error) => {
@@ -263,8 +268,7 @@ async fn purge(broker: &Broker, topic: &DeletedTopic) {
         }
     };
     crash_point("purge.deleted");
-    let grace_ms = i64::try_from(broker.config.settings.broker.sweep_grace.as_millis()).unwrap_or(i64::MAX);
-    if report.listed > 0 || broker.clock.settled_ms() <= topic.deleted_ms.saturating_add(grace_ms) {
+    if report.listed > 0 {
         return;
     }
     match broker.metadata.submit(Command::ArchivePurged { topic_id: topic.id }).await {

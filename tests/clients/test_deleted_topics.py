@@ -20,6 +20,7 @@ SETTINGS = {
     "firn.sweep.interval.ms": "200",
     "firn.sweep.grace.ms": "4000",
 }
+GRACE_S = 4.0
 LATE_S = 2.0
 DELAY_S = LATE_S
 
@@ -69,3 +70,18 @@ def test_uploads_that_arrive_after_the_deletion_are_removed_and_never_read(serve
     wait_until("the cluster to forget the old topic", lambda: "removed the archive of a deleted" in server.log_text(), 20)
     assert not objects(server, old)
     expect_same(written, consume(server.bootstrap, topic))
+
+
+def test_objects_outlive_their_topic_by_the_grace_period(server: FirnServer) -> None:
+    topic = server.create_topic("read", tier="cold")
+    produce(server.bootstrap, topic, generated(300, seed=3), **SMALL)
+    server.settle(topic)
+    (row,) = server.archive_status([topic])
+    folder = f"{topic}-{row['topic_id']}"
+    before, deleted = objects(server, folder), time.monotonic()
+    server.cli("topic", "delete", topic, "--bootstrap", server.bootstrap)
+    # Several sweeps pass meanwhile.
+    time.sleep(GRACE_S / 2)
+    after = objects(server, folder)
+    assert after == before or time.monotonic() - deleted > GRACE_S, after
+    wait_until("the objects to go", lambda: not objects(server, folder))

@@ -11,8 +11,9 @@ use crate::client::cluster::IfMissing;
 use crate::connect::ConnectArgs;
 use crate::output::{age, count, print_line};
 
-/// The setting that says how often brokers remove what was deleted from the archive.
+/// The settings that say when brokers remove what was deleted from the archive: how often they look, and how long they wait.
 const SWEEP_INTERVAL: &str = "firn.sweep.interval.ms";
+const SWEEP_GRACE: &str = "firn.sweep.grace.ms";
 
 /// Arguments of `firn topic delete`.
 #[derive(Debug, Args)]
@@ -35,11 +36,14 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<()> {
     }
     client.delete_topic(&args.name).await?;
     let name = &args.name;
-    let interval =
-        client.broker_setting(SWEEP_INTERVAL).await.and_then(|text| text.parse().ok()).map(Duration::from_millis);
-    let objects = match interval {
-        Some(interval) => format!("the next sweep, at most {} from now", age(interval.as_secs())),
-        None => format!("the next sweep ({SWEEP_INTERVAL})"),
+    let mut within = Some(Duration::ZERO);
+    for setting in [SWEEP_INTERVAL, SWEEP_GRACE] {
+        let given: Option<u64> = client.broker_setting(setting).await.and_then(|text| text.parse().ok());
+        within = within.zip(given).map(|(within, millis)| within.saturating_add(Duration::from_millis(millis)));
+    }
+    let objects = match within {
+        Some(within) => format!("a sweep, at most {} from now", age(within.as_secs())),
+        None => format!("a sweep ({SWEEP_INTERVAL}, {SWEEP_GRACE})"),
     };
     Ok(print_line(format_args!("deleted topic {name}; its archived objects are removed by {objects}"))?)
 }
