@@ -87,7 +87,10 @@ fn bounded(places: &Arc<Places>, vital: Router, more: Routes, main: &Handle) -> 
         .whole
         .layer(middleware::from_fn_with_state(main.clone(), elsewhere))
         .layer(middleware::from_fn_with_state(Arc::clone(&places), requests::one_of_few));
-    let streaming = more.streaming.layer(middleware::from_fn_with_state(main, elsewhere));
+    let streaming = more
+        .streaming
+        .layer(middleware::from_fn_with_state(main, elsewhere))
+        .layer(middleware::from_fn(requests::at_the_clients_pace));
     let admitted =
         whole.merge(streaming).layer(middleware::from_fn_with_state(Arc::clone(&places), requests::admitted));
     vital.layer(middleware::from_fn_with_state(places, requests::vital)).merge(admitted)

@@ -4,7 +4,8 @@
 //! ask for `/health` and metrics whatever others do. One that has a place among the open requests (`requests.rs`, fewer than
 //! the connections) is never quiet.
 //!
-//! A request's head must be complete within a time, and a client that takes nothing of its answer for a time is cut off.
+//! A request's head must be complete within a time, and a client that takes nothing of its answer for a time is cut off; not
+//! where the answer is made at the client's pace, and bounded by who makes it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,7 +25,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
@@ -60,6 +61,8 @@ pub(super) struct Connection {
     cut: CancellationToken,
     /// Its open requests.
     open: AtomicUsize,
+    /// Those that are answered at the client's pace.
+    unhurried: AtomicUsize,
     /// The turn in which it was used last.
     used: AtomicU64,
 }
@@ -71,19 +74,33 @@ impl Connection {
     }
 
     /// It is not quiet as long as this lives.
-    pub(super) fn open(self: Arc<Self>) -> OpenRequest {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        OpenRequest(self)
+    pub(super) fn open(self: Arc<Self>) -> Counted {
+        Counted::new(self, |connection| &connection.open)
+    }
+
+    /// Its client may take nothing of its answer as long as this lives.
+    pub(super) fn unhurried(self: Arc<Self>) -> Counted {
+        Counted::new(self, |connection| &connection.unhurried)
     }
 }
 
-/// See [`Connection::open`].
+/// A request that a connection counts.
 #[derive(Debug)]
-pub(super) struct OpenRequest(Arc<Connection>);
+pub(super) struct Counted {
+    connection: Arc<Connection>,
+    among: fn(&Connection) -> &AtomicUsize,
+}
 
-impl Drop for OpenRequest {
+impl Counted {
+    fn new(connection: Arc<Connection>, among: fn(&Connection) -> &AtomicUsize) -> Self {
+        among(&connection).fetch_add(1, Ordering::Relaxed);
+        Counted { connection, among }
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        (self.among)(&self.connection).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -100,7 +117,8 @@ impl Connections {
     fn enter(self: &Arc<Self>) -> Entered {
         let number = self.next_turn();
         let cut = CancellationToken::new();
-        let connection = Arc::new(Connection { cut, open: AtomicUsize::new(0), used: AtomicU64::new(number) });
+        let (open, unhurried) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let connection = Arc::new(Connection { cut, open, unhurried, used: AtomicU64::new(number) });
         let mut all = self.all.lock();
         if all.len() >= self.limits.count {
             let quiet = all.iter().filter(|(_, other)| other.open.load(Ordering::Relaxed) == 0);
@@ -157,7 +175,12 @@ async fn attend(stream: TcpStream, entered: Entered, routes: Router, stop: Cance
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(BUFFER_BYTES);
-    let stream = TokioIo::new(Taking { stream, stall: limits.stall, waiting: None });
+    let stream = TokioIo::new(Taking {
+        stream,
+        connection: Arc::clone(&entered.connection),
+        stall: limits.stall,
+        waiting: None,
+    });
     let mut serving = pin!(builder.serve_connection(stream, service));
     let served = tokio::select! {
         served = serving.as_mut() => served,
@@ -175,6 +198,7 @@ async fn attend(stream: TcpStream, entered: Entered, routes: Router, stop: Cance
 /// A stream whose peer must take what is sent.
 struct Taking {
     stream: TcpStream,
+    connection: Arc<Connection>,
     stall: Duration,
     /// Runs while the peer takes nothing.
     waiting: Option<Pin<Box<Sleep>>>,
@@ -189,6 +213,10 @@ impl Taking {
         let stall = self.stall;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(stall)));
         ready!(waiting.as_mut().poll(context));
+        while self.connection.unhurried.load(Ordering::Relaxed) > 0 {
+            waiting.as_mut().reset(Instant::now() + stall);
+            ready!(waiting.as_mut().poll(context));
+        }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its answer")))
     }
 }

@@ -122,6 +122,12 @@ pub(super) async fn one_of_few(State(places): State<Arc<Places>>, request: Reque
     keeping(response, (place, deadline)).await
 }
 
+/// Middleware for answers that are made as clients read them, within bounds of their own.
+pub(super) async fn at_the_clients_pace(request: Request, next: Next) -> Response {
+    let unhurried = connection_of(&request).map(Connection::unhurried);
+    keeping(next.run(request).await, unhurried).await
+}
+
 /// Middleware for what watchers ask: always answered, at the cost of the oldest such answer that waits for its reader.
 pub(super) async fn vital(State(places): State<Arc<Places>>, request: Request, next: Next) -> Response {
     let Some(connection) = connection_of(&request) else { return next.run(request).await };
@@ -244,5 +250,6 @@ fn refused(uri: &Uri, status: StatusCode, reason: impl Into<String>) -> Response
     response
 }
 
-#[cfg(all(test, not(feature = "simulation")))]
+#[cfg(test)]
+#[cfg(not(feature = "simulation"))]
 mod tests;

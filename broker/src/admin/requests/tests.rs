@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::routing::{get, post};
+use futures::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -31,7 +32,10 @@ impl Port {
         let stop = CancellationToken::new();
         let vital = Router::new().route("/health", get(|| async { "healthy" }));
         let whole = Router::new().route("/whole", get(|| async { vec![b'a'; ANSWER_BYTES] }));
-        let streaming = Router::new().route("/length", post(|body: Bytes| async move { body.len().to_string() }));
+        let pieces = || stream::iter(0..ANSWER_BYTES >> 16).map(|_| Ok::<_, std::io::Error>(vec![b'p'; 1 << 16]));
+        let streaming = Router::new()
+            .route("/length", post(|body: Bytes| async move { body.len().to_string() }))
+            .route("/pieces", get(move || async move { Body::from_stream(pieces()) }));
         let more = Routes { whole, streaming };
         let routes = bounded(&Places::new(requests), vital, more, &tokio::runtime::Handle::current());
         tokio::spawn(serve(routes, listener, connections, stop.clone()));
@@ -145,6 +149,15 @@ async fn a_connection_beyond_the_bound_takes_the_place_of_the_one_that_was_quiet
     assert_ne!(watching.read(&mut [0; 1024]).await.unwrap(), 0);
     uploading.write_all(b"small").await.unwrap();
     assert!(rest_of(&mut uploading).await.ends_with('5'));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_made_at_the_clients_pace_waits_for_it() {
+    let (connections, requests) = patient();
+    let port = Port::open(ConnectionLimits { stall: SHORT, ..connections }, requests).await;
+    let mut reading = port.send("GET /pieces HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    tokio::time::sleep(4 * SHORT).await;
+    assert!(rest_of(&mut reading).await.len() > ANSWER_BYTES);
 }
 
 #[tokio::test]
