@@ -1,13 +1,14 @@
 //! A table's files in the object store, and how the newest metadata are found.
 //!
 //! The hint is read first and may lag behind: every version that follows it without a gap counts as well. When the hint is
-//! missing, or names what is not there, the folder is listed.
+//! missing, or names what is not there, the folder is listed. A file that does not continue the versions counts for nothing.
 
 use std::cmp::Reverse;
 
 use bytes::Bytes;
 use cold_tier::{ColdTier, StoreError, StoreErrorKind, TABLE_FOLDERS, TableFile, table_file};
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use iceberg::spec::TableMetadata;
 use model::{TopicId, TopicName};
 use object_store::PutPayload;
 
@@ -18,6 +19,8 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 const MAX_HINT_BYTES: u64 = 64;
 /// How many versions after the hint are looked for one by one before the folder is listed.
 const MAX_STEPS: u64 = 64;
+/// How many ranges of versions are looked at.
+const MAX_ENDS: usize = 16;
 /// Files that are read or written at the same time.
 const CONCURRENCY: usize = 8;
 
@@ -141,6 +144,27 @@ impl Files {
     }
 }
 
+/// The newest of the versions that a listing shows. The table's own follow one another without a gap; where there is one,
+/// somebody has left a file among them, and what the ends of the ranges say decides.
+async fn newest_of(files: &Files, mut versions: Vec<u64>) -> Result<Option<u64>, StoreError> {
+    versions.sort_unstable();
+    let ends: Vec<u64> =
+        versions.chunk_by(|a, b| *b == a.saturating_add(1)).filter_map(|run| run.last().copied()).collect();
+    if ends.len() < 2 {
+        return Ok(ends.last().copied());
+    }
+    let mut newest = None;
+    for version in ends.iter().rev().take(MAX_ENDS).copied() {
+        let Some(bytes) = absent(files.metadata(version).await)? else { continue };
+        let Ok(metadata) = serde_json::from_slice::<TableMetadata>(&bytes) else { continue };
+        if metadata.location() == files.table.location() {
+            // A copy is no newer than what it is a copy of.
+            newest = newest.max(Some((metadata.last_updated_ms(), Reverse(version))));
+        }
+    }
+    Ok(newest.map(|(_, Reverse(version))| version).or(ends.last().copied()))
+}
+
 /// The newest metadata; `None` for a table that does not exist.
 pub(crate) async fn newest(files: &Files) -> Result<Option<Newest>, StoreError> {
     let hint = files.hint().await?;
@@ -153,7 +177,7 @@ pub(crate) async fn newest(files: &Files) -> Result<Option<Newest>, StoreError> 
             }
         }
     }
-    let version = files.list_metadata().await?.into_iter().max();
+    let version = newest_of(files, files.list_metadata().await?).await?;
     Ok(version.map(|version| Newest { version, is_hinted: hint == Some(version) }))
 }
 

@@ -27,6 +27,12 @@ pub(super) struct Orphans {
     since: HashMap<String, TimestampMs>,
     /// What manifest lists and delete manifests name, by their own URLs.
     leads_to: HashMap<String, Vec<String>>,
+    /// The version of metadata that are not the table's, once that was logged.
+    told: Option<u64>,
+}
+
+fn version_of(file: &TableFile) -> Option<u64> {
+    if let TableFile::Metadata(Reverse(version)) = file { Some(*version) } else { None }
 }
 
 impl TopicTable {
@@ -46,13 +52,21 @@ impl TopicTable {
         };
         let mut listed = self.files.list().await?;
         // Metadata first, the oldest of them first.
-        listed.sort_by_key(
-            |(file, ..)| if let TableFile::Metadata(Reverse(version)) = file { *version } else { u64::MAX },
-        );
-        let version = known.standing.version;
-        if listed.iter().any(|(file, ..)| matches!(file, TableFile::Metadata(Reverse(other)) if *other > version)) {
-            // Another node has committed: what is known here says nothing about what may go.
-            return Ok(0);
+        listed.sort_by_key(|(file, ..)| version_of(file).unwrap_or(u64::MAX));
+        let standing = known.standing.version;
+        let versions = || listed.iter().filter_map(|(file, ..)| version_of(file));
+        if let Some(above) = versions().filter(|version| *version > standing).min() {
+            // Its predecessors go before a version does: a gap above one that is there was always one.
+            if above == standing.saturating_add(1) || !versions().any(|version| version == standing) {
+                // Another node has committed: what is known here says nothing about what may go.
+                return Ok(0);
+            }
+            if self.orphans.told.replace(above) != Some(above) {
+                tracing::warn!(
+                    topic = %self.files.table.topic, version = above, newest = standing,
+                    "metadata in the table's folder continue no version of it: they are swept as what nothing names"
+                );
+            }
         }
         let mut since = HashMap::new();
         let mut swept = 0;

@@ -408,3 +408,30 @@ async fn every_file_that_is_written_is_known_by_its_name() {
     assert!(!kinds.contains(&TableFile::Foreign), "{files:?}");
     assert!(kinds.contains(&TableFile::Hint));
 }
+
+#[tokio::test]
+async fn metadata_that_continue_no_version_stop_no_sweep_and_are_not_the_newest() {
+    let mut archive = Archive::new(1);
+    let mut table = archive.table();
+    for _ in 0..3 {
+        archive.append(0, 10).await;
+        archive.commit(&mut table).await.unwrap();
+    }
+    let before = archive.files().await;
+    for stray in ["metadata/v999.metadata.json", "metadata/v50.metadata.json"] {
+        archive.put(stray, "left by somebody").await;
+    }
+    archive.copy("metadata/v2.metadata.json", "metadata/v70.metadata.json").await;
+    archive.copy("metadata/v3.metadata.json", "metadata/v90.metadata.json").await;
+    archive.set_hint(None).await;
+    assert_eq!(archive.newest().await, 3);
+    archive.expire_before = ALL;
+    assert_eq!(archive.commit(&mut archive.table()).await.unwrap(), Outcome::Expired);
+    assert_eq!(archive.newest().await, 4);
+    let mut table = archive.table();
+    assert_eq!(archive.commit(&mut table).await.unwrap(), Outcome::Unchanged);
+    table.sweep(NOW + archive::LATER, 0).await.unwrap();
+    let after = archive.files().await;
+    assert!(after.len() < before.len() && !after.iter().any(|name| name.contains("v999")), "{after:?}");
+    archive.expect_shown().await;
+}

@@ -219,6 +219,13 @@ impl Archive {
         self.store.put(&name.into(), bytes.slice(..bytes.len() / 2).into()).await.unwrap();
     }
 
+    /// Copies a file in the table's folder.
+    pub(crate) async fn copy(&self, from: &str, to: &str) {
+        let path = |name| format!("{}/iceberg/{name}", self.folder()).into();
+        let bytes = self.store.get(&path(from)).await.unwrap().bytes().await.unwrap();
+        self.store.put(&path(to), bytes.into()).await.unwrap();
+    }
+
     pub(crate) async fn set_hint(&self, hint: Option<&'static str>) {
         match hint {
             Some(hint) => self.put("metadata/version-hint.text", hint).await,
