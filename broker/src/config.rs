@@ -322,6 +322,7 @@ impl Config {
         }
         config.settings = Settings::resolve(&settings)?;
         config.check_membership()?;
+        config.check_advertised()?;
         Ok(config)
     }
 
@@ -335,6 +336,20 @@ impl Config {
             // Port 0 lets the system choose, here as there.
             port: if self.listen.port == 0 { 0 } else { self.listen.port.wrapping_add(1) },
         })
+    }
+
+    /// Clients connect to what is advertised.
+    fn check_advertised(&self) -> Result<(), ConfigError> {
+        let Some(advertise) = &self.advertise else { return Ok(()) };
+        let host = advertise.host.trim_start_matches('[').trim_end_matches(']');
+        let is_any = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let reason = match (is_any, advertise.port) {
+            (true, _) => "stands for all addresses of a machine, and names none of them",
+            (false, 0) => "has the port 0, which stands for any",
+            (false, _) => return Ok(()),
+        };
+        let advice = "give --advertise what clients connect to, or leave it out";
+        Err(ConfigError::Contradiction(format!("the advertised address {advertise} {reason}: {advice}")))
     }
 
     fn check_membership(&self) -> Result<(), ConfigError> {

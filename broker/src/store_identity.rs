@@ -361,8 +361,8 @@ pub(crate) async fn saying_so<T>(store: &str, work: impl Future<Output = T>) -> 
 fn starting_without(reason: &str) {
     warn!(
         reason,
-        "the object store was used before but does not answer now: starting without it; nothing is archived or evicted, and \
-         what only the store holds cannot be read until it answers"
+        "the object store was used before but cannot be used now: starting without it; nothing is archived or evicted, and \
+         what only the store holds cannot be read until that is mended"
     );
 }
 

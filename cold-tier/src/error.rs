@@ -65,6 +65,14 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The folder cannot be used.
+    #[error("object store URL {url:?}: {reason}")]
+    Folder {
+        /// The URL as given.
+        url: String,
+        /// What is in the way.
+        reason: String,
+    },
     /// The cluster id cannot be part of an object name.
     #[error("cluster id {0:?} must be 1 to 64 characters of [A-Za-z0-9_-]")]
     ClusterId(String),
@@ -87,6 +95,14 @@ pub enum OpenError {
     /// The threads could not be started.
     #[error("cannot start the archive's threads: {0}")]
     Threads(String),
+}
+
+impl OpenError {
+    /// True when what was asked for can never be opened: the user has to write something else.
+    #[must_use]
+    pub fn is_wrong_use(&self) -> bool {
+        matches!(self, OpenError::Url { .. } | OpenError::ClusterId(_))
+    }
 }
 
 /// What is wrong and what to do, then what the store said.

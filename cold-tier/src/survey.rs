@@ -38,7 +38,7 @@ pub struct NewestManifest {
 pub async fn clusters(config: &Config) -> Result<Vec<String>, OpenError> {
     // Opening a folder makes it, and a folder that is not there holds no archive.
     if local_root(&config.url).is_some_and(|root| !root.is_dir()) {
-        return Err(OpenError::Url { url: config.url.clone(), reason: "there is no such folder".into() });
+        return Err(OpenError::Folder { url: config.url.clone(), reason: "there is no such folder".into() });
     }
     let store = open_store(config).await?.into_store(config);
     let unreachable = |call| OpenError::Unreachable { url: redacted(&config.url).to_owned(), call };

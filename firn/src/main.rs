@@ -131,7 +131,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn complain(error: &anyhow::Error) -> ExitCode {
     tell(format_args!("firn: {}", reason(error)));
-    let is_wrong_use = error.chain().any(|cause| cause.is::<broker::ConfigError>() || cause.is::<WrongUse>());
+    let is_wrong_url = |cause: &(dyn std::error::Error + 'static)| {
+        let opened = cause.downcast_ref::<cold_tier::OpenError>();
+        let started = cause.downcast_ref::<broker::StartError>();
+        opened.is_some_and(cold_tier::OpenError::is_wrong_use)
+            || matches!(started, Some(broker::StartError::Cold(error)) if error.is_wrong_use())
+    };
+    let is_wrong_use =
+        error.chain().any(|cause| cause.is::<broker::ConfigError>() || cause.is::<WrongUse>() || is_wrong_url(cause));
     if is_wrong_use { ExitCode::from(WRONG_USE) } else { ExitCode::FAILURE }
 }
 

@@ -72,6 +72,8 @@ def test_a_copied_bucket_answers_without_a_broker(server: FirnServer, tmp_path: 
     assert b"only archived records are seen" in run.stderr, run.stderr
     wrong = server.cli(*offline, f'SELECT * FROM "{topic}x"', check=False)
     assert wrong.returncode == 1 and b"did you mean" in wrong.stderr, wrong
+    strange = server.cli(*offline, "--cluster-id", "nobody", f'SELECT * FROM "{topic}"', check=False)
+    assert strange.returncode == 1 and b'no archive of the cluster "nobody", but of ' in strange.stderr, strange
     empty = server.cli("sql", "--object-store", f"file://{tmp_path}/none", "SELECT 1", check=False)
     assert empty.returncode == 1 and b"none" in empty.stderr, empty
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,8 @@ class WrongStart:
     url: str
     words: str
     env: dict[str, str] = field(default_factory=lambda: KEYS)
+    # 2 for what can never be a store.
+    status: int = 1
 
 
 def s3(endpoint: str, options: str = "", bucket: str = BUCKET) -> str:
@@ -43,8 +45,8 @@ def s3(endpoint: str, options: str = "", bucket: str = BUCKET) -> str:
     return f"s3://{bucket}/firn?endpoint={endpoint}&region=us-east-1{options}"
 
 
-def of_urls(tmp_path: Path) -> Iterator[WrongStart]:
-    """URLs and options that mean nothing."""
+def meaningless(tmp_path: Path) -> Iterator[WrongStart]:
+    """URLs and options that mean nothing, wherever the broker runs."""
     yield WrongStart(
         "no scheme", "s3://b?endpoint=127.0.0.1:9000", r'"127.0.0.1:9000" has no scheme: write http://127.0.0.1:9000'
     )
@@ -63,6 +65,16 @@ def of_urls(tmp_path: Path) -> Iterator[WrongStart]:
     missing = {"GOOGLE_SERVICE_ACCOUNT": str(tmp_path / "missing.json")}
     yield WrongStart("no service account", "gs://b", "missing.json", missing)
     yield WrongStart("no account", "az://c", "the account is missing: set AZURE_STORAGE_ACCOUNT_NAME", {})
+    yield WrongStart(
+        "an option of a folder", f"file://{tmp_path}/store?foo=bar", 'the option "foo" is not known: a folder has no options'
+    )
+    yield WrongStart("nothing", "", "it is empty: write a path, or file://")
+
+
+def of_urls(tmp_path: Path) -> Iterator[WrongStart]:
+    """URLs and options that mean nothing, and folders that cannot be used."""
+    for fault in meaningless(tmp_path):
+        yield replace(fault, status=2)
     file = tmp_path / "file"
     file.write_text("x")
     yield WrongStart("a file", str(file), "is a file: name a folder")
@@ -190,7 +202,7 @@ def wrong_with(fault: WrongStart, ended: subprocess.CompletedProcess[str]) -> st
         ("it is long", len(line) > 700),
         ("it prints structures", re.search(r"[A-Z]\w+ \{ |Some\(|<\w+>|\\n", line) is not None),
         ("it warns of instance metadata", "imds" in ended.stderr.lower()),
-        ("its status is not 1 or 2", ended.returncode not in (1, 2)),
+        (f"its status is {ended.returncode}", ended.returncode != fault.status),
     ]
     return "; ".join(wrong for wrong, is_so in wrongs if is_so)
 

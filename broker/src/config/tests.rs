@@ -129,3 +129,20 @@ fn nodes_of_a_cluster_are_told_which_store_they_share() {
     assert_eq!(compose("").unwrap(), "firn-data/archive");
     assert_eq!(compose("peers = \"1@a:7\"").unwrap(), "firn-data/archive", "no other node is named");
 }
+
+#[test]
+fn an_advertised_address_is_one_that_clients_can_connect_to() {
+    let advertise = |text: &str| {
+        let advertise = Some(text.parse().unwrap());
+        Config::compose([Overrides { advertise, ..Overrides::default() }]).map_err(|error| error.to_string())
+    };
+    for (wrong, reason) in
+        [("0.0.0.0:9092", "all addresses"), ("[::]:9092", "all addresses"), ("broker-1:0", "the port 0")]
+    {
+        let error = advertise(wrong).unwrap_err();
+        assert!(error.contains(reason) && error.contains(wrong), "{error}");
+    }
+    for right in ["broker-1:9092", "127.0.0.1:1", "[::1]:9092"] {
+        advertise(right).unwrap();
+    }
+}

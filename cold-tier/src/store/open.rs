@@ -99,18 +99,25 @@ impl Opened {
 /// The store that `config` names, with its prefix applied: keys are relative to the URL.
 ///
 /// # Errors
-/// [`OpenError::Url`] for an unknown scheme, a bad option or a store that cannot be built.
+/// [`OpenError::Url`] for an unknown scheme, a bad option or a store that cannot be built, [`OpenError::Folder`] for a folder
+/// that cannot be used.
 pub(crate) async fn open_store(config: &Config) -> Result<Opened, OpenError> {
     let refuse = |reason: String| OpenError::Url { url: redacted(&config.url).to_owned(), reason };
+    if config.url.trim().is_empty() {
+        return Err(refuse("it is empty: write a path, or file://, s3://, gs:// or az://".into()));
+    }
     let Some(url) = parse_url(&config.url).map_err(refuse)? else {
-        return folder(FsPath::new(&config.url)).map_err(refuse);
+        return folder(FsPath::new(&config.url), &config.url);
     };
     let mut options = config.options.clone();
     options.extend(url.query_pairs().map(|(k, v)| (k.into_owned(), v.into_owned())));
     let built = match url.scheme() {
         "file" => {
             let path = file_path(&url).ok_or_else(|| refuse("it is not a local path".into()))?;
-            return folder(&path).map_err(refuse);
+            return match options.keys().next() {
+                Some(name) => Err(refuse(format!("the option {name:?} is not known: a folder has no options"))),
+                None => folder(&path, redacted(&config.url)),
+            };
         }
         _ if url.path().len() + NAME_MAX > KEY_MAX => {
             let longest = KEY_MAX - NAME_MAX;
@@ -164,10 +171,14 @@ fn file_path(url: &Url) -> Option<PathBuf> {
     url.to_file_path().ok()
 }
 
-fn folder(path: &FsPath) -> Result<Opened, String> {
-    let opened = DurableLocal::new(path).map_err(|e| unusable(&e))?;
+fn folder(path: &FsPath, url: &str) -> Result<Opened, OpenError> {
+    let opened = DurableLocal::new(path).map_err(|error| {
+        let reason = unusable(&error);
+        OpenError::Folder { url: url.to_owned(), reason }
+    })?;
     if opened.root().as_os_str().len() + NAME_MAX > PATH_MAX {
-        return Err(format!("its path is longer than {} bytes: names in it would not fit", PATH_MAX - NAME_MAX));
+        let reason = format!("its path is longer than {} bytes: names in it would not fit", PATH_MAX - NAME_MAX);
+        return Err(OpenError::Url { url: url.to_owned(), reason });
     }
     // Tables name the folder as it was given, not as links lead to it.
     Ok(Opened { folder: Some(path.to_owned()), ..Opened::from(opened) })

@@ -130,8 +130,36 @@ impl Answer {
 fn element(document: &str, name: &str) -> Option<String> {
     let (_, rest) = document.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
-    let text = text.replace("&quot;", "\"").replace("&apos;", "'").replace("&lt;", "<").replace("&gt;", ">");
-    Some(text.replace("&amp;", "&").trim().to_owned()).filter(|text| !text.is_empty())
+    Some(unescaped(text).trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Text of XML with its references resolved. One that is not known stays as it is.
+fn unescaped(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('&') {
+        plain.push_str(before);
+        let resolved = after.split_once(';').and_then(|(name, after)| Some((referred(name)?, after)));
+        let (character, after) = resolved.unwrap_or(('&', after));
+        plain.push(character);
+        rest = after;
+    }
+    plain + rest
+}
+
+fn referred(name: &str) -> Option<char> {
+    match name {
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "amp" => Some('&'),
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let hexadecimal = number.strip_prefix(['x', 'X']).map(|digits| u32::from_str_radix(digits, 16));
+            char::from_u32(hexadecimal.unwrap_or_else(|| number.parse()).ok()?)
+        }
+    }
 }
 
 /// Azure adds an id and a time to its sentence.
@@ -276,6 +304,16 @@ mod tests {
         let html = "non-2xx status code: 404 Not Found: <html><body>nginx</body></html>";
         assert_eq!(answer(html).3, "a page of HTML");
         assert_eq!(answer("non-2xx status code: 400 Bad Request: use TLS").3, "use TLS");
+    }
+
+    #[test]
+    fn references_of_xml_are_resolved_once_and_what_is_none_stays() {
+        for (text, plain) in [
+            ("&#34;a&#x22; &lt;&amp;lt;&gt;", "\"a\" <&lt;>"),
+            ("a & b; &nbsp; &#xD800; &#; &", "a & b; &nbsp; &#xD800; &#; &"),
+        ] {
+            assert_eq!(unescaped(text), plain);
+        }
     }
 
     #[test]

@@ -101,6 +101,9 @@ async fn urls_that_name_no_store_are_refused_with_the_reason() {
         ("s3://bucket?endpiont=http://x", "endpiont"),
         ("s3://", "names no bucket"),
         ("gs://bucket?nonsense=1", "nonsense"),
+        ("file:///tmp/firn-store?foo=bar", "the option \"foo\" is not known: a folder has no options"),
+        ("", "it is empty"),
+        (" ", "it is empty"),
     ] {
         let error = ColdTier::open(Config { url: url.into(), ..config() }).await.unwrap_err();
         assert!(matches!(error, OpenError::Url { .. }) && error.to_string().contains(reason), "{error}");

@@ -8,6 +8,7 @@ use analytics::sql::output::Format;
 use analytics::sql::{Engine, Limits, Parameters, SqlError, Text, Written};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
+use cold_tier::ColdTier;
 use futures::stream::{BoxStream, StreamExt};
 use serde_json::{Value, json};
 
@@ -121,6 +122,9 @@ impl Bucket {
     /// The archive at `url`; of that cluster, when there are several.
     pub(super) async fn open(url: String, cluster: Option<String>, timeout: Option<Duration>) -> anyhow::Result<Self> {
         let config = cold_tier::Config { url, ..cold_tier::Config::default() };
+        if let Some(cluster) = &cluster {
+            known_cluster(&config, cluster).await?;
+        }
         let source = Offline::open(config, cluster).await?;
         let spill_dir = std::env::temp_dir().join(format!("firn-sql-{}", std::process::id()));
         let engine = Engine::new(source, Limits::new(spill_dir.clone()))?;
@@ -132,6 +136,20 @@ impl Bucket {
         let pieces = pieces.map(|piece| piece.map_err(|error: SqlError| error.into()));
         Ok(Rows { notice, pieces: pieces.boxed() })
     }
+}
+
+/// Refuses a cluster of which the store holds nothing. An archive whose marker is lost is one nevertheless.
+async fn known_cluster(config: &cold_tier::Config, cluster: &str) -> anyhow::Result<()> {
+    let known = cold_tier::survey::clusters(config).await?;
+    if known.iter().any(|known| known == cluster) {
+        return Ok(());
+    }
+    let config = cold_tier::Config { cluster_id: cluster.to_owned(), ..config.clone() };
+    if ColdTier::open(config).await?.archived_topics().await?.is_empty() {
+        let others = if known.is_empty() { "of none".to_owned() } else { format!("of {}", known.join(", ")) };
+        anyhow::bail!("the object store holds no archive of the cluster {cluster:?}, but {others}");
+    }
+    Ok(())
 }
 
 impl Drop for Bucket {

@@ -179,12 +179,19 @@ fn why(status: Option<ExitStatus>, log: &str, process_bytes: u64) -> End {
         return End { kind: "overrun", reason };
     }
     let out_of_memory = ["memory allocation of", "Cannot allocate memory", "can't spawn worker thread"];
-    if says(&out_of_memory) || signal == Some(SIGKILL) {
+    if says(&out_of_memory) {
         let reason = format!(
             "a query ended the SQL process: it needed more memory than the {process_bytes} bytes that the process may have \
-             (they follow from firn.sql.memory.bytes), or than the machine has. {AGAIN}"
+             (they follow from firn.sql.memory.bytes). {AGAIN}"
         );
         return End { kind: "memory", reason };
+    }
+    if signal == Some(SIGKILL) {
+        let reason = format!(
+            "the SQL process was killed: by the system, where the machine or the container had no memory left for it, or by \
+             hand. {AGAIN}"
+        );
+        return End { kind: "killed", reason };
     }
     if says(&["has overflowed its stack"]) {
         let reason = format!("a query ended the SQL process: its statement nests too deeply. {AGAIN}");
@@ -274,7 +281,8 @@ mod tests {
         let kind = |raw: i32, log: &str| why(Some(ExitStatus::from_raw(raw)), log, 1 << 30).kind;
         assert_eq!(kind(OVERRUN_STATUS << 8, ""), "overrun");
         assert_eq!(kind(6, "memory allocation of 12000000000 bytes failed\n"), "memory");
-        assert_eq!(kind(9, ""), "memory");
+        assert_eq!(kind(9, ""), "killed");
+        assert_eq!(kind(9, "memory allocation of 12000000000 bytes failed\n"), "memory");
         assert_eq!(kind(6, "thread 'sql' has overflowed its stack\nfatal runtime error"), "stack");
         assert_eq!(kind(11, ""), "failed");
         assert!(why(None, "", 1).reason.contains("unknown status"));
