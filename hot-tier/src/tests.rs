@@ -11,6 +11,7 @@ mod fixture;
 mod interleavings;
 mod lifecycle;
 mod local_faults;
+mod lost_files;
 mod power_cut;
 mod read;
 mod removal;

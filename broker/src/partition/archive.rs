@@ -65,9 +65,9 @@ impl Partition {
         since.map_or(0, |since| u64::try_from(now.saturating_sub(since)).unwrap_or(0))
     }
 
-    /// First local offset that is not archived.
+    /// First offset that is not archived. Without an archive it is the log start: what the local log lacks of it is missing.
     fn unarchived_start(&self) -> Offset {
-        self.ledger().map_or_else(|| self.log.local_start(), |pointer| pointer.archived_end)
+        self.ledger().map_or_else(|| self.log.log_start(), |pointer| pointer.archived_end)
     }
 
     /// True when the topic is archived (`remote.storage.enable`).

@@ -19,6 +19,7 @@ use super::*;
 mod closest;
 mod interleavings;
 mod lineage;
+mod lost_files;
 mod replication;
 mod seam;
 mod terms;

@@ -46,15 +46,15 @@ pub struct EvictReport {
 }
 
 impl PartitionLog {
-    /// The offset below which closed segments exceed `limits`: what local or total retention may drop. The first local
-    /// offset when nothing does. Pure arithmetic; call it with either tier's limits.
+    /// The offset below which closed segments exceed `limits`: what local or total retention may drop. The log start when
+    /// nothing does: what is missing before the first segment was not dropped by anybody. Pure arithmetic; call it with either tier's limits.
     ///
     /// Sizes go by Kafka's rule: a segment goes when the rest is still at least as large as the limit.
     #[must_use]
     pub fn retention_end(&self, limits: RetentionLimits, now_ms: TimestampMs) -> Offset {
         let segments = self.segments.load();
         let closed: Vec<SegmentFacts> = segments[..segments.len() - 1].iter().map(|segment| segment.facts()).collect();
-        let start = segments[0].base();
+        let start = segments[0].base().min(self.log_start());
         expired_end(&closed, start, segments[segments.len() - 1].size(), limits, now_ms)
     }
 

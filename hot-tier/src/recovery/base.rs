@@ -1,5 +1,6 @@
 //! What a partition's rebuilding starts from: the checkpoint's state, a reset, or nothing but files.
 
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::rebuild::Rebuild;
 use super::{Finder, MODE_UNKNOWN, log_bases};
 use crate::bootstrap::Bootstrap;
 use crate::checkpoint::{History, PartitionCheckpoint};
-use crate::disk::read_file;
+use crate::disk::{is_unreadable, read_file};
 use crate::error::StorageError;
 use crate::journal::entry::LogPoint;
 use crate::layout::HISTORY;
@@ -159,13 +160,7 @@ impl Rebuild<'_> {
 
     /// A log of which only files are left: all of them are read.
     fn take_files(&mut self, plan: &mut Plan) -> Result<(), StorageError> {
-        let path = self.dir.join(HISTORY);
-        let stored = read_file(self.core.disk(), &path, HISTORY_BYTES_MAX).ok();
-        let history = stored.as_deref().and_then(History::decode);
-        if stored.is_some() && history.is_none() {
-            self.damage.push(format!("{} is damaged: log start and epochs are those of the batches", path.display()));
-        }
-        if let Some(history) = &history {
+        if let Some(history) = self.history()? {
             self.mode = history.mode;
             self.log_start = history.log_start;
             self.epochs = LeaderEpochs::from_stored(history.epochs.iter().copied());
@@ -180,11 +175,10 @@ impl Rebuild<'_> {
             self.unsynced.push(Arc::clone(&segment));
             self.segments.push(segment);
         }
-        let Some(first) = first else {
+        if first.is_none() {
             self.begin_at(self.log_start);
             return Ok(());
-        };
-        self.log_start = if history.is_some() { self.log_start } else { first };
+        }
         self.touched_from = self.active().base();
         let end = self.end();
         self.producers = producers_at(self.core, &self.dir, &self.segments, end.offset)?;
@@ -193,6 +187,32 @@ impl Rebuild<'_> {
             Some(cut) => self.cut_back(cut),
             None => Ok(()),
         }
+    }
+
+    /// What the file says that is kept for when the checkpoint is lost. Without it the log start is not known: nothing says that
+    /// records before the first local one were deleted, the archive may have them. It is taken for 0 here; the metadata and the
+    /// archive's ledger know better.
+    ///
+    /// # Errors
+    /// When it cannot be told whether the file says anything.
+    fn history(&mut self) -> Result<Option<History>, StorageError> {
+        let path = self.dir.join(HISTORY);
+        let lost = match read_file(self.core.disk(), &path, HISTORY_BYTES_MAX) {
+            Ok(bytes) => match History::decode(&bytes) {
+                Some(history) => return Ok(Some(history)),
+                None => "is damaged",
+            },
+            Err(e) if e.kind() == ErrorKind::NotFound => "is missing",
+            Err(e) if is_unreadable(&e) => "cannot be read from the disk",
+            Err(e) => return Err(StorageError::io("read", &path, e)),
+        };
+        if !self.files.is_empty() {
+            self.damage.push(format!(
+                "{} {lost}: the log start is lost, and so are the leader epochs that no local batch tells of",
+                path.display()
+            ));
+        }
+        Ok(None)
     }
 
     /// Reads a segment file of which nothing is known, but where the next one begins. Damaged bytes before an intact batch
