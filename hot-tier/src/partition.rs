@@ -14,6 +14,7 @@
 //! - Nothing that destroys bytes (truncation, log start, removal) touches a file before its journal entry is durable.
 //! - A log that is marked removed never changes again. Its folder goes later, when no flush or checkpoint needs it.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -270,6 +271,32 @@ impl PartitionLog {
         segments.iter().enumerate().map(info).collect()
     }
 
+    /// The first segment with offsets at or above `from` that the log needs and of which the file is gone, or ends too early:
+    /// what it held is refused until it is restored.
+    #[must_use]
+    pub fn lost(&self, from: Offset) -> Option<Range<Offset>> {
+        let (segments, start) = (self.segments.load(), self.log_start().max(from));
+        let lost = segments.iter().find(|segment| segment.is_lost() && segment.next() > start);
+        lost.map(|segment| segment.base()..segment.next())
+    }
+
+    /// The offsets from `start` up to the first local one are missing: they count as lost. Nothing happens when none are.
+    ///
+    /// # Errors
+    /// When the log takes no changes.
+    pub fn note_missing_from(&self, start: Offset) -> Result<(), StorageError> {
+        let _writer = self.lock_writer()?;
+        let (segments, from) = (self.segments.load_full(), start.max(self.log_start()));
+        if from >= segments[0].base() {
+            return Ok(());
+        }
+        let lost = Arc::new(Segment::lost(&self.dir, from, &segments[0].facts()));
+        let _disturbing = self.disturb();
+        self.segments.store(Arc::new(std::iter::once(lost).chain(segments.iter().cloned()).collect()));
+        self.mark_dirty();
+        Ok(())
+    }
+
     /// The idempotent producers that the partition remembers, by id.
     #[must_use]
     pub fn producers(&self) -> Vec<ActiveProducer> {
@@ -360,7 +387,8 @@ impl PartitionLog {
 
     /// A file that is missing because the partition was removed meanwhile is no failure of the disk.
     fn unless_removed(&self, error: StorageError) -> StorageError {
-        if error.is_not_found() && self.is_removed() { StorageError::Removed(self.id) } else { error }
+        let is_missing = error.is_not_found() || matches!(error, StorageError::Damaged { .. });
+        if is_missing && self.is_removed() { StorageError::Removed(self.id) } else { error }
     }
 
     pub(crate) fn close_files(&self) {

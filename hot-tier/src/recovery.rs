@@ -319,6 +319,7 @@ impl Finder<'_> {
         // What a replicated topic lost in a power cut takes the epochs that began behind it along: the leader has others there.
         rebuild.epochs.truncate_to(rebuild.end().offset.saturating_add(1));
         rebuild.drop_below(plan.local_start.unwrap_or(0).max(rebuild.log_start));
+        rebuild.tell_lost();
         rebuild.retire_strangers(&names)?;
         self.finish(id, topic, plan, rebuild).map(Some)
     }

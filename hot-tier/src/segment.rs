@@ -390,7 +390,10 @@ impl Segment {
             // An empty segment may have no file yet.
             return Ok(WalkEnd::Reached);
         }
-        let file = self.open_log(files)?;
+        let file = match self.open_log(files) {
+            Err(e) if self.lacks_file(&e) => return Ok(WalkEnd::Damaged(self.all_lost(span))),
+            file => file?,
+        };
         scan::walk(&*file, span, depth, visit).map_err(|e| self.io("read", e))
     }
 
@@ -407,10 +410,14 @@ impl Segment {
         if span.bytes.is_empty() {
             return Ok(Vec::new());
         }
-        let file = self.open_log(files)?;
+        let file = match self.open_log(files) {
+            Err(e) if self.lacks_file(&e) => return Ok(vec![self.all_lost(span)]),
+            file => file?,
+        };
         scan::walk_past_damage(&*file, span, Depth::Checksums, visit).map_err(|e| self.io("read", e))
     }
 }
 
 mod indexes;
 mod lookup;
+mod lost;

@@ -1,10 +1,11 @@
-//! Local bytes that are not what was written any more: the disk changed them.
+//! Local bytes that are not what was written any more: the disk changed or lost them.
 //!
 //! Where the archive holds the same records, it answers in the damaged segment's place, and local disk lets go of
 //! everything up to that segment's end: the archive was compared with the segment, record by record, before it was
 //! committed. Where it does not, the records are refused and never archived until another replica has put them right
 //! (`replication::mending`); a person is told what can be done.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -81,14 +82,40 @@ impl Partition {
         self.to_mend.lock().get_or_insert_with(|| ToMend { from, due: Instant::now(), failures: 0 });
     }
 
+    /// Local records whose file is gone, where the archive does not have them instead. A replica with such a hole follows no
+    /// leader until it is restored: it must not count as in sync.
+    pub(crate) fn lost(&self) -> Option<Range<Offset>> {
+        self.log.lost(self.ledger().map_or(Offset::MIN, |pointer| pointer.archived_end))
+    }
+
+    /// Takes what is missing at the head of a log that was never archived for lost: nobody evicted it.
+    pub(super) fn note_missing_head(&self, kept_log_start: Offset) {
+        let start = self.log_start().max(kept_log_start);
+        let (end, topic, partition) = (self.log.local_start(), &self.topic, self.id.partition);
+        if start >= end || self.is_tiered() || self.ledger().is_some() {
+            return;
+        }
+        error!(%topic, partition, start, end, "the first segments of the local log are missing: their records are refused until they are restored");
+        if let Err(error) = self.log.note_missing_from(start) {
+            warn!(%topic, partition, %error, "cannot take note of the missing segments");
+        }
+    }
+
     /// Where damage begins that should be put right now.
     pub(crate) fn damage_to_mend(&self, now: Instant) -> Option<Offset> {
+        if let Some(lost) = self.lost() {
+            self.want_mending(lost.start);
+        }
         let to_mend = (*self.to_mend.lock())?;
         (to_mend.due <= now && self.leadership().replicas.len() > 1).then_some(to_mend.from)
     }
 
-    /// True while records are refused because the disk has changed them.
+    /// True while records are refused because the disk has changed or lost them.
     pub(crate) fn is_damaged(&self) -> bool {
+        self.lost().is_some() || self.hole().is_some() || self.has_damage_to_mend()
+    }
+
+    fn has_damage_to_mend(&self) -> bool {
         self.to_mend.lock().is_some_and(|to_mend| to_mend.from >= self.log.local_start())
     }
 

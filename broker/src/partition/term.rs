@@ -114,6 +114,9 @@ impl Partition {
         let mut role = self.role.write();
         let is_new_term = before.leader_epoch != leadership.leader_epoch;
         let leads = leadership.leader == self.node_id;
+        if before.leader_epoch == NO_LEADER_EPOCH {
+            self.note_missing_head(leadership.log_start);
+        }
         self.leadership.store(leadership.clone().into());
         if is_new_term {
             let is_first = before.leader_epoch == NO_LEADER_EPOCH;

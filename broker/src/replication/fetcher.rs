@@ -35,6 +35,8 @@ use crate::wire::{CallError, Connection};
 pub(super) const FETCH_VERSION: i16 = 18;
 /// How long a leader may take to accept a connection.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// Pause between two looks whether lost records are restored.
+const LOST_LOOK: Duration = Duration::from_secs(1);
 /// How long partitions that have aligned with the leader wait for others that do.
 const GATHERING: Duration = Duration::from_millis(20);
 /// Pause between two looks at a throttle that is closed.
@@ -187,8 +189,10 @@ impl Fetcher {
             if follower.aligns {
                 continue;
             }
+            // Whoever lacks records of the past must not be taken for in sync.
+            let lost = || follower.partition.lost().map(|_| now + LOST_LOOK);
             let throttled = || opens.filter(|_| follower.is_throttled(self.shared.node_id));
-            if let Some(until) = follower.pause.rests_until(now).or_else(throttled) {
+            if let Some(until) = follower.pause.rests_until(now).or_else(throttled).or_else(lost) {
                 look.rests_until = Some(look.rests_until.map_or(until, |first| first.min(until)));
             } else if let Some(asked) = follower.asks(self.shared.limits.max_bytes) {
                 if follower.is_suspect {

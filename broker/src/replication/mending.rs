@@ -29,6 +29,8 @@ use crate::wire::{CallError, Connection};
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Most damaged bytes that are asked for at a time.
 const MEND_BYTES_MAX: u64 = 64 << 20;
+/// Bytes that are asked for at a time where a file was lost: it is restored in pieces.
+const PIECE_BYTES: u64 = 8 << 20;
 /// Damaged places of a partition that are put right in one pass.
 const MENDED_PER_PASS: usize = 100;
 /// How long a replica may take to answer.
@@ -85,8 +87,8 @@ async fn mend_segment(broker: &Broker, partition: &Arc<Partition>, from: i64) ->
 }
 
 async fn mend_range(broker: &Broker, partition: &Arc<Partition>, damaged: DamagedRange) -> Result<(), NotMended> {
-    let DamagedRange { from, to, bytes } = damaged;
-    if bytes > MEND_BYTES_MAX {
+    let DamagedRange { from, to, bytes, is_cut_off } = damaged;
+    if bytes > MEND_BYTES_MAX && !is_cut_off {
         return Err(NotMended::TooMuch { from, bytes });
     }
     for node in others(partition) {
@@ -133,7 +135,8 @@ async fn fetch_range(
     let mut connection = Connection::open(address, CONNECT_WITHIN, client_id, limits.frame_max_bytes).await?;
     let mut records = BytesMut::new();
     let mut offset = damaged.from;
-    while offset < damaged.to && (records.len() as u64) < damaged.bytes {
+    let bytes_max = if damaged.is_cut_off { PIECE_BYTES } else { damaged.bytes };
+    while offset < damaged.to && (records.len() as u64) < bytes_max {
         let request = request(id, offset, limits.max_bytes);
         let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
         let response = Box::pin(connection.call(&request, FETCH_VERSION, deadline)).await?;

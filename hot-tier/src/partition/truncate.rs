@@ -107,8 +107,12 @@ impl PartitionLog {
     fn shortened(&self, segment: &Segment, point: LogPoint, mode: FlushMode) -> Result<Segment, StorageError> {
         let files = &self.core.files;
         let shortened = segment.shortened(&self.dir, files, (point.position, point.offset))?;
-        if segment.size() > 0 {
-            let file = segment.open_log(files)?;
+        let file = match segment.open_log(files) {
+            // It was lost, and what it held is damage: nothing is left to be cut.
+            Err(e) if e.is_not_found() => None,
+            file => Some(file?),
+        };
+        if let Some(file) = file.filter(|_| segment.size() > 0) {
             file.set_len(point.position).map_err(|e| segment.io("cut", e))?;
             if mode == FlushMode::Replicated {
                 // Recovery takes what it finds in the files of such a topic: what is gone must stay gone.

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::Offset;
 use model::settings::FlushMode;
+use model::{Offset, TimestampMs};
 
 use super::plan::{Plan, Reset, Step};
 use super::rebuild::Rebuild;
@@ -92,8 +92,7 @@ impl Rebuild<'_> {
         self.mode = base.mode;
         self.log_start = base.log_start;
         self.epochs = LeaderEpochs::from_stored(base.epochs.iter().copied());
-        let dir = Arc::clone(&self.dir);
-        self.segments = base.segments.iter().map(|facts| Arc::new(Segment::existing(&dir, *facts))).collect();
+        self.take_segments(base)?;
         let end = self.end();
         let (cut, at_the_end) = match cut {
             Some(cut) if (cut.segment_base, cut.position) < (end.segment_base, end.position) => (Some(cut), None),
@@ -103,7 +102,7 @@ impl Rebuild<'_> {
         if let Some(cut) = cut {
             self.segments.retain(|segment| segment.base() <= cut.segment_base);
         }
-        self.drop_missing(base.end);
+        self.note_missing();
         if let Some(at_the_end) = at_the_end {
             self.epochs.truncate_to(at_the_end.offset);
         }
@@ -117,21 +116,57 @@ impl Rebuild<'_> {
         self.check_active()
     }
 
-    /// Leaves out segments whose files are gone, and all before them: a log has no hole.
-    fn drop_missing(&mut self, end: Offset) {
+    /// Segments whose files are gone. The first of them may have been evicted, and the power cut took the journal's entry of it:
+    /// the log begins behind them. All others stay: what they held is refused.
+    fn note_missing(&mut self) {
         let is_missing = |segment: &Arc<Segment>| segment.size() > 0 && !self.files.contains(&segment.base());
-        let Some(last_missing) = self.segments.iter().rposition(is_missing) else { return };
-        let found = self.segments[..last_missing].iter().any(|segment| !is_missing(segment) && segment.size() > 0);
-        let is_active = last_missing + 1 == self.segments.len();
-        if found || is_active {
-            let (from, to) = (self.segments[0].base(), self.segments[last_missing].next());
-            self.damage
-                .push(format!("{}: segment files below offset {to} are missing, from {from}", self.dir.display()));
+        let closed = &self.segments[..self.segments.len() - 1];
+        let may_be_evicted = |segment: &&Arc<Segment>| is_missing(segment) && !segment.is_lost();
+        let evicted = closed.iter().take_while(may_be_evicted).count();
+        self.segments.drain(..evicted);
+        self.segments.iter().filter(|segment| is_missing(segment)).for_each(|segment| segment.note_lost());
+    }
+
+    /// The checkpoint's segments; those of which something was lost are looked at again.
+    fn take_segments(&mut self, base: &PartitionCheckpoint) -> Result<(), StorageError> {
+        for facts in &base.segments {
+            let is_back = facts.is_lost() && facts.next > facts.base && self.files.contains(&facts.base);
+            if is_back {
+                self.take_file(facts.base, Some(facts.next), facts.last_append_ms)?;
+            } else {
+                self.segments.push(Arc::new(Segment::existing(&self.dir, *facts)));
+            }
         }
-        // Without damage these were evicted, and the power cut took the journal's entry of it.
-        self.segments.drain(..=last_missing);
-        if self.segments.is_empty() {
-            self.segments.push(Arc::new(Segment::new(&self.dir, end)));
+        Ok(())
+    }
+
+    /// Reads a segment file of which nothing is known but where the next one begins. What is missing between the two is lost.
+    fn take_file(&mut self, base: Offset, next: Option<Offset>, now_ms: TimestampMs) -> Result<(), StorageError> {
+        let facts = self.scan(base, next)?;
+        let segment = Arc::new(Segment::existing(&self.dir, facts));
+        segment.note_unsynced();
+        self.unsynced.push(Arc::clone(&segment));
+        self.segments.push(segment);
+        if let Some(next) = next.filter(|next| *next > facts.next) {
+            let newest = SegmentFacts { last_append_ms: now_ms, max_timestamp: now_ms, ..SegmentFacts::empty(next) };
+            self.segments.push(Arc::new(Segment::lost(&self.dir, facts.next, &newest)));
+        }
+        Ok(())
+    }
+
+    /// Tells of what is still part of the log and lost. What comes next begins a segment of its own.
+    pub(super) fn tell_lost(&mut self) {
+        if self.active().is_lost() {
+            self.begin_segment(self.end().offset);
+        }
+        // Of files that are too short it was told when they were measured.
+        let is_gone = |segment: &&Arc<Segment>| segment.is_lost() && !self.files.contains(&segment.base());
+        for segment in self.segments.iter().filter(is_gone) {
+            let (path, from, to) = (segment.log_slot().path(), segment.base(), segment.next());
+            self.damage.push(format!(
+                "{} is missing: records {from} to {to} are refused until they are restored",
+                path.display()
+            ));
         }
     }
 
@@ -141,10 +176,14 @@ impl Rebuild<'_> {
         if active.size() == 0 {
             return Ok(());
         }
-        let len = active.open_log(&self.core.files)?.len().map_err(|e| active.io("measure", e))?;
+        let len = match active.open_log(&self.core.files) {
+            Err(e) if e.is_not_found() => 0,
+            file => file?.len().map_err(|e| active.io("measure", e))?,
+        };
         if len >= active.size() {
             return Ok(());
         }
+        active.note_lost();
         let (size, next) = (active.size(), active.next());
         self.damage.push(format!(
             "{} has {len} bytes, {size} were synced: what is missing is refused, and a new segment begins at {next}",
@@ -169,11 +208,7 @@ impl Rebuild<'_> {
         forget_evicted(plan, first);
         let bases: Vec<Offset> = self.files.iter().copied().collect();
         for (i, &base) in bases.iter().enumerate() {
-            let facts = self.scan(base, bases.get(i + 1).copied())?;
-            let segment = Arc::new(Segment::existing(&self.dir, facts));
-            segment.note_unsynced();
-            self.unsynced.push(Arc::clone(&segment));
-            self.segments.push(segment);
+            self.take_file(base, bases.get(i + 1).copied(), self.core.now_ms())?;
         }
         if first.is_none() {
             self.begin_at(self.log_start);
@@ -246,7 +281,10 @@ impl Rebuild<'_> {
         };
         facts.size = end;
         match next {
-            Some(next) if facts.next < next => (facts.size, facts.next) = (len, next),
+            // The end of the file is what is damaged. Where it was lost, another segment stands for it.
+            Some(next) if facts.next < next && !segment.is_torn(files, end..len)? => {
+                (facts.size, facts.next) = (len, next);
+            }
             _ => damage.retain(|damage| damage.bytes.start < end),
         }
         for (epoch, start) in epochs {

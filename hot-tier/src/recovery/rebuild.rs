@@ -11,11 +11,11 @@ use model::settings::FlushMode;
 
 use super::plan::{Plan, Step};
 use crate::core::Core;
-use crate::disk::is_unreadable;
+use crate::disk::{is_unreadable, rename_aside};
 use crate::error::StorageError;
 use crate::journal::entry::{Extent, LogPoint};
 use crate::journal::replay::{Place, Tail};
-use crate::layout;
+use crate::layout::{self, FileKind};
 use crate::leader_epochs::LeaderEpochs;
 use crate::open_files::FileSlot;
 use crate::partition::producers_at;
@@ -106,10 +106,13 @@ impl Rebuild<'_> {
     }
 
     fn append(&mut self, extent: Extent, place: Place, tail: &Tail) -> Result<bool, StorageError> {
-        if self.is_behind(extent, place.len as u64) {
+        if self.is_displaced(extent) {
+            if self.active().is_lost() {
+                self.begin_segment(extent.first);
+            }
+        } else if self.is_behind(extent, place.len as u64) {
             return Ok(true);
-        }
-        if !self.reach(extent)? {
+        } else if !self.reach(extent)? {
             return Ok(false);
         }
         let bytes = tail.batches(place)?;
@@ -122,6 +125,7 @@ impl Rebuild<'_> {
             }
         }
         let active = Arc::clone(self.active());
+        self.touched_from = self.touched_from.min(active.base());
         active.write(&self.core.files, &[std::io::IoSlice::new(&bytes)])?;
         self.take(&headers);
         Ok(true)
@@ -129,6 +133,10 @@ impl Rebuild<'_> {
 
     /// A large append: its bytes must be in the segment, or it was never acknowledged.
     fn bypassed(&mut self, extent: Extent, len: u64, crc: Option<u32>) -> Result<bool, StorageError> {
+        if self.is_displaced(extent) {
+            self.take_lost(extent);
+            return Ok(true);
+        }
         if self.is_behind(extent, len) {
             return Ok(true);
         }
@@ -182,6 +190,23 @@ impl Rebuild<'_> {
         Ok(u32::try_from(digest.finalize()).map_or(Checksum::CutOff, Checksum::Is))
     }
 
+    /// True when the append continues the log, and the segment that it was written to is lost.
+    fn is_displaced(&self, extent: Extent) -> bool {
+        let end = self.end();
+        extent.first == end.offset && (extent.segment_base < end.segment_base || self.active().is_lost())
+    }
+
+    /// Counts an append as lost of which the file alone had the bytes.
+    fn take_lost(&mut self, extent: Extent) {
+        if self.active().size() == 0 {
+            self.segments.pop();
+        }
+        let now_ms = self.core.now_ms();
+        let newest = SegmentFacts { last_append_ms: now_ms, max_timestamp: now_ms, ..SegmentFacts::empty(extent.next) };
+        self.segments.push(Arc::new(Segment::lost(&self.dir, extent.first, &newest)));
+        self.segments.push(Arc::new(Segment::new(&self.dir, extent.next)));
+    }
+
     /// True when the base has these bytes already.
     fn is_behind(&self, extent: Extent, len: u64) -> bool {
         let end = self.end();
@@ -225,7 +250,7 @@ impl Rebuild<'_> {
         Ok(true)
     }
 
-    fn begin_segment(&mut self, base: Offset) {
+    pub(super) fn begin_segment(&mut self, base: Offset) {
         self.active().close_at(0, base);
         self.active().finish_indexes(&self.core.files);
         self.segments.push(Arc::new(Segment::new(&self.dir, base)));
@@ -373,12 +398,16 @@ impl Rebuild<'_> {
         self.touched_from = self.touched_from.min(old.base());
         let segment = if old.base() == point.segment_base {
             let end = (point.position.min(old.size()), point.offset.min(old.next()).max(old.base()));
+            // How long a lost segment was may not be known, and the journal knows.
+            let end = if old.is_lost() { (point.position, point.offset) } else { end };
             old.shortened(&self.dir, &self.core.files, end)?
         } else {
             Segment::existing(&self.dir, SegmentFacts::empty(old.base()))
         };
         // Its bytes may come from the journal a moment ago.
-        segment.note_unsynced();
+        if !segment.is_lost() {
+            segment.note_unsynced();
+        }
         segment.rebuild_indexes(&self.core.files, INDEX_INTERVAL_BYTES)?;
         self.segments.push(Arc::new(segment));
         self.epochs.truncate_to(point.offset);
@@ -409,12 +438,17 @@ impl Rebuild<'_> {
         Ok(())
     }
 
-    /// Takes the names of files away that belong to no segment of the log.
+    /// Takes the names of files away that belong to no segment of the log. Where something was lost or damaged, those behind its
+    /// end may be all that is left of acknowledged records: they are set aside.
     pub(super) fn retire_strangers(&self, names: &[String]) -> Result<(), StorageError> {
         let bases: BTreeSet<Offset> = self.segments.iter().map(|segment| segment.base()).collect();
         for name in names {
-            let Some((offset, _)) = layout::parse_file_name(name) else { continue };
+            let Some((offset, kind)) = layout::parse_file_name(name) else { continue };
             if bases.contains(&offset) {
+                continue;
+            }
+            if kind == FileKind::Log && offset >= self.end().offset && self.was_cut && !self.damage.is_empty() {
+                self.set_aside(name)?;
                 continue;
             }
             let slot = FileSlot::new(&self.dir, name.clone());
@@ -424,5 +458,12 @@ impl Rebuild<'_> {
             }
         }
         Ok(())
+    }
+
+    fn set_aside(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.dir.join(name);
+        tracing::error!(file = %path.display(), "records were lost before this segment: it is set aside as .stray");
+        let renamed = rename_aside(self.core.disk(), &path, layout::STRAY);
+        renamed.map(drop).map_err(|e| StorageError::io("set aside", &path, e))
     }
 }

@@ -219,7 +219,7 @@ fn a_flipped_bit_in_a_closed_segment_is_found_when_it_is_read_whole() {
 }
 
 #[test]
-fn a_missing_segment_file_leaves_no_hole() {
+fn a_missing_segment_file_is_told_and_costs_no_other_one() {
     let fixture = Fixture::new();
     let log = fixture.log(1);
     append(&log, 40);
@@ -230,10 +230,12 @@ fn a_missing_segment_file_leaves_no_hole() {
     fixture.disk.remove_file(&path).unwrap();
     let fixture = fixture.killed();
     let report = fixture.tier.recovery_report();
-    assert!(report.damage.iter().any(|damage| damage.contains("are missing")), "{report:?}");
+    assert!(report.damage.iter().any(|damage| damage.contains("is missing")), "{report:?}");
     let log = fixture.log(1);
-    assert_eq!((log.local_start(), log.log_end()), (bases[2], 40));
-    contents(&log);
+    assert_eq!((log.local_start(), log.log_end()), (0, 40));
+    let limits = ReadLimits { max_bytes: 1, upper: 40, at_least_one: true };
+    let refused = (0..40).filter(|offset| log.read(*offset, limits).is_err());
+    assert_eq!(refused.collect::<Vec<_>>(), (bases[1]..bases[2]).collect::<Vec<_>>());
 }
 
 #[test]
