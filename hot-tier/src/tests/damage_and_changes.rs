@@ -1,4 +1,4 @@
-//! Damage times everything that changes a log: truncation, bootstrap, new leader epochs, rolls, checkpoints, restarts. A
+//! Damage and lost files times everything that changes a log: truncation, bootstrap, new leader epochs, rolls, checkpoints, restarts. A
 //! record below the log end is served as it was written or refused; it is never passed over, and no other partition notices.
 
 use std::path::Path;
@@ -37,6 +37,12 @@ struct World {
     written: Vec<Written>,
     epoch: i32,
     damaged: bool,
+    /// A field changed that no checksum covers: without the checkpoint nothing certainly tells that it did.
+    unchecked: bool,
+    /// A batch may claim the offsets of its neighbour.
+    shifted: bool,
+    /// Files of the log were lost.
+    lost: bool,
     served: usize,
     refused: usize,
 }
@@ -54,11 +60,22 @@ impl World {
         let fixture = Fixture::new();
         let log = fixture.log_with(1, small());
         append(&fixture.log(2), 5);
-        World { fixture, log, written: Vec::new(), epoch: 0, damaged: false, served: 0, refused: 0 }
+        World {
+            fixture,
+            log,
+            written: Vec::new(),
+            epoch: 0,
+            damaged: false,
+            unchecked: false,
+            shifted: false,
+            lost: false,
+            served: 0,
+            refused: 0,
+        }
     }
 
     fn step(&mut self, rng: &mut StdRng) {
-        match rng.random_range(0..14) {
+        match rng.random_range(0..15) {
             0 => drop(self.log.roll().unwrap()),
             1 => self.fixture.tier.checkpoint().unwrap(),
             2 => self.truncate(rng),
@@ -69,6 +86,7 @@ impl World {
             }
             5 | 6 => self.flip(rng),
             7 => self.bootstrap(),
+            8 => self.lose(rng),
             _ => self.append(rng),
         }
     }
@@ -113,6 +131,44 @@ impl World {
         self.log = self.fixture.log_with(1, small());
     }
 
+    /// Files are gone when the tier is opened again, in any combination. The journal alone is what acknowledges records behind
+    /// the checkpoint: it is lost after an orderly end, or with the checkpoint.
+    fn lose(&mut self, rng: &mut StdRng) {
+        let is_clean = rng.random();
+        if is_clean {
+            self.fixture.tier.close().unwrap();
+        }
+        let (disk, dir) = (self.fixture.disk.clone(), self.log.dir().to_owned());
+        self.log = Fixture::new().log(1);
+        self.fixture = Fixture::new();
+        let disk = disk.killed();
+        let is_uncertain = rng.random_bool(0.4) && !self.unchecked;
+        let loses_history = rng.random_bool(0.4);
+        if is_uncertain {
+            let _ = disk.remove_file(&data("checkpoint"));
+        }
+        if (is_uncertain || is_clean) && rng.random() {
+            for slot in disk.list(&data("journal")).unwrap() {
+                disk.remove_file(&data("journal").join(slot.name)).unwrap();
+            }
+        }
+        for entry in disk.list(&dir).unwrap() {
+            let is_history = entry.name == "history";
+            if (is_history && loses_history) || (!is_history && entry.name != "partition" && rng.random_bool(0.08)) {
+                disk.remove_file(&dir.join(&entry.name)).unwrap();
+                self.lost |= entry.name.ends_with(".log");
+            }
+        }
+        self.fixture = Fixture::on(disk).unwrap();
+        self.log = self.fixture.log_with(1, small());
+        let end = self.log.log_end();
+        if self.written.last().is_some_and(|last| last.next > end) {
+            // Nothing is left that could tell of the last ones.
+            assert!(is_uncertain && (self.lost || self.damaged), "the log ends at {end}");
+            self.written.retain(|batch| batch.base < end);
+        }
+    }
+
     /// Flips a bit of a batch that is on disk, mostly in its header.
     fn flip(&mut self, rng: &mut StdRng) {
         if self.written.is_empty() {
@@ -125,10 +181,19 @@ impl World {
         let position: usize = before.map(|batch| batch.bytes.len()).sum();
         let within = if rng.random_bool(0.7) { HEADER_LEN } else { batch.bytes.len() };
         let path = file(&self.log, &format!("{:020}.log", segment.base_offset));
-        let at = position + rng.random_range(0..within);
-        if at < self.fixture.disk.bytes(&path).len() {
+        let field = rng.random_range(0..within);
+        let at = position + field;
+        // Two changes can fit each other: a batch takes the place of its neighbour, which is damaged.
+        if self.shifted || (field == 7 && self.damaged) {
+            return;
+        }
+        let is_there = self.fixture.disk.open(&path, Open::Existing).is_ok();
+        if is_there && at < self.fixture.disk.bytes(&path).len() {
             self.fixture.disk.damage(&path, at, 1 << rng.random_range(0..8));
             self.damaged = true;
+            self.shifted |= field == 7;
+            // Base offset, and leader epoch.
+            self.unchecked |= (0..8).contains(&field) || (12..16).contains(&field);
         }
     }
 
@@ -148,7 +213,7 @@ impl World {
     fn check(&mut self) {
         assert!(self.fixture.tier.failure().is_none(), "the tier has failed");
         let end = self.written.last().map_or(self.log.local_start(), |last| last.next);
-        assert_eq!(self.log.log_end(), end);
+        assert_eq!((self.log.log_start(), self.log.log_end()), (0, end));
         for i in 0..self.written.len() {
             let (base, next) = (self.written[i].base, self.written[i].next);
             for offset in base..next {
@@ -169,10 +234,12 @@ impl World {
                 self.served += 1;
             }
             Err(ReadError::Storage(StorageError::Damaged { path, .. })) => {
-                assert!(self.damaged, "refused at {offset} without any damage");
+                assert!(self.damaged || self.lost, "refused at {offset} without any damage");
                 assert!(path.starts_with(self.log.dir()), "{path:?}");
                 self.refused += 1;
             }
+            // The first files are gone: whether they were evicted, the broker knows.
+            Err(ReadError::OutOfRange { start, .. }) if self.lost && offset < start => self.refused += 1,
             Err(e) => panic!("at {offset}: {e}"),
         }
     }
