@@ -7,7 +7,7 @@
 //!
 //! Bounds: commands waiting per shard ([`shard::QUEUE_COMMANDS`]), commands per round ([`shard::BATCH_COMMANDS`]), bytes of
 //! one decision (the topic's `max.message.bytes`), decisions and bytes that are not committed ([`serving`]), groups per
-//! shard, members per group and protocols per member (`GroupSettings`).
+//! shard, members per group and protocols per member (`GroupSettings`), the bytes of all groups ([`memory`]).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -26,6 +26,7 @@ use uuid::Uuid;
 pub(crate) mod log;
 
 mod deletions;
+mod memory;
 mod records;
 mod serving;
 mod shard;
@@ -33,7 +34,8 @@ mod shard;
 pub(crate) mod tests;
 
 use self::log::OffsetsLog;
-use self::shard::Shard;
+pub(crate) use self::memory::GroupMemory;
+use self::shard::{Shard, ShardSetup};
 use crate::timing::Clock;
 
 /// Outcomes per item of a request, in its order, or the refusal of the whole.
@@ -43,6 +45,7 @@ pub(crate) type Outcomes = Result<Vec<Result<(), GroupError>>, GroupError>;
 #[derive(Debug)]
 pub(crate) struct GroupCoordinator {
     settings: GroupSettings,
+    memory: GroupMemory,
     clock: Clock,
     /// Partitions of the offsets topic, 0 while it does not exist.
     partitions: AtomicI32,
@@ -52,8 +55,8 @@ pub(crate) struct GroupCoordinator {
 
 impl GroupCoordinator {
     /// Coordinates nothing yet: see [`GroupCoordinator::lead`].
-    pub(crate) fn new(settings: GroupSettings, clock: Clock) -> Self {
-        Self { settings, clock, partitions: AtomicI32::new(0), shards: RwLock::default() }
+    pub(crate) fn new(settings: GroupSettings, memory: GroupMemory, clock: Clock) -> Self {
+        Self { settings, memory, clock, partitions: AtomicI32::new(0), shards: RwLock::default() }
     }
 
     /// Follows the cluster's metadata: how many partitions the offsets topic has, 0 if there is no such topic.
@@ -76,7 +79,9 @@ impl GroupCoordinator {
             return;
         }
         debug!(partition, term, "taking over the groups of a partition of {GROUP_OFFSETS_TOPIC}");
-        let shard = Shard::start(partition, log, self.settings.clone(), self.clock.clone());
+        let count = self.partitions.load(Ordering::Acquire);
+        let settings = GroupSettings { max_pending_bytes: self.memory.pending_bytes(count), ..self.settings.clone() };
+        let shard = Shard::start(ShardSetup { partition, log, settings, memory: self.memory.clone() }, &self.clock);
         shard.forget_topics(&deleted());
         shards.insert(partition, (term, shard));
     }
@@ -91,6 +96,11 @@ impl GroupCoordinator {
     /// Gives up all partitions.
     pub(crate) fn resign_all(&self) {
         self.shards.write().clear();
+    }
+
+    /// What all groups take in memory, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory.used_bytes()
     }
 
     /// Partitions of the offsets topic that are being loaded.

@@ -23,8 +23,8 @@ use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin, Routes};
 use crate::broker::{Broker, LISTENER};
-use crate::config::{Config, HostPort};
-use crate::groups::GroupCoordinator;
+use crate::config::{BrokerSettings, Config, HostPort};
+use crate::groups::{GroupCoordinator, GroupMemory};
 use crate::handlers::fetch::session::FetchSessions;
 use crate::internal::{self, Internal};
 use crate::machine::runtimes::{Dedicated, Runtimes};
@@ -296,6 +296,11 @@ struct Addresses {
     internal: SocketAddr,
 }
 
+fn group_coordinator(settings: &BrokerSettings, clock: &Clock) -> GroupCoordinator {
+    let memory = GroupMemory::new(settings.group_memory_bytes);
+    GroupCoordinator::new(settings.group_settings(), memory, clock.clone())
+}
+
 async fn open(
     config: Config,
     addresses: &Addresses,
@@ -346,7 +351,7 @@ async fn open(
     let on_flush = Arc::new(move |id, _end| flushed.flushed(id));
     let hot = machine::open_hot(&config, hot_config, clock.now_ms(), on_flush).await?;
     let broker = Arc::new(Broker {
-        groups: GroupCoordinator::new(settings.group_settings(), clock.clone()),
+        groups: group_coordinator(settings, &clock),
         following_groups: Mutex::new(None),
         isr_bell: Arc::default(),
         fetch_sessions: FetchSessions::new(

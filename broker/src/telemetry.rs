@@ -65,6 +65,7 @@ fn describe() {
     gauge!("firn_connections", "Open client connections.");
     counter!("firn_admin_connections_cut_total", "Connections to the admin port that were closed for want of places.");
     gauge!("firn_fetch_sessions", "Incremental fetch sessions.");
+    gauge!("firn_group_memory_bytes", Unit::Bytes, "What the consumer groups coordinated here keep in memory.");
     gauge!("firn_group_partitions_loading", "Partitions of __consumer_offsets whose groups are being loaded.");
     gauge!("firn_partitions", "Partitions of which this node keeps a replica.");
     gauge!("firn_leader_partitions", "Partitions that this node leads.");

@@ -27,6 +27,7 @@ mod error;
 mod join;
 mod machine;
 mod membership;
+mod memory;
 mod now;
 mod offsets;
 mod record;
@@ -36,6 +37,8 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod uncommitted;
+mod unused_ids;
+mod weight;
 
 pub use command::{
     Command, CommitOffsets, DeleteOffsets, Heartbeat, JoinAbilities, JoinGroup, JoinRefused, Joined, JoinedMember,

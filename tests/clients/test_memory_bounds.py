@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from kafka.protocol.consumer import (
+    HeartbeatRequest,
     JoinGroupRequest,
     OffsetCommitRequest,
     SyncGroupRequest,
@@ -101,7 +103,7 @@ def with_state(server: FirnServer) -> Names:
         return Names(names, numbers, topic_id(wire, topic).bytes)
 
 
-def _commit(wire: Wire, topic: str) -> None:
+def _commit(wire: Wire, topic: str, group: str = GROUP) -> None:
     item = OffsetCommitRequest.OffsetCommitRequestTopic
     parts = [
         item.OffsetCommitRequestPartition(
@@ -110,7 +112,7 @@ def _commit(wire: Wire, topic: str) -> None:
         for index in range(WIDE_PARTITIONS)
     ]
     commit = OffsetCommitRequest[8](
-        group_id=GROUP, generation_id_or_member_epoch=-1, member_id="", group_instance_id=None,
+        group_id=group, generation_id_or_member_epoch=-1, member_id="", group_instance_id=None,
         topics=[item(name=topic, partitions=parts)],
     )  # fmt: skip
 
@@ -121,6 +123,11 @@ def _commit(wire: Wire, topic: str) -> None:
 
 
 def _join(wire: Wire) -> None:
+    _joined(wire)
+
+
+def _joined(wire: Wire) -> str:
+    """The id of the heavy group's only member."""
     protocol = JoinGroupRequest.JoinGroupRequestProtocol(name="range", metadata=b"m" * MEMBER_BYTES)
     joined = wire.ask(
         JoinGroupRequest[3](
@@ -137,6 +144,7 @@ def _join(wire: Wire) -> None:
         )
     )  # fmt: skip
     assert synced.error_code == NONE, synced
+    return str(joined.member_id)
 
 
 def attack(server: FirnServer, frame: bytes) -> str:
@@ -238,6 +246,72 @@ def test_parked_joins_hold_bounded_memory_and_hold_up_nobody(start_server: Start
 
 
 POLLS = 300
+
+
+GROUP_MEMORY = 32 * MIB
+LARGE_MEMBER_BYTES = 900_000
+COORDINATOR_NOT_AVAILABLE, MEMBER_ID_REQUIRED = 15, 79
+
+
+def _large_join(wire: Wire, group: str) -> Any:
+    protocol = JoinGroupRequest.JoinGroupRequestProtocol(name="range", metadata=b"m" * LARGE_MEMBER_BYTES)
+    return wire.ask(
+        JoinGroupRequest[3](
+            group_id=group, session_timeout_ms=600_000, rebalance_timeout_ms=600_000, member_id="",
+            protocol_type="any", protocols=[protocol],
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.timeout(120)
+def test_groups_stay_within_their_memory_also_after_a_restart(start_server: StartServer) -> None:
+    """Groups of one member with large metadata, then ids that nobody uses; a member from before keeps its place."""
+    settings = SETTINGS | {
+        "firn.group.memory.bytes": str(GROUP_MEMORY),
+        "group.initial.rebalance.delay.ms": "0",
+        "offsets.topic.num.partitions": "5",
+    }
+    server = start_server(settings)
+    topic = server.create_topic("wide", partitions=WIDE_PARTITIONS)
+    with Wire(server.host, server.port) as wire:
+        find = FindCoordinatorRequest[4](key_type=0, coordinator_keys=[GROUP])
+        wait_until("a coordinator", lambda: wire.ask(find).coordinators[0].error_code == NONE)
+        _commit(wire, topic, "noted")
+        early = _joined(wire)
+        with memory_limit(server) as means:
+            before = memory_bytes(server)
+            errors = Counter(_large_join(wire, f"large-{n}").error_code for n in range(200))
+            name = "c" * 20_000
+            unused = Counter(_unused_id(wire, f"unused-{n % 20}", name) for n in range(1500))
+            used = metric(server, "firn_group_memory_bytes")
+            grown = memory_bytes(server, "VmHWM") - before
+            alive = wire.ask(HeartbeatRequest[3](group_id=GROUP, generation_id=1, member_id=early, group_instance_id=None))
+            _commit(wire, topic, "noted")
+            stays_healthy(server, connections=1)
+            warnings = server.log_text().count("have used the memory of firn.group.memory.bytes")
+    describe(means=means, used_mib=used // MIB, grown_mib=grown // MIB, joins=errors, unused=unused)
+    assert errors[NONE] >= 10 and errors[COORDINATOR_NOT_AVAILABLE] > 100 and len(errors) == 2, errors
+    assert set(unused) <= {MEMBER_ID_REQUIRED, COORDINATOR_NOT_AVAILABLE}, unused
+    assert used <= GROUP_MEMORY
+    assert grown < 4 * GROUP_MEMORY, f"{grown // MIB} MiB"
+    assert alive.error_code == NONE, alive
+    assert warnings == 1
+    server.kill()
+    server.start()
+    with Wire(server.host, server.port) as wire:
+        wait_until("the groups to be loaded", lambda: metric(server, "firn_group_partitions_loading") == 0)
+        assert metric(server, "firn_group_memory_bytes") <= GROUP_MEMORY
+        _commit(wire, topic, "noted")
+
+
+def _unused_id(wire: Wire, group: str, client: str) -> int:
+    join = JoinGroupRequest[4](
+        group_id=group, session_timeout_ms=600_000, rebalance_timeout_ms=600_000, member_id="", protocol_type="any",
+        protocols=[JoinGroupRequest.JoinGroupRequestProtocol(name="range", metadata=b"")],
+    )  # fmt: skip
+    join.with_header(correlation_id=1, client_id=client)
+    wire.send_bytes(bytes(join.encode(header=True, framed=True)))
+    return int(wire.receive(join).error_code)
 
 
 @pytest.mark.timeout(120)

@@ -161,6 +161,7 @@ pub(crate) fn record_gauges(broker: &Broker) {
     metrics::gauge!("firn_under_min_isr_partitions").set(count(|r| r.in_sync < r.least));
     broker.metadata.record_gauges();
     disk_watch::record_gauges(broker);
+    metrics::gauge!("firn_group_memory_bytes").set(broker.groups.memory_bytes() as f64);
     metrics::gauge!("firn_group_partitions_loading").set(broker.groups.loading() as f64);
     metrics::gauge!("firn_fetch_sessions").set(broker.fetch_sessions.len() as f64);
 }

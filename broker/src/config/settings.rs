@@ -110,6 +110,9 @@ fn unknown(name: &str) -> ConfigError {
     ConfigError::UnknownKey { place: "setting".to_owned(), name: name.to_owned(), nearest }
 }
 
+/// Groups may keep one part of so many of the memory for requests, unless `firn.group.memory.bytes` says otherwise.
+const GROUP_MEMORY_PARTS: usize = 4;
+
 /// The broker's own settings, typed; [`BROKER_SETTINGS`] documents each.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "the table documents every setting")]
@@ -131,6 +134,7 @@ pub struct BrokerSettings {
     pub cold_threads: usize,
     pub connection_stall: Duration,
     pub disk_stall: Duration,
+    pub group_memory_bytes: usize,
     pub iceberg_commit_interval: Duration,
     pub iceberg_snapshot_max_age: Duration,
     pub journal_bytes: u64,
@@ -209,6 +213,10 @@ impl BrokerSettings {
             cold_threads: size("firn.cold.threads"),
             connection_stall: ms("firn.connection.stall.ms"),
             disk_stall: ms("firn.disk.stall.ms"),
+            group_memory_bytes: match size("firn.group.memory.bytes") {
+                0 => size("firn.request.memory.bytes") / GROUP_MEMORY_PARTS,
+                bytes => bytes,
+            },
             iceberg_commit_interval: ms("firn.iceberg.commit.interval.ms"),
             iceberg_snapshot_max_age: ms("firn.iceberg.snapshot.max.age.ms"),
             journal_bytes: bytes("firn.journal.bytes"),

@@ -100,6 +100,12 @@ pub const BROKER_SETTINGS: &[SettingSpec] = &[
         "Milliseconds after which a flush of the local log or of the metadata that has not returned makes the broker hand over what others can lead.",
     ),
     setting(
+        "firn.group.memory.bytes",
+        Kind::long(0),
+        "0",
+        "Memory for what consumer groups keep: members with their metadata and assignments, member ids that were handed out, committed offsets. 0: a quarter of firn.request.memory.bytes. When it is used up, a request that makes a group larger is refused with COORDINATOR_NOT_AVAILABLE, upon which clients try again; all else goes on.",
+    ),
+    setting(
         "firn.iceberg.commit.interval.ms",
         Kind::long(10),
         "60000",

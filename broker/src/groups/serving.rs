@@ -25,7 +25,9 @@ use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::log::{LogFailure, OffsetsLog};
+use super::memory::GroupShare;
 use super::records::{self, KeyValue};
+use super::shard::ShardSetup;
 use crate::timing::Clock;
 
 /// Batches are cut at this size, save that one decision is never cut.
@@ -49,6 +51,8 @@ pub(super) struct Serving {
     log: OffsetsLog,
     time: ServingTime,
     groups: Groups,
+    /// What the groups take in memory, as of the last decision.
+    share: GroupShare,
     next_token: u64,
     waiting: BTreeMap<RequestToken, oneshot::Sender<Reply>>,
     deferred: BTreeMap<GroupId, VecDeque<(RequestToken, Command)>>,
@@ -94,10 +98,11 @@ impl From<LogFailure> for NotStored {
 }
 
 impl Serving {
-    pub(super) fn new(partition: PartitionIndex, log: OffsetsLog, clock: Clock, groups: Groups) -> Self {
+    pub(super) fn new(setup: &ShardSetup, clock: Clock, groups: Groups, share: GroupShare) -> Self {
         Serving {
-            partition,
-            log,
+            partition: setup.partition,
+            log: setup.log.clone(),
+            share,
             time: ServingTime { last_ms: clock.steady_ms(), clock, stalled_ms: 0 },
             groups,
             next_token: 0,
@@ -255,6 +260,16 @@ impl Serving {
     fn decide(&mut self, token: RequestToken, command: &Command) -> Result<(), LogFailure> {
         let now = self.time.now();
         let decision = self.groups.decide(token, command, now);
+        if !self.share.grow(self.groups.growth_bytes(&decision)) {
+            self.refuse(token, command, GroupError::CoordinatorNotAvailable);
+            return Ok(());
+        }
+        let stored = self.carry_out(token, command, decision);
+        self.share.set(self.groups.bytes());
+        stored
+    }
+
+    fn carry_out(&mut self, token: RequestToken, command: &Command, decision: Decision) -> Result<(), LogFailure> {
         let is_of_offsets =
             matches!(command, Command::CommitOffsets(_) | Command::DeleteOffsets(_) | Command::DeleteGroup(_));
         let result = if !decision.records.is_empty() {
@@ -300,6 +315,12 @@ impl Serving {
 
     /// Stores what no client asked for; what cannot be stored now comes again.
     fn store_unasked(&mut self, decision: Decision) -> Result<(), LogFailure> {
+        let stored = self.store_or_drop(decision);
+        self.share.set(self.groups.bytes());
+        stored
+    }
+
+    fn store_or_drop(&mut self, decision: Decision) -> Result<(), LogFailure> {
         if decision.records.is_empty() {
             self.release(decision);
             return Ok(());

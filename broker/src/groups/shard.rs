@@ -16,6 +16,7 @@ use tracing::{debug, error};
 
 use super::deletions::Deletions;
 use super::log::{LogFailure, OffsetsLog};
+use super::memory::{GroupMemory, GroupShare};
 use super::records;
 use super::serving::Serving;
 use crate::supervision;
@@ -49,20 +50,13 @@ enum Job {
 }
 
 impl Shard {
-    pub(super) fn start(partition: PartitionIndex, log: OffsetsLog, settings: GroupSettings, clock: Clock) -> Self {
+    pub(super) fn start(setup: ShardSetup, clock: &Clock) -> Self {
         let (queue, work) = mpsc::channel(QUEUE_COMMANDS);
         let (loading, deletions) = (Arc::new(AtomicBool::new(true)), Arc::<Deletions>::default());
-        let task = ShardTask {
-            partition,
-            log,
-            settings,
-            clock: clock.clone(),
-            work,
-            loading: loading.clone(),
-            deletions: deletions.clone(),
-        };
+        let task =
+            ShardTask { setup, clock: clock.clone(), work, loading: loading.clone(), deletions: deletions.clone() };
         tokio::spawn(supervision::without_panic("group-shard", task.run()));
-        Self { queue, loading, deletions, clock }
+        Self { queue, loading, deletions, clock: clock.clone() }
     }
 
     pub(super) fn is_loading(&self) -> bool {
@@ -110,10 +104,17 @@ impl Shard {
     }
 }
 
+/// Which partition a shard serves, and within what bounds.
+#[derive(Debug, Clone)]
+pub(super) struct ShardSetup {
+    pub(super) partition: PartitionIndex,
+    pub(super) log: OffsetsLog,
+    pub(super) settings: GroupSettings,
+    pub(super) memory: GroupMemory,
+}
+
 struct ShardTask {
-    partition: PartitionIndex,
-    log: OffsetsLog,
-    settings: GroupSettings,
+    setup: ShardSetup,
     clock: Clock,
     work: mpsc::Receiver<Work>,
     loading: Arc<AtomicBool>,
@@ -128,14 +129,14 @@ enum End {
 
 impl ShardTask {
     async fn run(mut self) {
-        let partition = self.partition;
+        let partition = self.setup.partition;
         loop {
             let failure = match self.load_or_resign().await {
                 None => return,
                 Some(Err(failure)) => failure,
-                Some(Ok(groups)) => {
+                Some(Ok((groups, share))) => {
                     self.loading.store(false, Ordering::Release);
-                    let end = self.serve(groups).await;
+                    let end = self.serve(groups, share).await;
                     self.loading.store(true, Ordering::Release);
                     match end {
                         End::Resigned => return,
@@ -167,8 +168,8 @@ impl ShardTask {
     }
 
     /// `None` if the shard is given up meanwhile. What was queued when serving ended is refused on the way.
-    async fn load_or_resign(&mut self) -> Option<Result<Groups, LogFailure>> {
-        let load = load(self.partition, self.log.clone(), self.settings.clone(), self.clock.clone());
+    async fn load_or_resign(&mut self) -> Option<Result<(Groups, GroupShare), LogFailure>> {
+        let load = load(self.setup.clone(), self.clock.clone());
         let mut load = std::pin::pin!(load);
         loop {
             tokio::select! {
@@ -180,14 +181,14 @@ impl ShardTask {
     }
 
     /// Serves until the last handle is gone or the log fails.
-    async fn serve(&mut self, groups: Groups) -> End {
-        let mut serving = Serving::new(self.partition, self.log.clone(), self.clock.clone(), groups);
+    async fn serve(&mut self, groups: Groups, share: GroupShare) -> End {
+        let mut serving = Serving::new(&self.setup, self.clock.clone(), groups, share);
         let mut next = None;
         let end = loop {
             let pause = if next.is_some() { Duration::ZERO } else { serving.pause() };
             tokio::select! {
                 biased;
-                committed = committed(&self.log, serving.oldest_outstanding()) => if let Err(failure) = committed {
+                committed = committed(&self.setup.log, serving.oldest_outstanding()) => if let Err(failure) = committed {
                     break End::Failed(failure);
                 },
                 work = self.work.recv(), if next.is_none() => match work {
@@ -232,12 +233,9 @@ async fn committed(log: &OffsetsLog, end: Option<Offset>) -> Result<(), LogFailu
 }
 
 /// Reads the whole partition back.
-async fn load(
-    partition: PartitionIndex,
-    log: OffsetsLog,
-    settings: GroupSettings,
-    clock: Clock,
-) -> Result<Groups, LogFailure> {
+async fn load(setup: ShardSetup, clock: Clock) -> Result<(Groups, GroupShare), LogFailure> {
+    let ShardSetup { partition, log, settings, memory } = setup;
+    let mut share = memory.share();
     let started = clock.steady_ms();
     let (mut from, end) = log.bounds().await?;
     let mut groups = Groups::new(settings);
@@ -257,16 +255,18 @@ async fn load(
                 }
                 from = from.max(batch.header.next_offset());
             }
+            share.set(groups.bytes());
             tokio::task::yield_now().await;
         }
     }
     let now = Now { steady_ms: clock.steady_ms(), calendar_ms: clock.now_ms() };
     groups.activate(now);
+    share.set(groups.bytes());
     debug!(
         partition,
         records = count,
         ms = now.steady_ms - started,
         "loaded the groups of a partition of __consumer_offsets"
     );
-    Ok(groups)
+    Ok((groups, share))
 }

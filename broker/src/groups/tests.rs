@@ -12,6 +12,7 @@ use super::log::OffsetsLog;
 use super::records;
 use super::*;
 
+mod bounded_memory;
 mod deletions;
 mod formats;
 pub(crate) mod memory_log;
@@ -24,9 +25,18 @@ fn settings() -> GroupSettings {
     GroupSettings { initial_rebalance_delay_ms: 20, min_session_timeout_ms: 50, ..GroupSettings::default() }
 }
 
+fn unbounded() -> GroupMemory {
+    GroupMemory::new(usize::MAX)
+}
+
 /// A coordinator of a topic with one partition.
 fn coordinator(log: &Arc<MemoryLog>) -> Arc<GroupCoordinator> {
-    let groups = Arc::new(GroupCoordinator::new(settings(), Clock::default()));
+    within(log, unbounded())
+}
+
+/// The same, with a bound on what its groups may take.
+fn within(log: &Arc<MemoryLog>, memory: GroupMemory) -> Arc<GroupCoordinator> {
+    let groups = Arc::new(GroupCoordinator::new(settings(), memory, Clock::default()));
     groups.set_partition_count(1);
     groups.lead(0, 0, OffsetsLog::Memory(log.clone()), DeletedTopics::default);
     groups
@@ -121,7 +131,7 @@ async fn choosing_among_many_protocols_takes_time_in_proportion() {
     const OFFERED: usize = 100_000;
     let log = Arc::new(MemoryLog::new());
     let settings = GroupSettings { max_protocols: usize::MAX, initial_rebalance_delay_ms: 1_000, ..settings() };
-    let groups = GroupCoordinator::new(settings, Clock::default());
+    let groups = GroupCoordinator::new(settings, unbounded(), Clock::default());
     groups.set_partition_count(1);
     groups.lead(0, 0, OffsetsLog::Memory(log), DeletedTopics::default);
     until_loaded(&groups).await;
@@ -153,7 +163,7 @@ async fn requests_during_loading_are_told_so_and_heartbeats_are_accepted() {
 
 #[tokio::test]
 async fn groups_of_a_partition_led_elsewhere_are_refused() {
-    let groups = GroupCoordinator::new(settings(), Clock::default());
+    let groups = GroupCoordinator::new(settings(), unbounded(), Clock::default());
     assert_eq!(groups.commit(commit(1)).await, Err(GroupError::NotCoordinator));
     groups.set_partition_count(50);
     assert_eq!(groups.commit(commit(1)).await, Err(GroupError::NotCoordinator));

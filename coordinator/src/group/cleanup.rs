@@ -48,7 +48,7 @@ impl Groups {
             let tombstones = lapsed.iter().map(|(topic, partition)| offsets::tombstone(id, topic, *partition));
             let mut records: Vec<_> = tombstones.collect();
             let idle = group.membership.state == GroupState::Empty && group.membership.pending_joins.is_empty();
-            if remaining == 0 && idle && group.image.is_some() {
+            if remaining == 0 && idle && (group.image.is_some() || !records.is_empty()) {
                 records.push(GroupRecord::Metadata { group: id.clone(), image: None });
             }
             written += records.len();

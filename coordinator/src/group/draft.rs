@@ -27,6 +27,8 @@ pub(super) struct Draft<'a> {
     pub(super) replies: Vec<(RequestToken, Reply)>,
     /// Members whose requests are answered.
     pub(super) answered: Vec<MemberId>,
+    /// The id that is handed out to one who has to join again with it.
+    pub(super) handed_out: Option<MemberId>,
 }
 
 impl<'a> Draft<'a> {
@@ -41,6 +43,7 @@ impl<'a> Draft<'a> {
             records: Vec::new(),
             replies: Vec::new(),
             answered: Vec::new(),
+            handed_out: None,
         }
     }
 

@@ -55,6 +55,7 @@ impl Draft<'_> {
         } else if join.instance_id.is_none() && join.abilities.member_id_required {
             let deadline = self.now.saturating_add(i64::from(join.session_timeout_ms));
             self.membership.pending_joins.insert(id.clone(), deadline);
+            self.handed_out = Some(id.clone());
             self.refuse_join(token, id, GroupError::MemberIdRequired);
         } else {
             self.add_member(token, join, id);
@@ -96,6 +97,7 @@ impl Draft<'_> {
             rebalance_timeout_ms: join.rebalance_timeout_ms,
             session_timeout_ms: join.session_timeout_ms,
             protocols: join.protocols.clone(),
+            topics: 0,
             assignment: Bytes::new(),
             is_new: true,
             awaiting_join: Some(token),

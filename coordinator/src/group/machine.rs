@@ -15,14 +15,19 @@ use super::record::{CommittedOffset, GroupId, GroupImage, GroupRecord, MemberId,
 use super::settings::GroupSettings;
 use super::sync::check_heartbeat;
 use super::uncommitted::{Appended, Uncommitted};
+use super::unused_ids::UnusedIds;
+use super::weight::{self, Weight};
 
-/// All groups of one shard. Invariant: `deadlines` names, for each group with a deadline, an instant no later than it.
+/// All groups of one shard. Invariants: `deadlines` names, for each group with a deadline, an instant no later than it;
+/// `bytes` is the sum of what the groups weigh.
 #[derive(Debug)]
 pub struct Groups {
     pub(super) settings: GroupSettings,
     pub(super) groups: BTreeMap<GroupId, Group>,
-    deadlines: BTreeSet<(TimestampMs, GroupId)>,
+    pub(super) deadlines: BTreeSet<(TimestampMs, GroupId)>,
     next_offset_sweep: TimestampMs,
+    pub(super) bytes: usize,
+    pub(super) unused_ids: UnusedIds,
 }
 
 #[derive(Debug)]
@@ -32,23 +37,25 @@ pub(super) struct Group {
     pub(super) offsets: OffsetsByTopic,
     pub(super) membership: Membership,
     uncommitted: Uncommitted,
+    pub(super) weight: Weight,
     /// The group's entry in [`Groups::deadlines`].
-    indexed: Option<TimestampMs>,
+    pub(super) indexed: Option<TimestampMs>,
 }
 
 impl Group {
-    fn without_members() -> Self {
+    pub(super) fn without_members() -> Self {
         Self {
             image: None,
             offsets: OffsetsByTopic::new(),
             membership: Membership::empty(0),
             uncommitted: Uncommitted::default(),
+            weight: Weight::default(),
             indexed: None,
         }
     }
 
     /// Nothing is persisted or under way, and no member is about to join.
-    fn is_void(&self) -> bool {
+    pub(super) fn is_void(&self) -> bool {
         let idle = self.membership.state == GroupState::Empty && self.membership.pending_joins.is_empty();
         idle && self.image.is_none() && self.offsets.is_empty() && self.uncommitted.is_empty()
     }
@@ -79,13 +86,21 @@ pub(super) enum Change {
     Membership(GroupId, Box<Membership>),
     Alive { group: GroupId, member: MemberId, at: TimestampMs },
     OffsetsSwept { next: TimestampMs },
+    HandedOut { group: GroupId, member: MemberId, at: TimestampMs },
 }
 
 impl Groups {
     /// An empty shard. To load one, apply its records in order, then call [`Groups::activate`].
     #[must_use]
     pub fn new(settings: GroupSettings) -> Self {
-        Self { settings, groups: BTreeMap::new(), deadlines: BTreeSet::new(), next_offset_sweep: TimestampMs::MAX }
+        Self {
+            settings,
+            groups: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            next_offset_sweep: TimestampMs::MAX,
+            bytes: 0,
+            unused_ids: UnusedIds::default(),
+        }
     }
 
     /// Ends loading: members known from the log get a full session from `now` on to come back.
@@ -97,7 +112,9 @@ impl Groups {
                 Some(image) => Membership::from_image(image, now),
                 None => Membership::empty(0),
             };
+            group.weight.members = weight::members(&group.membership);
         }
+        self.bytes = self.groups.iter().map(|(id, group)| group.weight.total(id)).sum();
         self.next_offset_sweep = now.steady_ms.saturating_add(self.settings.offsets_retention_check_interval_ms);
         for id in self.groups.keys().cloned().collect::<Vec<_>>() {
             self.index_deadline(&id);
@@ -200,9 +217,12 @@ impl Groups {
     /// the log.
     pub fn settle(&mut self, appended: Appended, now: impl Into<Now>) {
         let now = now.into();
-        let mut touched = BTreeSet::new();
+        let (mut touched, mut ended) = (BTreeSet::new(), BTreeSet::new());
         for record in appended.records {
             let id = record.group().clone();
+            if matches!(record, GroupRecord::Metadata { image: None, .. }) {
+                ended.insert(id.clone());
+            }
             if let Some(group) = self.groups.get_mut(&id) {
                 group.uncommitted.settle(record);
                 touched.insert(id);
@@ -215,10 +235,8 @@ impl Groups {
                 member.expect_heartbeat(now.steady_ms);
             }
         }
-        for id in touched {
-            self.index_deadline(&id);
-            self.drop_if_void(&id);
-        }
+        touched.iter().for_each(|id| self.index_deadline(id));
+        ended.iter().for_each(|id| self.drop_if_void(id));
     }
 
     /// True while a record of the group itself is appended but not committed. Until it is settled, commands of the group must
@@ -236,26 +254,34 @@ impl Groups {
 
     /// Takes over a record while loading.
     pub fn apply(&mut self, record: &GroupRecord) {
+        if record.is_tombstone() && !self.groups.contains_key(record.group()) {
+            return;
+        }
         match record {
             GroupRecord::Metadata { group, image } => {
-                if let Some(image) = image {
-                    self.entry(group).image = Some(image.clone());
-                } else if let Some(existing) = self.groups.get_mut(group) {
-                    existing.image = None;
-                    self.drop_if_void(group);
-                }
+                self.change(group, |entry| {
+                    entry.weight.image = image.as_ref().map_or(0, weight::image);
+                    entry.image.clone_from(image);
+                });
+                self.drop_if_void(group);
             }
             GroupRecord::Offset { group, topic, partition, committed: Some(committed) } => {
-                let of_topic = self.entry(group).offsets.entry(topic.clone()).or_default();
-                of_topic.insert(*partition, committed.clone());
+                self.change(group, |entry| {
+                    let of_topic = entry.offsets.entry(topic.clone()).or_default();
+                    let replaced = of_topic.insert(*partition, committed.clone());
+                    entry.weight.offsets += weight::offset(topic, committed);
+                    entry.weight.offsets -= replaced.map_or(0, |replaced| weight::offset(topic, &replaced));
+                })
             }
             GroupRecord::Offset { group, topic, partition, committed: None } => {
-                let Some(existing) = self.groups.get_mut(group) else { return };
-                if let Some(of_topic) = existing.offsets.get_mut(topic) {
-                    of_topic.remove(partition);
-                    existing.offsets.retain(|_, of_topic| !of_topic.is_empty());
-                }
-                self.drop_if_void(group);
+                self.change(group, |entry| {
+                    let Some(of_topic) = entry.offsets.get_mut(topic) else { return };
+                    let removed = of_topic.remove(partition);
+                    entry.weight.offsets -= removed.map_or(0, |removed| weight::offset(topic, &removed));
+                    if of_topic.is_empty() {
+                        entry.offsets.remove(topic);
+                    }
+                });
             }
         }
     }
@@ -263,7 +289,11 @@ impl Groups {
     fn adopt(&mut self, change: Change) {
         match change {
             Change::Membership(id, membership) => {
-                self.entry(&id).membership = *membership;
+                self.change(&id, |group| {
+                    group.weight.members = weight::members(&membership);
+                    group.weight.pending = weight::pending(&membership);
+                    group.membership = *membership;
+                });
                 self.index_deadline(&id);
                 self.drop_if_void(&id);
             }
@@ -276,7 +306,11 @@ impl Groups {
                     self.index_deadline(&group);
                 }
             }
-            Change::OffsetsSwept { next } => self.next_offset_sweep = next,
+            Change::OffsetsSwept { next } => {
+                self.next_offset_sweep = next;
+                self.drop_all_void();
+            }
+            Change::HandedOut { group, member, at } => self.hand_out(group, member, at),
         }
     }
 
@@ -424,26 +458,13 @@ impl Groups {
         finish(draft)
     }
 
-    fn entry(&mut self, id: &GroupId) -> &mut Group {
-        self.groups.entry(id.clone()).or_insert_with(Group::without_members)
-    }
-
-    fn index_deadline(&mut self, id: &GroupId) {
+    pub(super) fn index_deadline(&mut self, id: &GroupId) {
         let Some(group) = self.groups.get_mut(id) else { return };
         let next = group.next_deadline();
         if let Some(old) = std::mem::replace(&mut group.indexed, next) {
             self.deadlines.remove(&(old, id.clone()));
         }
         self.deadlines.extend(next.map(|at| (at, id.clone())));
-    }
-
-    fn drop_if_void(&mut self, id: &GroupId) {
-        if self.groups.get(id).is_some_and(Group::is_void) {
-            let dropped = self.groups.remove(id);
-            if let Some(at) = dropped.and_then(|group| group.indexed) {
-                self.deadlines.remove(&(at, id.clone()));
-            }
-        }
     }
 }
 
@@ -464,8 +485,11 @@ fn heartbeat_decision(group: Option<&Group>, token: RequestToken, heartbeat: &He
 
 fn finish(draft: Draft<'_>) -> Decision {
     let answered = draft.answered.into_iter().map(|member| (draft.group.clone(), member)).collect();
+    let (group, at) = (draft.group.clone(), draft.now);
+    let handed_out = draft.handed_out.map(|member| Change::HandedOut { group, member, at });
     let change = Change::Membership(draft.group, Box::new(draft.membership));
-    Decision { records: draft.records, changes: vec![change], replies: draft.replies, answered }
+    let changes = std::iter::once(change).chain(handed_out).collect();
+    Decision { records: draft.records, changes, replies: draft.replies, answered }
 }
 
 /// A command refused as a whole.

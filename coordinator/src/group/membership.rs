@@ -21,6 +21,7 @@ use super::error::GroupError;
 use super::now::Now;
 use super::record::{GroupImage, MemberId, MemberImage};
 use super::subscription::subscribed_topics;
+use super::weight::most_topics;
 use crate::shared_map::SharedMap;
 
 /// State of a group, under Kafka's names. `Dead` is what a group that is not there is described as.
@@ -75,6 +76,8 @@ pub(super) struct Member {
     pub(super) rebalance_timeout_ms: i32,
     pub(super) session_timeout_ms: i32,
     pub(super) protocols: Arc<[Protocol]>,
+    /// See [`most_topics`].
+    pub(super) topics: usize,
     pub(super) assignment: Bytes,
     /// True until its first join is answered: such a member may be given up while it waits.
     pub(super) is_new: bool,
@@ -189,6 +192,7 @@ impl Membership {
                 rebalance_timeout_ms: member.rebalance_timeout_ms,
                 session_timeout_ms: member.session_timeout_ms,
                 protocols: offered.collect(),
+                topics: 0,
                 assignment: member.assignment.clone(),
                 is_new: false,
                 awaiting_join: None,
@@ -243,7 +247,8 @@ impl Membership {
     }
 
     /// Adds a member; the first one becomes leader.
-    pub(super) fn insert(&mut self, id: MemberId, member: Member) {
+    pub(super) fn insert(&mut self, id: MemberId, mut member: Member) {
+        member.topics = most_topics(&member.protocols);
         if let Some(instance_id) = &member.instance_id {
             self.static_members.insert(instance_id.clone(), id.clone());
         }
@@ -260,6 +265,7 @@ impl Membership {
     /// Replaces the protocols that a member offers.
     pub(super) fn set_protocols(&mut self, id: &str, protocols: Arc<[Protocol]>) {
         let Some(member) = self.members.get_mut(id) else { return };
+        member.topics = most_topics(&protocols);
         let before = std::mem::replace(&mut member.protocols, protocols.clone());
         self.count_in(&protocols);
         self.count_out(&before);
@@ -410,6 +416,15 @@ impl Membership {
         let has_lapsed = self.pending_joins.iter().filter(|(_, deadline)| **deadline <= now);
         for id in has_lapsed.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.pending_joins.remove(&id);
+        }
+    }
+
+    /// Forgets a member id that was handed out and not used. A join phase that waited for nothing else ends with the next tick.
+    pub(super) fn forget_pending(&mut self, id: &str, now: TimestampMs) {
+        self.pending_joins.remove(id);
+        let waits_no_more = self.state == GroupState::PreparingRebalance && !self.initial_rebalance;
+        if waits_no_more && self.has_all_joined() {
+            self.join_deadline = Some(JoinDeadline { at: now, extension: None });
         }
     }
 

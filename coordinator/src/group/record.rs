@@ -44,6 +44,11 @@ impl GroupRecord {
             GroupRecord::Metadata { group, .. } | GroupRecord::Offset { group, .. } => group,
         }
     }
+
+    /// True when it removes something.
+    pub(super) fn is_tombstone(&self) -> bool {
+        matches!(self, GroupRecord::Metadata { image: None, .. } | GroupRecord::Offset { committed: None, .. })
+    }
 }
 
 /// The persisted part of a group: its last completed generation. No members means that the group is empty.

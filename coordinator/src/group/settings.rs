@@ -15,6 +15,9 @@ pub struct GroupSettings {
     pub max_protocols: usize,
     /// Member ids that one group hands out before the first of them joins or lapses.
     pub max_pending_members: usize,
+    /// Bytes that the ids take which all groups of one partition of `__consumer_offsets` have handed out and no member has
+    /// joined with yet. Beyond it the oldest are forgotten.
+    pub max_pending_bytes: usize,
     /// `offset.metadata.max.bytes`: UTF-16 units of one commit's metadata text.
     pub offset_metadata_max_bytes: usize,
     /// `offsets.retention.minutes`, in milliseconds.
@@ -40,6 +43,7 @@ impl Default for GroupSettings {
             max_size: 0x7fff_ffff,
             max_protocols: 100,
             max_pending_members: 10_000,
+            max_pending_bytes: 4 << 20,
             offset_metadata_max_bytes: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
             offsets_retention_check_interval_ms: 600_000,

@@ -24,6 +24,18 @@ pub(super) fn subscribed_topics(metadata: &[u8]) -> Option<BTreeSet<Arc<str>>> {
     Some(topics)
 }
 
+/// How many topics [`subscribed_topics`] finds, without keeping them; 0 if it is not a subscription.
+pub(super) fn count_topics(metadata: &[u8]) -> usize {
+    let Some((count, mut rest)) = metadata.get(2..).and_then(<[u8]>::split_first_chunk::<4>) else { return 0 };
+    let count = i32::from_be_bytes(*count);
+    for _ in 0..count {
+        let name = split_i16(rest).and_then(|(length, after)| after.get(usize::try_from(length).ok()?..));
+        let Some(after) = name else { return 0 };
+        rest = after;
+    }
+    usize::try_from(count).unwrap_or(0)
+}
+
 fn split_i16(bytes: &[u8]) -> Option<(i16, &[u8])> {
     let (number, rest) = bytes.split_at_checked(2)?;
     Some((i16::from_be_bytes(number.try_into().ok()?), rest))
@@ -38,6 +50,7 @@ mod tests {
         let bytes = b"\x00\x03\x00\x00\x00\x02\x00\x01a\x00\x02bc\xff\xff\xff\xff";
         let names: Vec<_> = subscribed_topics(bytes).unwrap().into_iter().collect();
         assert_eq!(names, [Arc::from("a"), Arc::from("bc")]);
+        assert_eq!(count_topics(bytes), 2);
     }
 
     #[test]
@@ -46,5 +59,6 @@ mod tests {
         assert_eq!(subscribed_topics(b"\x00\x00\x7f\xff\xff\xff\x00\x01a"), None);
         assert_eq!(subscribed_topics(b"\x00\x00\x00\x00\x00\x01\x00\x09a"), None);
         assert_eq!(subscribed_topics(b"\x00\x00\x00\x00\x00\x01\xff\xffa"), None);
+        assert_eq!(count_topics(b"\x00\x00\x7f\xff\xff\xff\x00\x01a"), 0);
     }
 }

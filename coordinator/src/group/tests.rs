@@ -2,6 +2,7 @@
 
 mod harness;
 mod joining;
+mod memory;
 mod offsets;
 mod properties;
 mod rebalancing;

@@ -106,7 +106,10 @@ impl Shard {
     /// Appends a decision. Its records are committed at once, unless the log is held back.
     pub(super) fn store(&mut self, decision: Decision) {
         self.log.extend(decision.records.iter().cloned());
+        let most = self.groups.bytes() + self.groups.growth_bytes(&decision);
         let (replies, appended) = self.groups.take(decision);
+        assert_eq!(self.groups.bytes(), self.groups.weigh_all());
+        assert!(self.groups.bytes() <= most, "a decision made the groups heavier than it said");
         for (token, reply) in replies {
             assert_eq!(self.answered.insert(token, reply), None, "{token:?} was answered twice");
         }

@@ -207,7 +207,7 @@ fn a_clean_up_writes_bounded_decisions() {
         decisions += 1;
         shard.store(decision);
     }
-    assert_eq!((decisions, shard.state()), (4, GroupState::Dead));
+    assert_eq!((decisions, shard.groups.offsets(GROUP).len()), (4, 0));
 }
 
 #[test]
@@ -232,4 +232,15 @@ fn offsets_of_a_group_without_a_name_can_be_committed_but_not_deleted() {
     assert_eq!(shard.commit(commit), Ok(vec![Ok(())]), "as in Kafka, for old clients");
     let token = shard.send(Command::DeleteOffsets(DeleteOffsets { group: "".into(), partitions: Vec::new() }));
     assert_eq!(shard.answered[&token], Reply::DeleteOffsets(Err(GroupError::InvalidGroupId)));
+}
+
+#[test]
+fn a_group_whose_last_offset_was_removed_stays_until_the_next_sweep() {
+    let mut shard = Shard::new();
+    shard.commit(commit_of("", -1, 5)).unwrap();
+    shard.send(Command::DeleteOffsets(DeleteOffsets { group: GROUP.into(), partitions: vec![("t".into(), 0)] }));
+    assert_eq!(shard.state(), GroupState::Empty);
+    shard.wait(settings().offsets_retention_check_interval_ms);
+    assert_eq!(shard.state(), GroupState::Dead);
+    assert_eq!(shard.groups.bytes(), 0);
 }
