@@ -27,6 +27,7 @@ pub mod varint;
 
 mod builder;
 mod header;
+mod lz4_frame;
 mod validate;
 mod view;
 

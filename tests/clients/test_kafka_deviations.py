@@ -1,17 +1,25 @@
 """Unusual requests, and the answers of Apache Kafka to them; FIRN_PEER=kafka shows that they are Kafka's."""
 
 import gzip
+import random
+import struct
 import time
 import uuid
+import zlib
+from typing import Any
 
+import lz4.block
+import lz4.frame
 import pytest
+import snappy
+import zstandard
 from confluent_kafka import KafkaException, Producer
 
 from conftest import PEER, AnyServer
 from differential.messages import load
 from differential.sides import Side, Values
 from harness import requests
-from harness.batches import GZIP, batch, headers_of, record
+from harness.batches import GZIP, LZ4, SNAPPY, ZSTD, batch, headers_of, record
 from harness.broker import unique
 from harness.java import tool
 from harness.requests import fetch_one, list_offset, produce_raw
@@ -133,6 +141,71 @@ def test_a_batch_that_grows_when_it_is_stored_is_held_to_the_largest_message(ser
         assert produce_raw(wire, topic, small).error_code == requests.MESSAGE_TOO_LARGE
         assert list_offset(wire, topic, requests.LATEST).offset == 0
         assert produce_raw(wire, topic, batch()).error_code == requests.NONE
+
+
+def _packed(raw: bytes) -> dict[str, tuple[int, bytes, bool]]:
+    """Ways to pack records: codec, bytes, and whether Kafka takes them."""
+
+    def framed(**how: Any) -> bytes:
+        return lz4.frame.compress(raw, **{"block_linked": False, "store_size": False} | how)
+
+    half = len(raw) // 2
+    skippable = struct.pack("<II", 0x184D2A50, 4) + b"skip"
+    old_lz4 = lz4.block.compress(raw, store_size=False)
+    return {
+        "lz4": (LZ4, framed(), True),
+        "lz4 with checksums": (LZ4, framed(content_checksum=True, block_checksum=True), True),
+        "lz4 with size": (LZ4, framed(store_size=True), True),
+        "lz4 in large blocks": (LZ4, framed(block_size=lz4.frame.BLOCKSIZE_MAX4MB), True),
+        "lz4 and more": (LZ4, framed() + b"garbage!", True),
+        "lz4 with linked blocks": (LZ4, framed(block_linked=True), False),
+        "lz4 without end mark": (LZ4, framed()[:-4], False),
+        "lz4 after a skippable frame": (LZ4, skippable + framed(), False),
+        "lz4 of the old format": (LZ4, struct.pack("<II", 0x184C2102, len(old_lz4)) + old_lz4, False),
+        "gzip": (GZIP, gzip.compress(raw), True),
+        "gzip in two members": (GZIP, gzip.compress(raw[:half]) + gzip.compress(raw[half:]), True),
+        "gzip cut off": (GZIP, gzip.compress(raw)[:-8], False),
+        "zlib for gzip": (GZIP, zlib.compress(raw), False),
+        "snappy": (SNAPPY, xerial(raw), True),
+        "snappy without a frame": (SNAPPY, snappy.compress(raw), True),
+        "snappy in another frame": (SNAPPY, snappy.StreamCompressor().compress(raw), False),
+        "zstd": (ZSTD, zstandard.compress(raw), True),
+        "zstd in two frames": (ZSTD, zstandard.compress(raw[:half]) + zstandard.compress(raw[half:]), True),
+        "zstd after a skippable frame": (ZSTD, skippable + zstandard.compress(raw), True),
+        "zstd and more": (ZSTD, zstandard.compress(raw) + b"garbage!", False),
+        "zstd cut off": (ZSTD, zstandard.compress(raw)[:-3], False),
+        "zstd with a large window": (ZSTD, zstd_of_window(raw, 28), False),
+    }
+
+
+def xerial(raw: bytes) -> bytes:
+    """Snappy as Java's stream writes it."""
+    blocks = [snappy.compress(raw[at : at + 32768]) for at in range(0, len(raw), 32768)]
+    head = b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)
+    return head + b"".join(struct.pack(">i", len(block)) + block for block in blocks)
+
+
+def zstd_of_window(raw: bytes, window_log: int) -> bytes:
+    """A frame whose decoder needs that much memory."""
+    parameters = zstandard.ZstdCompressionParameters(
+        window_log=window_log, hash_log=6, chain_log=6, search_log=1, min_match=3, strategy=1, write_content_size=False
+    )
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return stream.compress(raw) + stream.flush()
+
+
+def test_what_a_codec_may_look_like_is_what_javas_readers_can_read(server: AnyServer) -> None:
+    values = random.Random(1)
+    raw = b"".join(record(index, None, bytes(values.choices(b"abcdefgh", k=40_000))) for index in range(4))
+    topic = server.create_topic("packed")
+    taken = {}
+    with Wire(server.host, server.port) as wire:
+        for name, (codec, packed, _) in _packed(raw).items():
+            one = batch([(None, None)] * 4, payload=packed, attributes=codec)
+            taken[name] = produce_raw(wire, topic, one).error_code == requests.NONE
+        end = list_offset(wire, topic, requests.LATEST).offset
+    assert taken == {name: is_taken for name, (_, _, is_taken) in _packed(raw).items()}
+    assert end == 4 * sum(taken.values())
 
 
 def test_the_metadata_of_offsets_is_counted_in_utf16_units(server: AnyServer, side: Side) -> None:

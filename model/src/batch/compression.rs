@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use serde::{Deserialize, Serialize};
 use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
-use super::BatchError;
+use super::{BatchError, lz4_frame};
 
 /// Codec of a batch's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -63,6 +63,19 @@ impl Compression {
             Compression::Snappy => "snappy",
             Compression::Lz4 => "lz4",
             Compression::Zstd => "zstd",
+        }
+    }
+
+    /// Checks what the consumers' decoders demand of a compressed `block` beyond our own. What is stored is read without it.
+    ///
+    /// # Errors
+    /// [`BatchError::Decompress`] when some clients could not read the block.
+    pub(super) fn check_readable(self, block: &[u8]) -> Result<(), BatchError> {
+        match self {
+            Compression::Lz4 => lz4_frame::check_readable(block)
+                .map_err(|reason| BatchError::Decompress { codec: self, reason: reason.to_owned() }),
+            // A table test of the client tests holds the other codecs' decoders against Kafka's.
+            Compression::None | Compression::Gzip | Compression::Snappy | Compression::Zstd => Ok(()),
         }
     }
 

@@ -143,6 +143,8 @@ pub fn validate_produced(records: Bytes, limits: &ProduceLimits) -> Result<Valid
     }
     batch.verify_crc().map_err(InvalidBatch::Corrupt)?;
     check_header(&batch.header)?;
+    let codec = batch.header.attributes.compression().map_err(InvalidBatch::Corrupt)?;
+    codec.check_readable(batch.payload()).map_err(InvalidBatch::Corrupt)?;
     let max_timestamp = BUFFER.with_borrow_mut(|buffer| {
         buffer.set_limit(limits.max_decompressed_bytes);
         let checked = check_records(&batch, buffer, limits);

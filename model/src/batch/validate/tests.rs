@@ -54,6 +54,32 @@ fn a_good_batch_passes_unchanged_in_every_codec() {
 }
 
 #[test]
+fn an_lz4_frame_that_java_cannot_read_is_corrupt() {
+    use std::io::Write;
+
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    let plain = batch_of(BatchFacts::default(), 3_000);
+    let framed = |mode, is_ended: bool| {
+        let info = FrameInfo::new().block_mode(mode).block_size(BlockSize::Max64KB).block_checksums(true);
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(&plain[HEADER_LEN..]).unwrap();
+        let mut frame = encoder.finish().unwrap();
+        if !is_ended {
+            frame.truncate(frame.len() - 4);
+        }
+        let mut bytes = [&plain[..HEADER_LEN], &frame].concat();
+        let length = u32::try_from(bytes.len() - 12).unwrap();
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        tampered(&bytes.into(), |bytes| bytes[22] |= 3)
+    };
+    validate_produced(framed(BlockMode::Independent, true), &limits()).unwrap();
+    for unreadable in [framed(BlockMode::Linked, true), framed(BlockMode::Independent, false)] {
+        let refused = validate_produced(unreadable, &limits()).unwrap_err();
+        assert!(matches!(refused, InvalidBatch::Corrupt(BatchError::Decompress { .. })), "{refused}");
+    }
+}
+
+#[test]
 fn a_flipped_bit_anywhere_under_the_checksum_is_corrupt() {
     let good = batch_of(BatchFacts::default(), 3);
     for at in 21..good.len() {
