@@ -37,7 +37,10 @@ pub use header::{
     Attributes, BatchHeader, HEADER_LEN, LENGTH_PREFIX_LEN, MAGIC, TimestampType, patch_base_offset,
     patch_leader_epoch, patch_max_timestamp,
 };
-pub use validate::{InvalidBatch, ProduceLimits, ValidatedBatch, validate_produced};
+pub use validate::{
+    InvalidBatch, MAX_NAMED_RECORDS, OutsideTimestamp, OutsideTimestamps, ProduceLimits, ValidatedBatch,
+    validate_produced,
+};
 pub use view::{BatchView, Batches, Headers, Record, Records};
 
 /// Largest batch that a leader's log takes, in bytes, whatever the settings say. Who copies logs over the network goes by it:

@@ -125,7 +125,7 @@ pub(crate) fn batch_error(error: &InvalidBatch) -> ErrorCode {
         InvalidBatch::Corrupt(_) => ErrorCode::CorruptMessage,
         InvalidBatch::Invalid(_) | InvalidBatch::NotOneBatch(_) => ErrorCode::InvalidRecord,
         InvalidBatch::TooLarge { .. } => ErrorCode::MessageTooLarge,
-        InvalidBatch::Timestamp { .. } => ErrorCode::InvalidTimestamp,
+        InvalidBatch::Timestamps(_) => ErrorCode::InvalidTimestamp,
     }
 }
 

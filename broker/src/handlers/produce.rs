@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hot_tier::{AppendError, AppendTime, StorageError};
 use model::batch::{BatchBuilder, BatchFacts, BatchView, Compression, NewRecord, ProduceLimits, RecordsBuffer};
-use model::batch::{InvalidBatch, ValidatedBatch, validate_produced};
+use model::batch::{InvalidBatch, OutsideTimestamp, OutsideTimestamps, ValidatedBatch, validate_produced};
 use model::settings::{CompressionSetting, FlushMode, TopicSettings};
 use model::{Offset, TimestampMs, TopicId};
 use protocol::ErrorCode;
@@ -43,6 +43,10 @@ const MAX_DECOMPRESSED_BYTES: u64 = 256 << 20;
 const PENDING_PARTITION_BYTES: usize = size_of::<PendingPartition>() + size_of::<PartitionProduceResponse>() + 64;
 /// The same of a topic beyond its name.
 const PENDING_TOPIC_BYTES: usize = size_of::<PendingTopic>() + size_of::<TopicProduceResponse>() + 32;
+/// The same of a record that is named as being at fault.
+const RECORD_ERROR_BYTES: usize = size_of::<BatchIndexAndErrorMessage>() + 2 * 160 + 32;
+/// Kafka's words for records with timestamps that the topic does not allow.
+const WRONG_TIMES: &str = "One or more records have been rejected due to invalid timestamp";
 
 /// Appends, and answers with the reply to come.
 pub(super) async fn start(
@@ -121,13 +125,13 @@ struct Refused {
     why: Refusal,
     /// Where the log starts, where Kafka tells it beside this error; else −1.
     log_start: Offset,
-    /// The record at fault.
-    record: Option<i32>,
+    /// The records at fault, where they are known.
+    records: Vec<BatchIndexAndErrorMessage>,
 }
 
 impl From<Refusal> for Refused {
     fn from(why: Refusal) -> Self {
-        Refused { why, log_start: -1, record: None }
+        Refused { why, log_start: -1, records: Vec::new() }
     }
 }
 
@@ -272,13 +276,30 @@ fn append(
 
 fn refusal(partition: &Partition, error: &InvalidBatch) -> Refused {
     warn!(topic = %partition.topic, partition = partition.id.partition, %error, "refusing a record batch");
-    let (tells_start, record) = match error {
-        InvalidBatch::Timestamp { index, .. } => (true, i32::try_from(*index).ok()),
-        InvalidBatch::Invalid(_) => (true, None),
-        _ => (false, None),
-    };
+    let tells_start = matches!(error, InvalidBatch::Timestamps(_) | InvalidBatch::Invalid(_));
     let log_start = if tells_start { partition.log_start() } else { -1 };
-    Refused { why: Refusal::new(batch_error(error), error.to_string()), log_start, record }
+    let (why, records) = match error {
+        InvalidBatch::Timestamps(outside) => {
+            (WRONG_TIMES.to_owned(), outside.named().map(|it| at_fault(it, outside)).collect())
+        }
+        error => (error.to_string(), Vec::new()),
+    };
+    Refused { why: Refusal::new(batch_error(error), why), log_start, records }
+}
+
+/// What a client tells the sender of a record; the others of the batch are told that they were not at fault.
+fn at_fault(record: &OutsideTimestamp, of: &OutsideTimestamps) -> BatchIndexAndErrorMessage {
+    let OutsideTimestamp { index, timestamp } = *record;
+    let (earliest, latest) = (of.allowed.start(), of.allowed.end());
+    let message = format!(
+        "Timestamp {timestamp} of message with offset {index} is out of range. \
+         The timestamp should be within [{earliest}, {latest}]"
+    );
+    BatchIndexAndErrorMessage {
+        batch_index: index,
+        batch_index_error_message: Some(Str::from(message)),
+        ..BatchIndexAndErrorMessage::default()
+    }
 }
 
 fn is_about_the_producer(error: &AppendError) -> bool {
@@ -330,8 +351,10 @@ impl PendingTopic {
     /// Memory that is kept until the answer is written, and that of the answer.
     fn kept_bytes(&self) -> usize {
         let of_partition = |partition: &PendingPartition| {
-            let message = partition.outcome.as_ref().err().and_then(|refused| refused.why.message.as_ref());
-            PENDING_PARTITION_BYTES + message.map_or(0, |message| 2 * message.len())
+            let refused = partition.outcome.as_ref().err();
+            let message = refused.and_then(|refused| refused.why.message.as_ref());
+            let records = refused.map_or(0, |refused| refused.records.len());
+            PENDING_PARTITION_BYTES + message.map_or(0, |message| 2 * message.len()) + records * RECORD_ERROR_BYTES
         };
         PENDING_TOPIC_BYTES + 3 * self.name.len() + self.partitions.iter().map(of_partition).sum::<usize>()
     }
@@ -352,14 +375,12 @@ impl PendingTopic {
 
 impl PendingPartition {
     async fn finish(self, deadline: Instant) -> PartitionProduceResponse {
-        let record_error =
-            |batch_index| BatchIndexAndErrorMessage { batch_index, ..BatchIndexAndErrorMessage::default() };
         let refuse = |refused: Refused| PartitionProduceResponse {
             index: self.index,
             error_code: refused.why.code.code(),
             base_offset: -1,
             log_start_offset: refused.log_start,
-            record_errors: refused.record.map(record_error).into_iter().collect(),
+            record_errors: refused.records,
             error_message: refused.why.message.map(Str::from),
             ..PartitionProduceResponse::default()
         };

@@ -4,7 +4,7 @@
 //! because the archive's table shows them as text.
 
 use std::cell::RefCell;
-use std::ops::Deref;
+use std::ops::{Deref, RangeInclusive};
 
 use bytes::{Bytes, BytesMut};
 
@@ -50,21 +50,44 @@ pub enum InvalidBatch {
     },
     /// Kafka: `INVALID_TIMESTAMP`.
     #[error(
-        "record {index} has timestamp {timestamp}, outside the allowed {before} ms before and {after} ms after the broker's time {now}"
+        "{} records have timestamps outside {} to {}; the first is record {} with {}",
+        .0.count, .0.allowed.start(), .0.allowed.end(), .0.first.index, .0.first.timestamp
     )]
-    Timestamp {
-        /// Which record, from 0.
-        index: usize,
-        /// Its timestamp in ms.
-        timestamp: TimestampMs,
-        /// `message.timestamp.before.max.ms`.
-        before: u64,
-        /// `message.timestamp.after.max.ms`.
-        after: u64,
-        /// The broker's time in ms.
-        now: TimestampMs,
-    },
+    Timestamps(Box<OutsideTimestamps>),
 }
+
+/// Records whose timestamps lie outside what the topic allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutsideTimestamps {
+    /// How many records there are.
+    pub count: usize,
+    /// The first of them.
+    pub first: OutsideTimestamp,
+    /// All others; none where more than [`MAX_NAMED_RECORDS`] are at fault.
+    pub others: Vec<OutsideTimestamp>,
+    /// What is allowed, in ms since the epoch.
+    pub allowed: RangeInclusive<TimestampMs>,
+}
+
+impl OutsideTimestamps {
+    /// Each record at fault; nothing where there are too many to name.
+    pub fn named(&self) -> impl Iterator<Item = &OutsideTimestamp> {
+        let is_complete = self.others.len() + 1 == self.count;
+        std::iter::once(&self.first).chain(&self.others).filter(move |_| is_complete)
+    }
+}
+
+/// A record whose timestamp lies outside what the topic allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutsideTimestamp {
+    /// Which record, from 0.
+    pub index: i32,
+    /// Its timestamp in ms.
+    pub timestamp: TimestampMs,
+}
+
+/// Records of one batch that a refusal names.
+pub const MAX_NAMED_RECORDS: usize = 1_000;
 
 /// One batch that passed [`validate_produced`]: framing, checksum, counts, offsets, timestamps and header keys are
 /// right. Appending needs no second check.
@@ -197,9 +220,7 @@ fn check_records(
     buffer: &mut RecordsBuffer,
     limits: &ProduceLimits,
 ) -> Result<TimestampMs, InvalidBatch> {
-    let earliest = limits.now.saturating_sub_unsigned(limits.timestamp_before_max_ms);
-    let latest = limits.now.saturating_add_unsigned(limits.timestamp_after_max_ms);
-    let checks_time = limits.timestamp_type == TimestampType::CreateTime;
+    let mut times = Times::new(limits);
     let mut max_timestamp = NO_TIMESTAMP;
     let records = batch.records(buffer).map_err(|e| match e {
         BatchError::TooLarge { limit } => InvalidBatch::TooLarge { size: limit.saturating_add(1), limit },
@@ -216,18 +237,49 @@ fn check_records(
         for header in record.headers.iter() {
             header.map_err(|e| InvalidBatch::Invalid(e.to_string()))?;
         }
-        let timestamp = record.timestamp;
-        let in_range = timestamp == NO_TIMESTAMP || (earliest..=latest).contains(&timestamp);
-        if checks_time && !in_range {
-            let (before, after) = (limits.timestamp_before_max_ms, limits.timestamp_after_max_ms);
-            return Err(InvalidBatch::Timestamp { index, timestamp, before, after, now: limits.now });
-        }
-        max_timestamp = max_timestamp.max(timestamp);
+        times.check(expected - 1, record.timestamp);
+        max_timestamp = max_timestamp.max(record.timestamp);
     }
     if expected != batch.header.record_count {
         return Err(InvalidBatch::Invalid(format!("the batch holds {expected} records, not what its header counts")));
     }
-    Ok(max_timestamp)
+    times.outside.map_or(Ok(max_timestamp), |outside| Err(InvalidBatch::Timestamps(outside)))
+}
+
+/// Looks for records whose timestamps lie outside what the topic allows.
+struct Times {
+    /// `None` where the broker gives the time.
+    allowed: Option<RangeInclusive<TimestampMs>>,
+    outside: Option<Box<OutsideTimestamps>>,
+}
+
+impl Times {
+    fn new(limits: &ProduceLimits) -> Self {
+        let earliest = limits.now.saturating_sub_unsigned(limits.timestamp_before_max_ms);
+        let latest = limits.now.saturating_add_unsigned(limits.timestamp_after_max_ms);
+        let is_given = limits.timestamp_type == TimestampType::CreateTime;
+        Times { allowed: is_given.then_some(earliest..=latest), outside: None }
+    }
+
+    fn check(&mut self, index: i32, timestamp: TimestampMs) {
+        let Some(allowed) = &self.allowed else { return };
+        if timestamp == NO_TIMESTAMP || allowed.contains(&timestamp) {
+            return;
+        }
+        let found = OutsideTimestamp { index, timestamp };
+        match &mut self.outside {
+            None => {
+                let (others, allowed) = (Vec::new(), allowed.clone());
+                self.outside = Some(Box::new(OutsideTimestamps { count: 1, first: found, others, allowed }));
+            }
+            Some(outside) => {
+                outside.count += 1;
+                if outside.count <= MAX_NAMED_RECORDS {
+                    outside.others.push(found);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -80,6 +80,23 @@ fn an_lz4_frame_that_java_cannot_read_is_corrupt() {
 }
 
 #[test]
+fn every_record_with_a_wrong_time_is_named_unless_there_are_too_many() {
+    let outside = |count: i64, late: i64| {
+        let limits = ProduceLimits { timestamp_after_max_ms: 100, now: NOW + late - 101, ..limits() };
+        match validate_produced(batch_of(BatchFacts::default(), count), &limits) {
+            Err(InvalidBatch::Timestamps(outside)) => {
+                (outside.count, outside.named().map(|named| named.index).collect::<Vec<_>>())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(outside(10, 7), (3, vec![7, 8, 9]));
+    assert_eq!(outside(10, 0), (10, (0..10).collect()));
+    assert_eq!(outside(1_001, 1), (1_000, (1..=1_000).collect()));
+    assert_eq!(outside(1_001, 0), (1_001, Vec::new()), "then all are refused");
+}
+
+#[test]
 fn a_flipped_bit_anywhere_under_the_checksum_is_corrupt() {
     let good = batch_of(BatchFacts::default(), 3);
     for at in 21..good.len() {
@@ -142,9 +159,9 @@ fn size_limits_hold_before_and_after_decompression() {
 fn timestamps_outside_the_allowed_span_are_refused_only_for_create_time() {
     let bytes = batch_of(BatchFacts::default(), 1);
     let late = ProduceLimits { now: NOW - 7_200_000, ..limits() };
-    assert!(matches!(validate_produced(bytes.clone(), &late), Err(InvalidBatch::Timestamp { index: 0, .. })));
+    assert!(matches!(validate_produced(bytes.clone(), &late), Err(InvalidBatch::Timestamps(_))));
     let early = ProduceLimits { now: NOW + 10_000, timestamp_before_max_ms: 5_000, ..limits() };
-    assert!(matches!(validate_produced(bytes.clone(), &early), Err(InvalidBatch::Timestamp { .. })));
+    assert!(matches!(validate_produced(bytes.clone(), &early), Err(InvalidBatch::Timestamps(_))));
     let append_time = ProduceLimits { timestamp_type: TimestampType::LogAppendTime, ..late };
     assert!(validate_produced(bytes, &append_time).is_ok());
 }
