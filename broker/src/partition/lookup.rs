@@ -152,13 +152,19 @@ impl Partition {
         Err(LookupError::Damaged(damage.to_string()))
     }
 
-    /// The record with the largest timestamp, the first of several.
+    /// The record with the largest timestamp, the first of several; as in Kafka the first of all where none has one.
     ///
     /// # Errors
     /// [`LookupError`] when a tier cannot be searched.
     pub(crate) async fn max_timestamp(&self) -> Result<Option<Point>, LookupError> {
-        let log = Arc::clone(&self.log);
-        let hot = blocking::run(move || log.max_timestamp()).await?.filter(|p| p.offset < self.high_watermark());
+        let first = self.log_start();
+        let known = self.max_known_timestamp().await?;
+        Ok(known.or_else(|| (first < self.high_watermark()).then(|| self.named_point(first))))
+    }
+
+    async fn max_known_timestamp(&self) -> Result<Option<Point>, LookupError> {
+        let (log, end) = (Arc::clone(&self.log), self.high_watermark());
+        let hot = blocking::run(move || log.max_timestamp(end)).await?;
         let hot = hot.map(Point::from);
         let Some((cold, pointer)) = self.archive_below_local() else { return Ok(hot) };
         if hot.is_some_and(|p| p.timestamp > pointer.max_timestamp) {

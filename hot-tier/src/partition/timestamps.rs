@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::batch::{BatchView, RecordsBuffer};
-use model::{LeaderEpoch, Offset, TimestampMs};
+use model::{LeaderEpoch, NO_TIMESTAMP, Offset, TimestampMs};
 
 use super::PartitionLog;
 use crate::error::ReadError;
@@ -32,19 +32,40 @@ impl PartitionLog {
         self.undisturbed(|| self.search(timestamp, self.local_start()))
     }
 
-    /// The first record that has the largest timestamp of the local log.
+    /// The first record that has the largest timestamp of those on local disk below `end`, which lies between two batches.
+    /// `None` if none has one.
     ///
     /// # Errors
     /// As [`PartitionLog::offset_for_timestamp`].
-    pub fn max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
+    pub fn max_timestamp(&self, end: Offset) -> Result<Option<TimestampedOffset>, ReadError> {
         self.undisturbed(|| {
+            let start = self.local_start();
             let segments = self.segments.load();
-            let largest = segments.iter().map(|segment| segment.max_timestamp()).max().filter(|largest| *largest >= 0);
-            match largest {
-                Some(largest) => self.search(largest, self.local_start()),
-                None => Ok(None),
+            let largest = segments.iter().map(|segment| segment.max_timestamp()).max().unwrap_or(NO_TIMESTAMP);
+            let is_between = |found: &TimestampedOffset| found.offset < end;
+            if largest > NO_TIMESTAMP
+                && let Some(found) = self.search(largest, start)?.filter(is_between)
+            {
+                return Ok(Some(found));
+            }
+            // What the segments know is of records that are gone, or not committed yet.
+            match self.largest_between(start, end)? {
+                NO_TIMESTAMP => Ok(None),
+                largest => Ok(self.search(largest, start)?.filter(is_between)),
             }
         })
+    }
+
+    /// The largest timestamp of the batches between two offsets. Reads their headers, unless a whole segment lies between.
+    fn largest_between(&self, start: Offset, end: Offset) -> Result<TimestampMs, ReadError> {
+        let mut largest = NO_TIMESTAMP;
+        for segment in self.segments.load().iter().filter(|segment| segment.size() > 0 && segment.base() < end) {
+            if segment.next() <= end && segment.base() >= start && segment.max_timestamp() <= largest {
+                continue;
+            }
+            largest = largest.max(segment.largest_timestamp(&self.core.files, start..end)?);
+        }
+        Ok(largest)
     }
 
     fn search(&self, timestamp: TimestampMs, start: Offset) -> Result<Option<TimestampedOffset>, ReadError> {

@@ -1,10 +1,10 @@
 //! Finding a batch of a segment by offset or by timestamp.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::Ordering;
 
 use model::batch::BatchHeader;
-use model::{Offset, TimestampMs};
+use model::{NO_TIMESTAMP, Offset, TimestampMs};
 
 use super::scan::{Depth, Span, WalkEnd};
 use super::{Found, Located, SPARSE_BYTES_MAX, Segment, TimeEntry};
@@ -112,6 +112,26 @@ impl Segment {
         self.walk_to(files, self.span_from(start), Depth::Checksums, wanted)
     }
 
+    /// The largest timestamp of the batches that have records in `offsets`, −1 without any. Reads their headers.
+    ///
+    /// # Errors
+    /// As [`Segment::locate`].
+    pub(crate) fn largest_timestamp(
+        &self,
+        files: &OpenFiles,
+        offsets: Range<Offset>,
+    ) -> Result<TimestampMs, StorageError> {
+        let mut largest = NO_TIMESTAMP;
+        let past = |header: &BatchHeader| {
+            if header.base_offset < offsets.end && header.last_offset() >= offsets.start {
+                largest = largest.max(header.max_timestamp);
+            }
+            header.base_offset >= offsets.end
+        };
+        self.walk_to(files, self.span(), Depth::Headers, past)?;
+        Ok(largest)
+    }
+
     /// True when the batch that the entry speaks of has the entry's timestamp.
     fn is_true(&self, files: &OpenFiles, entry: TimeEntry, size: u64) -> Result<bool, StorageError> {
         let last = self.base + i64::from(entry.relative_offset);
@@ -169,7 +189,7 @@ impl Segment {
         files: &OpenFiles,
         span: Span,
         depth: Depth,
-        wanted: impl Fn(&BatchHeader) -> bool,
+        mut wanted: impl FnMut(&BatchHeader) -> bool,
     ) -> Result<Option<Located>, StorageError> {
         let mut found = None;
         let end = self.walk(files, span, depth, |step| {

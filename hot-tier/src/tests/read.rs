@@ -70,7 +70,7 @@ fn the_first_record_at_or_after_a_time_is_found_exactly() {
     assert_eq!(find(NOW + 292), Some((NOW + 292, 89)));
     assert_eq!(find(NOW + 293), None);
     let last = TimestampedOffset { timestamp: NOW + 292, offset: 89, leader_epoch: 7 };
-    assert_eq!(log.max_timestamp().unwrap(), Some(last));
+    assert_eq!(log.max_timestamp(log.log_end()).unwrap(), Some(last));
     log.advance_log_start(4).unwrap();
     assert_eq!(find(NOW), Some((NOW + 11, 4)), "below the log start there is nothing");
 }
@@ -80,7 +80,27 @@ fn an_empty_log_has_no_times() {
     let fixture = Fixture::new();
     let log = fixture.log(1);
     assert_eq!(log.offset_for_timestamp(0).unwrap(), None);
-    assert_eq!(log.max_timestamp().unwrap(), None);
+    assert_eq!(log.max_timestamp(0).unwrap(), None);
+}
+
+#[test]
+fn the_largest_time_below_an_offset_is_that_of_a_record_below_it() {
+    let fixture = Fixture::new();
+    let log = fixture.log(1);
+    let times = [NOW, NOW + 50, NOW + 20, NOW + 50, NOW + 90];
+    for (index, timestamp) in times.into_iter().enumerate() {
+        log.append_leader(vec![Make { timestamp, ..Make::default() }.batch()], 7, NOW).unwrap();
+        if index == 1 {
+            log.roll().unwrap();
+        }
+    }
+    let largest = |end| log.max_timestamp(end).unwrap().map(|found| (found.timestamp - NOW, found.offset));
+    assert_eq!(
+        [0, 1, 2, 3, 4, 5].map(largest),
+        [None, Some((0, 0)), Some((50, 1)), Some((50, 1)), Some((50, 1)), Some((90, 4))]
+    );
+    log.advance_log_start(2).unwrap();
+    assert_eq!([3, 4].map(largest), [Some((20, 2)), Some((50, 3))]);
 }
 
 #[test]
