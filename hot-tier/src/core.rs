@@ -19,6 +19,8 @@ use crate::sync::{Condvar, Mutex};
 
 /// Pause before something is tried again for which too many files were open.
 pub(crate) const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before a step is tried again for which the disk had no space.
+const SPACE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Called with a partition's flushed end by the flusher thread, outside of all locks. Calls for one partition come in order,
 /// but the log may have been truncated since: read [`crate::PartitionLog::flushed_end`] for what holds now.
@@ -148,11 +150,30 @@ impl Core {
     }
 
     /// Carries out a step of what the journal tells of already. There is no way back from it: where too many files are open,
-    /// it is tried again until some are closed.
+    /// it is tried again until some are closed; where the disk is full, which then refuses even a new name or a shorter file,
+    /// until there is space. Only a sync is never repeated.
+    ///
+    /// # Errors
+    /// Those of `step`, other than [`StorageError::NoDescriptor`] and [`StorageError::Full`]; the tier's failure while it is
+    /// waited.
+    pub(crate) fn carry_out<T>(&self, step: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        loop {
+            match self.with_descriptors(&step) {
+                Err(e) if e.lacks_space() => {
+                    self.note_full(&e);
+                    std::thread::sleep(SPACE_PAUSE);
+                }
+                done => return done,
+            }
+            self.check()?;
+        }
+    }
+
+    /// Tries a step again while too many files are open.
     ///
     /// # Errors
     /// Those of `step`, other than [`StorageError::NoDescriptor`]; the tier's failure while it is waited.
-    pub(crate) fn carry_out<T>(&self, step: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
+    pub(crate) fn with_descriptors<T>(&self, step: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
         loop {
             match step() {
                 Err(e) if self.lacks_descriptor(&e) => std::thread::sleep(DESCRIPTOR_PAUSE),

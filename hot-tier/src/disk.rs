@@ -168,10 +168,13 @@ pub(crate) fn rename_aside(disk: &dyn Disk, path: &Path, suffix: &str) -> io::Re
 /// Replaces a file as a whole: after a power cut the old or the new bytes are there. Durable once the caller has synced
 /// the folder.
 pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = Path::new(&temporary);
-    let file = disk.open(temporary, Open::Create)?;
+    prepare_file(disk, path, bytes, durability)?;
+    take_name(disk, path)
+}
+
+/// The first half of [`replace_file`], which needs the space: the bytes are there, beside the file that they will replace.
+pub(crate) fn prepare_file(disk: &dyn Disk, path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let file = disk.open(&temporary(path), Open::Create)?;
     // A leftover is cut; cutting a fresh file would make ext4 write it out at once.
     if file.len()? > 0 {
         file.set_len(0)?;
@@ -180,7 +183,18 @@ pub(crate) fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8], durabilit
     if durability == Durability::Synced {
         file.sync_data()?;
     }
-    disk.rename(temporary, path)
+    Ok(())
+}
+
+/// The second half of [`replace_file`]: the bytes that were prepared take the file's name.
+pub(crate) fn take_name(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    disk.rename(&temporary(path), path)
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    PathBuf::from(name)
 }
 
 /// Whether [`replace_file`] syncs the new bytes before they take the name.

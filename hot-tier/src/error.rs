@@ -89,6 +89,11 @@ impl StorageError {
         }
     }
 
+    /// True when the disk had no space for something that may be tried again: anything but a sync, see [`TierFailure`].
+    pub(crate) fn lacks_space(&self) -> bool {
+        matches!(self, StorageError::Full { action, .. } if *action != "flush")
+    }
+
     /// True when the file is not there.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)

@@ -8,7 +8,7 @@ use model::Offset;
 
 use super::PartitionLog;
 use crate::core::Core;
-use crate::disk::{Durability, read_file, replace_file};
+use crate::disk::{Durability, prepare_file, read_file, take_name};
 use crate::error::{StorageError, lacks_descriptor};
 use crate::layout::{FileKind, file_name};
 use crate::producer_state::ProducerStates;
@@ -29,12 +29,25 @@ fn snapshot_path(dir: &Path, offset: Offset) -> PathBuf {
     dir.join(file_name(offset, FileKind::Snapshot))
 }
 
-/// Stores producer state that no batch of the log tells of. Its name becomes durable with the next checkpoint, until which
-/// the journal has it too.
-pub(crate) fn keep_snapshot(core: &Core, dir: &Path, offset: Offset, state: &[u8]) -> Result<(), StorageError> {
+/// Writes down producer state that no batch of the log tells of, without giving it its name yet. Nothing has happened when
+/// there is no space for it.
+pub(crate) fn prepare_snapshot(core: &Core, dir: &Path, offset: Offset, state: &[u8]) -> Result<(), StorageError> {
     let path = snapshot_path(dir, offset);
-    let stored = replace_file(core.disk(), &path, state, Durability::Synced);
+    let stored = prepare_file(core.disk(), &path, state, Durability::Synced);
     stored.map_err(|e| StorageError::io("store", &path, e))
+}
+
+/// Stores producer state that no batch of the log tells of, under its name. That becomes durable with the next checkpoint,
+/// until which the journal has it too.
+pub(crate) fn keep_snapshot(core: &Core, dir: &Path, offset: Offset, state: &[u8]) -> Result<(), StorageError> {
+    prepare_snapshot(core, dir, offset, state)?;
+    name_snapshot(core, dir, offset)
+}
+
+/// Gives a prepared snapshot its name.
+pub(crate) fn name_snapshot(core: &Core, dir: &Path, offset: Offset) -> Result<(), StorageError> {
+    let path = snapshot_path(dir, offset);
+    take_name(core.disk(), &path).map_err(|e| StorageError::io("store", &path, e))
 }
 
 /// The snapshot of producer state right before `offset`, when there is an intact one.

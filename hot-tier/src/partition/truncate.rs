@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use model::Offset;
 use model::settings::FlushMode;
 
-use super::producers::keep_snapshot;
+use super::producers::{name_snapshot, prepare_snapshot};
 use super::{PartitionLog, Writer};
 use crate::bootstrap::Bootstrap;
 use crate::error::StorageError;
@@ -90,7 +90,7 @@ impl PartitionLog {
         let old = self.segments.load_full();
         let keep = old.partition_point(|segment| segment.base() < point.segment_base);
         for segment in &old[keep + 1..] {
-            self.retire(segment)?;
+            self.core.carry_out(|| self.retire(segment))?;
         }
         let mode = writer.mode;
         let mut segments = old[..keep].to_vec();
@@ -113,7 +113,7 @@ impl PartitionLog {
             file => Some(file?),
         };
         if let Some(file) = file.filter(|_| segment.size() > 0) {
-            file.set_len(point.position).map_err(|e| segment.io("cut", e))?;
+            self.core.carry_out(|| file.set_len(point.position).map_err(|e| segment.io("cut", e)))?;
             if mode == FlushMode::Replicated {
                 // Recovery takes what it finds in the files of such a topic: what is gone must stay gone.
                 file.sync_data().map_err(|e| segment.io("flush", e))?;
@@ -127,6 +127,11 @@ impl PartitionLog {
 
     /// Everything goes; the log is what `beginning` says.
     pub(super) fn begin_anew(&self, writer: &mut Writer, beginning: Beginning) -> Result<(), StorageError> {
+        if let Beginning::Inherited { state, .. } = &beginning {
+            // What needs space comes before there is no way back: a full disk refuses it, and the log stays as it is.
+            let prepare = || prepare_snapshot(&self.core, &self.dir, state.local_start, &state.producers);
+            self.core.with_descriptors(prepare).map_err(|e| self.core.judge(e))?;
+        }
         let lsn = match &beginning {
             Beginning::Empty(offset) => self.core.journal(self.id, &Event::Reset(*offset), &[])?,
             Beginning::Inherited { state, .. } => self.core.journal(self.id, &Event::Bootstrap(state.clone()), &[])?,
@@ -139,7 +144,7 @@ impl PartitionLog {
         let _disturbing = self.disturb();
         let old = self.segments.load_full();
         for segment in old.iter() {
-            self.retire(segment)?;
+            self.core.carry_out(|| self.retire(segment))?;
         }
         self.sync_retired(writer.mode)?;
         let (log_start, offset) = match beginning {
@@ -150,8 +155,7 @@ impl PartitionLog {
             }
             Beginning::Inherited { state, epochs, producers } => {
                 // A later truncation finds the producers here: no batch of the local log tells of them.
-                let keep = || keep_snapshot(&self.core, &self.dir, state.local_start, &state.producers);
-                self.core.carry_out(keep)?;
+                self.core.carry_out(|| name_snapshot(&self.core, &self.dir, state.local_start))?;
                 *self.epochs.write() = epochs;
                 writer.producers = producers;
                 (state.log_start, state.local_start)

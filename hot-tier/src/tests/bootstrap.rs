@@ -68,6 +68,26 @@ fn an_empty_replica_goes_on_where_the_leader_begins() {
 }
 
 #[test]
+fn a_full_disk_leaves_the_log_as_it_is_and_the_tier_whole() {
+    let fixture = Fixture::new();
+    let (_, state) = leader(&fixture);
+    let replica = fixture.log(2);
+    append(&replica, 3);
+    let before = contents(&replica);
+    fixture.faults.set_full(true);
+    let refused = replica.reset_to_bootstrap(&state).unwrap_err();
+    assert!(matches!(refused, BootstrapError::Storage(StorageError::Full { .. })), "{refused}");
+    assert_eq!(fixture.tier.failure(), None, "no restart is needed");
+    assert!(fixture.tier.full().is_some());
+    assert_eq!((contents(&replica), replica.log_end()), (before, 3));
+    fixture.faults.set_full(false);
+    fixture.tier.keep_house();
+    replica.reset_to_bootstrap(&state).unwrap();
+    assert_eq!((replica.log_start(), replica.local_start()), (0, 24));
+    assert!(produce(&replica, 3, 4).unwrap().duplicate);
+}
+
+#[test]
 fn a_snapshot_that_cannot_be_opened_is_not_taken_for_none() {
     let fixture = Fixture::new();
     let (_, state) = leader(&fixture);
