@@ -26,6 +26,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
+use crate::disk_watch::{self, UnopenedPartition};
 use crate::machine::blocking;
 use crate::machine::runtimes::elsewhere;
 use crate::machine::sockets::TcpListener;
@@ -124,10 +125,22 @@ async fn health(State(admin): State<Admin>) -> Response {
         }
         Ok(()) => {
             let notes: String = admin.notes.iter().map(|note| note() + "\n").collect();
-            format!("healthy\n{notes}").into_response()
+            format!("healthy\n{}{notes}", unopened_partitions(broker)).into_response()
         }
         Err(error) => unhealthy(error.to_string()),
     }
+}
+
+/// A line for each of the first partitions that cannot be opened: all others are served.
+fn unopened_partitions(broker: &Broker) -> String {
+    const SHOWN: usize = 10;
+    let unopened = disk_watch::unopened(broker);
+    let line = |one: &UnopenedPartition| {
+        format!("partition {}-{} is out of service: {}\n", one.topic, one.partition, one.reason)
+    };
+    let more = unopened.len().saturating_sub(SHOWN);
+    let rest = if more > 0 { format!("{more} more partitions are out of service\n") } else { String::new() };
+    unopened.iter().take(SHOWN).map(line).collect::<String>() + &rest
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::{PartitionIndex, TopicPartition};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -106,4 +107,23 @@ pub(crate) fn space(broker: &Broker) -> Option<(i64, i64)> {
     let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(disk.f_frsize)).ok();
     let is_full = broker.metadata.disk_fault() == Some(DiskFault::Full);
     Some((bytes(disk.f_blocks)?, if is_full { 0 } else { bytes(disk.f_bavail)? }))
+}
+
+/// A partition that this node should serve and cannot open.
+#[derive(Debug)]
+pub(crate) struct UnopenedPartition {
+    pub(crate) topic: String,
+    pub(crate) partition: PartitionIndex,
+    pub(crate) reason: Arc<str>,
+}
+
+/// The partitions that this node should serve and cannot open.
+pub(crate) fn unopened(broker: &Broker) -> Vec<UnopenedPartition> {
+    let (image, node_id) = (broker.metadata.image(), broker.config.node_id);
+    let of = |(id, reason): (TopicPartition, Arc<str>)| {
+        let topic = image.topic_by_id(id.topic_id)?.name.to_string();
+        image.partition(id)?.replicas.contains(&node_id).then_some(())?;
+        Some(UnopenedPartition { topic, partition: id.partition, reason })
+    };
+    broker.hot.unopened().into_iter().filter_map(of).collect()
 }

@@ -179,6 +179,7 @@ impl Partitions {
         turns.tell();
         followed.close_departed(image, rooms);
         followed.report_strays(image, rooms);
+        remove_unopened(image, rooms);
         self.directory.store(Arc::new(directory(image, &followed.open)));
         // What was flushed before the directory knew the partition.
         for partition in followed.open.values() {
@@ -334,6 +335,19 @@ impl Followed {
 fn apply_settings(log: &Arc<PartitionLog>, settings: &Arc<TopicSettings>) {
     if let Err(error) = log.update_settings(Arc::clone(settings)) {
         warn!(topic = %log.topic(), partition = log.id().partition, %error, "cannot apply changed settings");
+    }
+}
+
+/// Folders of deleted topics that could not be opened.
+fn remove_unopened(image: &Cluster, rooms: &Rooms<'_>) {
+    for (id, _) in rooms.hot.unopened() {
+        let Some(topic) = image.deleted_topic(id.topic_id).map(|topic| &topic.name) else { continue };
+        match rooms.hot.remove(id) {
+            Ok(()) => {
+                info!(%topic, partition = id.partition, "removed a log of a deleted topic that could not be opened")
+            }
+            Err(error) => error!(%topic, partition = id.partition, %error, "cannot remove a log of a deleted topic"),
+        }
     }
 }
 

@@ -76,6 +76,7 @@ fn describe() {
         "firn_damaged_partitions",
         "Partitions with local records that the disk has changed and no replica has restored."
     );
+    gauge!("firn_unopened_partitions", "Partitions that this node should serve and cannot open until a restart.");
     counter!("firn_damage_mended_total", "Places of local logs that were restored from another replica.");
     counter!("firn_isr_shrinks_total", "Replicas that left the in-sync replicas of partitions led here, by change.");
     counter!("firn_isr_expands_total", "Replicas that joined the in-sync replicas of partitions led here, by change.");

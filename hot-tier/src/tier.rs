@@ -64,7 +64,7 @@ struct Shared {
     /// One checkpoint at a time, and none while folders are taken away.
     checkpointing: Mutex<()>,
     /// Partitions that are out of service until the next start.
-    unopened: BTreeMap<TopicPartition, Unopened>,
+    unopened: RwLock<BTreeMap<TopicPartition, Unopened>>,
     /// The journal's entries of [`Shared::unopened`] are kept. It ends when others need the space.
     holds_journal: AtomicBool,
     /// The last checkpoint could not be written, which was logged.
@@ -91,7 +91,7 @@ impl HotTier {
             partitions: RwLock::new(partitions.into_iter().map(|log| (log.id(), log)).collect()),
             folders_changed: AtomicBool::new(true),
             checkpointing: Mutex::new(()),
-            unopened: unopened.into_iter().map(|one| (one.id, one)).collect(),
+            unopened: RwLock::new(unopened.into_iter().map(|one| (one.id, one)).collect()),
             holds_journal: AtomicBool::new(true),
             lacks_checkpoint: AtomicBool::new(false),
         });
@@ -147,7 +147,7 @@ impl HotTier {
         settings: Arc<TopicSettings>,
     ) -> Result<Arc<PartitionLog>, StorageError> {
         let shared = &self.handle.shared;
-        if let Some(unopened) = shared.unopened.get(&partition) {
+        if let Some(unopened) = shared.unopened.read().get(&partition) {
             return Err(StorageError::Unopened { partition, reason: Arc::clone(&unopened.reason) });
         }
         let known = self.partition(partition);
@@ -166,12 +166,15 @@ impl HotTier {
     }
 
     /// Removes a partition's log: from now on it cannot be found, read or changed. The rest happens in the background: the
-    /// removal becomes durable, then the files go; until then a crash may bring the partition back. Waits for no flush. A
-    /// partition that is not there is fine.
+    /// removal becomes durable, then the files go; until then a crash may bring the partition back. Waits for no flush, unless
+    /// the partition could not be opened. A partition that is not there is fine.
     ///
     /// # Errors
     /// Those of the journal, when the partition is still there.
     pub fn remove(&self, partition: TopicPartition) -> Result<(), StorageError> {
+        if self.handle.shared.unopened.read().contains_key(&partition) {
+            return self.handle.shared.remove_unopened(partition);
+        }
         let Some(log) = self.partition(partition) else { return Ok(()) };
         match log.mark_removed() {
             // Another call was faster.
@@ -182,6 +185,13 @@ impl HotTier {
                 Ok(())
             }
         }
+    }
+
+    /// The partitions that could not be opened, and why.
+    #[must_use]
+    pub fn unopened(&self) -> Vec<(TopicPartition, Arc<str>)> {
+        let unopened = self.handle.shared.unopened.read();
+        unopened.iter().map(|(id, one)| (*id, Arc::clone(&one.reason))).collect()
     }
 
     /// As [`PartitionLog::has_journal_space`].

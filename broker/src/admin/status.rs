@@ -155,6 +155,7 @@ pub(crate) fn record_gauges(broker: &Broker) {
         .set(all.iter().filter(|partition| partition.is_damaged()).count() as f64);
     let led: Vec<_> = all.iter().filter_map(|partition| partition.replication()).collect();
     let count = |is_so: fn(&Replication) -> bool| led.iter().filter(|r| is_so(r)).count() as f64;
+    metrics::gauge!("firn_unopened_partitions").set(disk_watch::unopened(broker).len() as f64);
     metrics::gauge!("firn_leader_partitions").set(led.len() as f64);
     metrics::gauge!("firn_under_replicated_partitions").set(count(|r| r.in_sync < r.replicas));
     metrics::gauge!("firn_at_min_isr_partitions").set(count(|r| r.in_sync == r.least));

@@ -10,19 +10,21 @@ use protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use protocol::{ApiKey, ErrorCode, Str};
 
 use super::{BadRequest, RequestContext};
-use crate::disk_watch;
+use crate::disk_watch::{self, UnopenedPartition};
 use crate::metadata::DiskFault;
 use crate::partition::Partition;
 
 /// What a partition takes in a response, in memory and encoded, and its topic's name.
 const PARTITION_BYTES: usize = 512;
+/// The size of a partition that cannot be opened.
+const UNOPENED_BYTES: i64 = -1;
 
 pub(super) async fn handle(
     context: &RequestContext<'_>,
     request: DescribeLogDirsRequest,
 ) -> Result<DescribeLogDirsResponse, BadRequest> {
-    let partitions = context.broker.partitions.all();
-    context.claim_reply(ApiKey::DescribeLogDirs, partitions.len() * PARTITION_BYTES).await?;
+    let (partitions, unopened) = (context.broker.partitions.all(), disk_watch::unopened(context.broker));
+    context.claim_reply(ApiKey::DescribeLogDirs, (partitions.len() + unopened.len()) * PARTITION_BYTES).await?;
     let wanted: Option<BTreeSet<(Str, i32)>> = request.topics.map(|topics| {
         let pairs = |topic: protocol::messages::describe_log_dirs_request::DescribableLogDirTopic| {
             let name = topic.topic;
@@ -35,6 +37,17 @@ pub(super) async fn handle(
         let key = (Str::from(partition.topic.to_string()), partition.id.partition);
         if wanted.as_ref().is_none_or(|wanted| wanted.contains(&key)) {
             topics.entry(partition.topic.to_string()).or_default().push(describe(&partition));
+        }
+    }
+    // One who asks for no partition learns whether all can be served.
+    for UnopenedPartition { topic, partition, .. } in unopened {
+        let key = (Str::from(topic.clone()), partition);
+        if wanted.as_ref().is_none_or(|wanted| wanted.is_empty() || wanted.contains(&key)) {
+            topics.entry(topic).or_default().push(DescribeLogDirsPartition {
+                partition_index: partition,
+                partition_size: UNOPENED_BYTES,
+                ..DescribeLogDirsPartition::default()
+            });
         }
     }
     let topics = topics.into_iter().map(|(name, mut partitions)| {

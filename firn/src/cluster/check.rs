@@ -124,11 +124,12 @@ pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<()> {
     let overview = client.overview().await?;
     let moving = client.reassignments().await?;
     let mut findings = quorum::examine(&overview);
-    let disks = disks::ask(&client, &overview).await;
+    let (disks, unopened) = disks::ask(&client, &overview).await;
     // A broker that is fenced for its disk is not down.
     let is_impaired = |id: i32| disks.get(&id).is_some_and(|state| *state != disks::DiskState::Sound);
     findings.extend(brokers::examine(&overview, is_impaired));
     findings.extend(disks::examine(&disks));
+    findings.extend(disks::examine_unopened(unopened));
     findings.extend(unreachable_brokers(&client, &overview).await);
     findings.extend(partitions::examine(&overview, &moving));
     for admin in &args.admin {

@@ -227,6 +227,28 @@ fn a_partition_that_cannot_be_opened_takes_no_other_one_out_of_service_and_comes
 }
 
 #[test]
+fn a_partition_that_cannot_be_opened_can_be_removed() {
+    let fixture = Fixture::new();
+    let log = fixture.log(1);
+    append(&log, 10);
+    fixture.tier.checkpoint().unwrap();
+    append(&log, 10);
+    fixture.flush();
+    let dir = log.dir().to_owned();
+    drop(log);
+    let fixture = restarted(fixture, &[(&dir, 0..1)]);
+    assert_eq!(fixture.tier.unopened().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id(1)]);
+    fixture.tier.remove(id(1)).unwrap();
+    assert_eq!(fixture.tier.unopened(), []);
+    fixture.tier.keep_house();
+    fixture.tier.checkpoint().unwrap();
+    let fixture = fixture.killed();
+    assert!(fixture.tier.partition(id(1)).is_none());
+    assert_eq!(fixture.tier.recovery_report().damage, Vec::<String>::new());
+    assert_eq!(fixture.log(1).log_end(), 0, "a new partition of this id is empty");
+}
+
+#[test]
 fn a_partition_that_cannot_be_opened_comes_back_whole_when_the_checkpoint_is_lost_with_it() {
     let fixture = Fixture::new();
     let log = fixture.log(1);

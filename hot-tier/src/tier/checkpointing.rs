@@ -63,9 +63,9 @@ impl Shared {
 
     /// From where the journal is kept for partitions that could not be opened: until others need more than half of it.
     fn held_journal(&self) -> Option<u64> {
-        let held = self.unopened.values().filter_map(|unopened| unopened.replay_from).min()?;
+        let held = self.unopened.read().values().filter_map(|unopened| unopened.replay_from).min()?;
         if self.core.journal.wants_checkpoint() && self.holds_journal.swap(false, Ordering::AcqRel) {
-            let partitions = self.unopened.len();
+            let partitions = self.unopened.read().len();
             tracing::error!(
                 partitions,
                 "the journal needs its space: the last records of partitions that are out of service are given up here"
@@ -94,7 +94,7 @@ impl Shared {
         };
         let open = partitions.iter().zip(captured).filter(|(log, _)| !log.is_removed());
         let mut states: BTreeMap<_, _> = open.map(|(log, captured)| (log.id(), state(log, captured))).collect();
-        states.extend(self.unopened.values().filter_map(|one| Some((one.id, one.checkpointed.clone()?))));
+        states.extend(self.unopened.read().values().filter_map(|one| Some((one.id, one.checkpointed.clone()?))));
         let states: Vec<_> = states.into_values().collect();
         let bytes = checkpoint::encode(lsn, clean, &states);
         let core = &self.core;

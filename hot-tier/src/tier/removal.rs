@@ -9,8 +9,10 @@ use model::TopicPartition;
 use super::Shared;
 use crate::disk::rename_aside;
 use crate::error::StorageError;
+use crate::journal::entry::Event;
 use crate::layout;
 use crate::partition::{PartitionLog, Removal};
+use crate::recovery::topics_dir;
 
 impl Shared {
     /// Takes the folders of all partitions away that are marked removed: one flush for all of them. May be called by several
@@ -38,6 +40,31 @@ impl Shared {
     pub(super) fn finish_removal_of(&self, id: TopicPartition) -> Result<(), StorageError> {
         let is_removed = self.partitions.read().get(&id).is_some_and(|log| log.is_removed());
         if is_removed { self.finish_removals() } else { Ok(()) }
+    }
+
+    /// Removes a partition that could not be opened: as soon as that is durable, its folder goes.
+    ///
+    /// # Errors
+    /// Those of the journal and of the flush; of the folder, which the next start takes away then.
+    pub(super) fn remove_unopened(&self, id: TopicPartition) -> Result<(), StorageError> {
+        let lsn = self.core.journal(id, &Event::Remove, &[])?;
+        self.core.wait_durable(lsn)?;
+        let _no_checkpoint = self.checkpointing.lock();
+        if self.unopened.write().remove(&id).is_none() {
+            return Ok(());
+        }
+        self.folders_changed.store(true, Ordering::Release);
+        let (disk, topics) = (self.core.disk(), topics_dir(&self.core.config.data_dir));
+        let folders = disk.list(&topics).map_err(|e| StorageError::io("list", &topics, e))?;
+        let is_its_own = |name: &str| layout::parse_partition_dir(name).is_some_and(|(_, found)| found == id);
+        for folder in folders.iter().filter(|entry| is_its_own(&entry.name)) {
+            let path = topics.join(&folder.name);
+            let deleted =
+                rename_aside(disk, &path, layout::DELETED).map_err(|e| StorageError::io("retire", &path, e))?;
+            self.core.trash.add(deleted);
+        }
+        self.core.housekeeping.raise();
+        Ok(())
     }
 
     fn retire_folder(&self, log: &Arc<PartitionLog>) -> Result<(), StorageError> {

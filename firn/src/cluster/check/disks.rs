@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use protocol::ErrorCode;
 use protocol::messages::DescribeLogDirsRequest;
+use protocol::messages::describe_log_dirs_response::DescribeLogDirsTopic;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -12,6 +13,7 @@ use super::Finding;
 use super::causes::Cause;
 use crate::client::Client;
 use crate::client::overview::Overview;
+use crate::output::count;
 
 /// How long a broker may take to answer; those that are down do not.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -28,20 +30,45 @@ pub(super) enum DiskState {
 /// The states by broker, without the brokers that do not answer.
 pub(super) type Disks = BTreeMap<i32, DiskState>;
 
+/// Partitions that brokers cannot open, by broker.
+pub(super) type Unopened = BTreeMap<i32, Vec<String>>;
+
 /// Asks all brokers at once, fenced ones too.
-pub(super) async fn ask(client: &Client, overview: &Overview) -> Disks {
+pub(super) async fn ask(client: &Client, overview: &Overview) -> (Disks, Unopened) {
     let mut asking = JoinSet::new();
     for broker in &overview.brokers {
         let (id, endpoint, mut client) = (broker.id, broker.endpoint(), client.another());
         asking.spawn(async move {
             let request = DescribeLogDirsRequest { topics: Some(Vec::new()), ..DescribeLogDirsRequest::default() };
             let answer = client.call_at(&endpoint, &request, Instant::now() + ANSWER_WITHIN).await.ok()?;
-            let dirs = answer.results.into_iter();
-            Some((id, dirs.map(|dir| state(dir.error_code, dir.usable_bytes)).find(|state| *state != DiskState::Sound)))
+            let dirs = answer.results.iter();
+            let fault =
+                dirs.map(|dir| state(dir.error_code, dir.usable_bytes)).find(|state| *state != DiskState::Sound);
+            let topics = answer.results.iter().flat_map(|dir| &dir.topics);
+            let of_topic = |topic: &DescribeLogDirsTopic| {
+                let unopened = topic.partitions.iter().filter(|partition| partition.partition_size < 0);
+                unopened.map(|partition| format!("{}-{}", &*topic.name, partition.partition_index)).collect::<Vec<_>>()
+            };
+            Some((id, fault.unwrap_or(DiskState::Sound), topics.flat_map(of_topic).collect::<Vec<_>>()))
         });
     }
-    let answers = asking.join_all().await.into_iter().flatten();
-    answers.map(|(id, state)| (id, state.unwrap_or(DiskState::Sound))).collect()
+    let (mut disks, mut unopened) = (Disks::new(), Unopened::new());
+    for (id, state, places) in asking.join_all().await.into_iter().flatten() {
+        disks.insert(id, state);
+        unopened.insert(id, places);
+    }
+    unopened.retain(|_, places| !places.is_empty());
+    (disks, unopened)
+}
+
+pub(super) fn examine_unopened(unopened: Unopened) -> impl Iterator<Item = Finding> {
+    unopened.into_iter().map(|(id, places)| {
+        let what = format!("broker {id} cannot open {}: it serves none of them", count(places.len(), "partition"));
+        let advice = "Its log and /health name the reason. Mend the disk, or stop the broker and restore the folders; a restart \
+                      opens them. Until then let other brokers have what it leads: `firn cluster reassign`, or, where it \
+                      alone is in sync, stop it and use `firn cluster elect --unclean`.";
+        Finding::problem(what, advice).at(places)
+    })
 }
 
 fn state(error_code: i16, usable_bytes: i64) -> DiskState {
