@@ -19,7 +19,7 @@ from conftest import PEER, AnyServer
 from differential.messages import load
 from differential.sides import Side, Values
 from harness import requests
-from harness.batches import GZIP, LZ4, SNAPPY, ZSTD, batch, headers_of, record
+from harness.batches import GZIP, LZ4, SNAPPY, ZSTD, batch, headers_of, record, varint
 from harness.broker import unique
 from harness.java import tool
 from harness.requests import fetch_one, list_offset, produce_raw
@@ -223,6 +223,76 @@ def test_the_metadata_of_offsets_is_counted_in_utf16_units(server: AnyServer, si
     assert [commit("a" * 4097), commit("😀" * 2049)] == [too_large, too_large]
 
 
+def test_a_group_stays_when_its_last_offset_goes_and_can_be_deleted(server: AnyServer, side: Side) -> None:
+    topic = server.create_topic("last")
+    side.await_groups()
+    part = {"PartitionIndex": 0, "CommittedOffset": 1, "CommittedMetadata": ""}
+    commit = {"GroupId": "emptied", "Topics": [{"Name": topic, "Partitions": [part]}]}
+    answer = side.must("OffsetCommit", 8, commit)
+    assert answer["Topics"][0]["Partitions"][0]["ErrorCode"] == 0
+    one = {"GroupId": "emptied", "Topics": [{"Name": topic, "Partitions": [{"PartitionIndex": 0}]}]}
+    assert side.must("OffsetDelete", 0, one)["Topics"][0]["Partitions"][0]["ErrorCode"] == 0
+    listed = side.must("ListGroups", 4, {"StatesFilter": []})["Groups"]
+    assert {"emptied": "Empty"}.items() <= {group["GroupId"]: group["GroupState"] for group in listed}.items()
+    deleted = side.must("DeleteGroups", 2, {"GroupsNames": ["emptied"]})["Results"]
+    assert [group["ErrorCode"] for group in deleted] == [0]
+
+
+def test_a_setting_that_cannot_be_is_an_invalid_request_where_it_is_a_brokers(server: AnyServer, side: Side) -> None:
+    topic = server.create_topic("invalid")
+
+    def alter(kind: int, resource: str, name: str, value: str) -> int:
+        config = {"Name": name, "ConfigOperation": 0, "Value": value}
+        values = {"Resources": [{"ResourceType": kind, "ResourceName": resource, "Configs": [config]}]}
+        return int(side.must("IncrementalAlterConfigs", 1, values)["Responses"][0]["ErrorCode"])
+
+    invalid_config = 40
+    assert alter(TOPIC, topic, "retention.ms", "soon") == invalid_config
+    assert alter(BROKER, "", "log.retention.ms", "soon") == INVALID_REQUEST
+    assert alter(TOPIC, topic, "cleanup.policy", "delete,delete") == 0
+    told = side.until(
+        "DescribeConfigs", 4, {"Resources": [{"ResourceType": TOPIC, "ResourceName": topic, "ConfigurationKeys": None}]},
+        lambda answer: answer["Results"][0]["ErrorCode"] == 0,
+    )["Results"][0]["Configs"]  # fmt: skip
+    assert {"cleanup.policy": "delete"}.items() <= {one["Name"]: one["Value"] for one in told}.items()
+
+
+def test_every_record_with_a_wrong_time_is_named(server: AnyServer, side: Side) -> None:
+    topic = server.create_topic("times", config={"message.timestamp.before.max.ms": "1000"})
+    now = int(time.time() * 1000)
+
+    def produced(ages: list[int]) -> Values:
+        records = [late(index, -age) for index, age in enumerate(ages)]
+        one = batch([(None, None)] * len(ages), payload=b"".join(records), timestamp=now)
+        wanted = {"Name": topic, "PartitionData": [{"Index": 0, "Records": one}]}
+        answer = side.must("Produce", 9, {"Acks": -1, "TimeoutMs": 10_000, "TopicData": [wanted]})
+        return answer["Responses"][0]["PartitionResponses"][0]
+
+    invalid_timestamp = 32
+    refused = produced([0, 10**9, 0, 10**9])
+    assert refused["ErrorCode"] == invalid_timestamp
+    assert refused["ErrorMessage"] == "One or more records have been rejected due to invalid timestamp"
+    errors = refused["RecordErrors"]
+    assert [one["BatchIndex"] for one in errors] == [1, 3]
+    assert f"Timestamp {now - 10**9} of message with offset 3 is out of range." in errors[1]["BatchIndexErrorMessage"]
+    assert produced([0, 0])["ErrorCode"] == 0
+
+
+def late(index: int, delta_ms: int) -> bytes:
+    """A record whose timestamp is that of its batch and so many milliseconds."""
+    body = b"\x00" + varint(delta_ms) + varint(index) + varint(-1) + varint(1) + b"v" + varint(0)
+    return varint(len(body)) + body
+
+
+def test_the_largest_time_of_records_without_times_is_that_of_the_first(server: AnyServer) -> None:
+    topic = server.create_topic("timeless")
+    with Wire(server.host, server.port) as wire:
+        assert list_offset(wire, topic, requests.MAX_TIMESTAMP).offset == -1
+        assert produce_raw(wire, topic, batch([(b"k", b"v")] * 2, timestamp=-1)).error_code == requests.NONE
+        found = list_offset(wire, topic, requests.MAX_TIMESTAMP)
+    assert (found.offset, found.timestamp) == (0, -1)
+
+
 def test_the_metadata_log_is_no_topic_and_none_can_be_made_of_its_name(server: AnyServer, side: Side) -> None:
     name = "__cluster_metadata"
     topic = {"Name": name, "NumPartitions": 1, "ReplicationFactor": 1}
@@ -316,8 +386,8 @@ def test_settings_without_effect_say_so_and_those_that_promise_too_much_are_refu
     invalid_config = 40
     assert alter("num.io.threads", "16") == 0
     assert settings(side, BROKER, "", ["num.io.threads"])["num.io.threads"]["Value"] == "16"
-    assert alter("ssl.keystore.location", "/secret.jks") == invalid_config
-    assert alter("num.io.threads", "many") == invalid_config
+    assert alter("ssl.keystore.location", "/secret.jks") == INVALID_REQUEST
+    assert alter("num.io.threads", "many") == INVALID_REQUEST
     assert alter("cleanup.policy", "compact", TOPIC, topic) == invalid_config
     broker = str(side.must("Metadata", 12, {"Topics": []})["ControllerId"])
     every = settings(side, BROKER, broker)

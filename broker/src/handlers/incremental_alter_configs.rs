@@ -93,6 +93,7 @@ pub(super) async fn alter(
     }
     let mut outcomes: Vec<Result<(), Refusal>> = Vec::new();
     let (mut places, mut submitted) = (Vec::new(), Vec::new());
+    let is_topic: Vec<bool> = changes.iter().map(|change| change.as_ref().is_ok_and(is_of_topic)).collect();
     for change in changes {
         let checked = change.and_then(check_broker_settings).and_then(|change| named_once(change, &times));
         outcomes.push(checked.map(|change| {
@@ -116,7 +117,21 @@ pub(super) async fn alter(
             error => Refusal::from(error),
         });
     }
+    for (outcome, _) in outcomes.iter_mut().zip(is_topic).filter(|(_, is_topic)| !is_topic) {
+        outcome.as_mut().err().into_iter().for_each(as_kafka_says_of_brokers);
+    }
     outcomes
+}
+
+fn is_of_topic(change: &ConfigChange) -> bool {
+    matches!(change.resource, ConfigResource::Topic(_))
+}
+
+/// A setting that cannot be is an invalid request where it is a broker's, in Kafka.
+fn as_kafka_says_of_brokers(refusal: &mut Refusal) {
+    if refusal.code == ErrorCode::InvalidConfig {
+        refusal.code = ErrorCode::InvalidRequest;
+    }
 }
 
 /// Of a resource that is named twice nothing is changed, in whatever order the changes come.
@@ -146,7 +161,7 @@ fn takes_nothing(op: &ConfigOp) -> bool {
 /// While they run, brokers take the defaults of topics and the few dynamic settings that are theirs. The cluster checks the
 /// values.
 fn check_broker_settings(change: ConfigChange) -> Result<ConfigChange, Refusal> {
-    if matches!(change.resource, ConfigResource::Topic(_)) {
+    if is_of_topic(&change) {
         return Ok(change);
     }
     let names: Vec<&str> = match &change.edit {

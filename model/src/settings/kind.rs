@@ -1,5 +1,7 @@
 //! What a setting is: its names, what values it takes, what it means.
 
+use std::collections::BTreeSet;
+
 use super::{InvalidSetting, ThrottledReplicas};
 
 /// One setting of a topic.
@@ -100,9 +102,15 @@ impl ValueType {
             ValueType::Double => trimmed.parse().map_or_else(|_| value.to_owned(), as_java_writes),
             ValueType::Bool => trimmed.to_ascii_lowercase(),
             ValueType::Text | ValueType::Class | ValueType::Password => trimmed.to_owned(),
-            ValueType::List => trimmed.split(',').map(str::trim).collect::<Vec<_>>().join(","),
+            ValueType::List => each_once(trimmed.split(',').map(str::trim)).join(","),
         }
     }
+}
+
+/// As Kafka since KIP-1161: of equal items the first stays.
+fn each_once<'a>(items: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    items.filter(|item| seen.insert(*item)).collect()
 }
 
 /// As `Double.toString` of Java: numbers from 10⁻³ to 10⁷ in full, others with an exponent.

@@ -76,7 +76,7 @@ fn values_are_read_and_reported_as_kafka_does() {
     assert_eq!(normal("retention.ms", " +604800000 "), "604800000");
     assert_eq!(normal("preallocate", " TRUE "), "true");
     assert_eq!(normal("compression.type", " gzip "), "gzip");
-    assert_eq!(normal("cleanup.policy", " delete , delete "), "delete,delete");
+    assert_eq!(normal("cleanup.policy", " delete , delete "), "delete");
     assert_eq!(normal("min.cleanable.dirty.ratio", " .25 "), "0.25");
     let typed = [("retention.ms", " 5 "), ("remote.storage.enable", " FALSE "), ("compression.type", " gzip ")];
     let settings = resolve(&typed, &[]).unwrap();
