@@ -16,6 +16,7 @@ from chaos.events import (
     Failed,
     Fault,
     Fetched,
+    Life,
     Noted,
     Opened,
     OutOfRange,
@@ -56,6 +57,7 @@ class MadeHistory:
         self.note(Topic(self.now(), KEPT, 2))
         self.note(Topic(self.now(), TRIMMED, 2, trimmed=True))
         self.note(Topic(self.now(), BRIEF, 2, retention_ms=RETENTION_MS))
+        self.note(Life(self.now(), "passing-0", 1, 60))
         kinds = [self.send, self.send, self.send, self.read, self.bounds, self.time, self.delete, self.expire, self.resume,
                  self.fault]  # fmt: skip
         for _ in range(steps):

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use coordinator::cluster::{
     ClusterError, Command, ConfigChange, ConfigEdit, ConfigOp, ConfigOpKind, ConfigResource, Reply,
 };
-use model::settings::dynamic_spec;
+use model::settings::{ValueType, dynamic_spec};
 use protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
@@ -93,7 +93,10 @@ pub(super) async fn alter(
     }
     let mut outcomes: Vec<Result<(), Refusal>> = Vec::new();
     let (mut places, mut submitted) = (Vec::new(), Vec::new());
-    let is_topic: Vec<bool> = changes.iter().map(|change| change.as_ref().is_ok_and(is_of_topic)).collect();
+    let is_broker_value: Vec<bool> = changes
+        .iter()
+        .map(|change| !change.as_ref().is_ok_and(|c| is_of_topic(c) || edits_what_is_no_list(c)))
+        .collect();
     for change in changes {
         let checked = change.and_then(check_broker_settings).and_then(|change| named_once(change, &times));
         outcomes.push(checked.map(|change| {
@@ -117,7 +120,7 @@ pub(super) async fn alter(
             error => Refusal::from(error),
         });
     }
-    for (outcome, _) in outcomes.iter_mut().zip(is_topic).filter(|(_, is_topic)| !is_topic) {
+    for (outcome, _) in outcomes.iter_mut().zip(is_broker_value).filter(|(_, is_broker_value)| *is_broker_value) {
         outcome.as_mut().err().into_iter().for_each(as_kafka_says_of_brokers);
     }
     outcomes
@@ -127,7 +130,15 @@ fn is_of_topic(change: &ConfigChange) -> bool {
     matches!(change.resource, ConfigResource::Topic(_))
 }
 
-/// A setting that cannot be is an invalid request where it is a broker's, in Kafka.
+/// APPEND and SUBTRACT of a setting that is no list have one code in Kafka, whatever the resource.
+fn edits_what_is_no_list(change: &ConfigChange) -> bool {
+    let ConfigEdit::Incremental(ops) = &change.edit else { return false };
+    ops.iter()
+        .filter(|op| matches!(op.kind, ConfigOpKind::Append | ConfigOpKind::Subtract))
+        .any(|op| dynamic_spec(&op.name).is_ok_and(|(spec, _)| spec.kind.value_type() != ValueType::List))
+}
+
+/// A value that a setting cannot have is an invalid request where it is a broker's, in Kafka.
 fn as_kafka_says_of_brokers(refusal: &mut Refusal) {
     if refusal.code == ErrorCode::InvalidConfig {
         refusal.code = ErrorCode::InvalidRequest;
