@@ -63,7 +63,9 @@ class Load(threading.Thread):
                     self.errors.append(error)
                 else:
                     partition, now = message.partition(), time.monotonic()
-                    self.acknowledged[number] = (partition, message.offset())
+                    # An answer for a repeated batch has no offset.
+                    offset = message.offset()
+                    self.acknowledged[number] = (partition, -1 if offset is None else offset)
                     self.longest_pause_s = max(self.longest_pause_s, now - self._acknowledged_at.get(partition, now))
                     self._acknowledged_at[partition] = now
 
