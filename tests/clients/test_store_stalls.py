@@ -270,7 +270,9 @@ def hot_record_is_readable(server: FirnServer, topic: str, row: Row) -> None:
 
 def test_local_retention_of_other_topics_goes_on_while_the_store_hangs(proxied: FirnServer, proxy: FaultProxy) -> None:
     """A partition that waits for the store does not keep others from giving up their disk space."""
-    stuck = proxied.create_topic("stuck", tier="cold", partitions=STUCK_PARTITIONS, config={"retention.ms": "86400000"})
+    # Nothing is that old: retention has to read the manifests to find that out.
+    config = {"retention.ms": "1000000000000"}
+    stuck = proxied.create_topic("stuck", tier="cold", partitions=STUCK_PARTITIONS, config=config)
     config = {"remote.storage.enable": "false", "retention.bytes": "20000", "segment.bytes": "16384", "segment.ms": "300"}
     local = proxied.create_topic("local", config=config)
     produce(proxied.bootstrap, stuck, generated(1200, seed=7, partitions=STUCK_PARTITIONS), **SMALL)
