@@ -64,6 +64,11 @@ impl SegmentFacts {
             self.max_timestamp = header.max_timestamp;
             self.max_timestamp_offset = header.last_offset();
         }
+        self.appended_at(now_ms);
+    }
+
+    /// Something was appended at `now_ms`.
+    pub(crate) fn appended_at(&mut self, now_ms: TimestampMs) {
         if self.first_append_ms == NO_TIMESTAMP {
             self.first_append_ms = now_ms;
         }
@@ -330,7 +335,11 @@ impl Segment {
 
     /// Counts damaged bytes up to `position` as part of the segment, which continues with offset `next`: a reader of what they
     /// held must meet damage, not the batch behind them.
-    pub(crate) fn pass_over(&self, position: u64, next: Offset) {
+    pub(crate) fn pass_over(&self, position: u64, next: Offset, now_ms: TimestampMs) {
+        let mut facts = self.facts();
+        facts.appended_at(now_ms);
+        self.first_append_ms.store(facts.first_append_ms, Ordering::Release);
+        self.last_append_ms.store(facts.last_append_ms, Ordering::Release);
         self.next.store(next, Ordering::Release);
         self.size.store(position, Ordering::Release);
     }

@@ -284,6 +284,8 @@ impl Rebuild<'_> {
             // The end of the file is what is damaged. Where it was lost, another segment stands for it.
             Some(next) if facts.next < next && !segment.is_torn(files, end..len)? => {
                 (facts.size, facts.next) = (len, next);
+                // It is there, whatever of it can be read.
+                facts.appended_at(now_ms);
             }
             _ => damage.retain(|damage| damage.bytes.start < end),
         }

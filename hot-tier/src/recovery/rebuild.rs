@@ -373,7 +373,7 @@ impl Rebuild<'_> {
         if position <= size || position > len || next < from {
             return Ok(());
         }
-        active.pass_over(position, next);
+        active.pass_over(position, next, self.core.now_ms());
         self.damage.push(format!(
             "{}: the disk cannot read bytes {size} to {position}; records {from} to {next} are refused until they are restored",
             active.log_slot().path().display()
