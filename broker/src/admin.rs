@@ -8,7 +8,7 @@
 //! GET /v1/archive/objects   ?topic=NAME[&partition=N]: the archived objects, oldest first
 //! ```
 //!
-//! What clients may take of the node by this is bounded: connections in [`connections`], requests in [`requests`].
+//! What clients may take of the node by this is bounded: connections in `connections`, requests in `requests`.
 
 use std::sync::Arc;
 use std::time::Duration;
