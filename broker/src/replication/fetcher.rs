@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use super::alignment::{self, Leader};
 use super::apply::{Answer, Applied, Trouble, apply_all};
 use super::narrowing::Narrowing;
-use super::pause::{BROKEN, Pause, WAITING};
+use super::pause::{ALONE, BROKEN, Pause, WAITING};
 use super::session::{Session, Wanted};
 use super::told::Told;
 use super::{Assignment, Shared};
@@ -244,7 +244,7 @@ impl Fetcher {
         let Some(follower) = self.followers.get_mut(&at_fault) else { return };
         follower.is_suspect = true;
         let mut told = Told::default();
-        follower.rest(Trouble { pace: BROKEN, reason: Some(error.to_string()) }, &mut told);
+        follower.rest(Trouble { pace: ALONE, reason: Some(error.to_string()) }, &mut told);
         told.tell(self.leader);
     }
 

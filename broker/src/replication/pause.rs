@@ -15,17 +15,24 @@ pub(super) struct Pace {
 pub(super) const WAITING: Pace = Pace { first: Duration::from_millis(20), longest: Duration::from_secs(1) };
 /// Something is broken and must be mended by somebody.
 pub(super) const BROKEN: Pace = Pace { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+/// An answer for one partition alone cannot be taken: the link may be at fault as well as the partition.
+pub(super) const ALONE: Pace = Pace { first: Duration::from_secs(1), longest: Duration::from_secs(8) };
 
 /// Whether something may be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Pause {
+    /// Failures of the same pace in a row.
     failures: u32,
+    pace: Option<Pace>,
     until: Option<Instant>,
 }
 
 impl Pause {
     /// It failed at `now`. Answers how long it rests.
     pub(super) fn failed(&mut self, pace: Pace, now: Instant) -> Duration {
+        if self.pace != Some(pace) {
+            (self.pace, self.failures) = (Some(pace), 0);
+        }
         let factor = 1_u32.checked_shl(self.failures.min(20)).unwrap_or(u32::MAX);
         let pause = pace.first.saturating_mul(factor).min(pace.longest);
         self.failures = self.failures.saturating_add(1);
@@ -57,6 +64,7 @@ mod tests {
         assert_eq!(paces, [20, 40, 80, 160, 320, 640, 1000, 1000]);
         assert_eq!(pause.rests_until(now), Some(now + WAITING.longest));
         assert_eq!(pause.rests_until(now + WAITING.longest), None);
+        assert_eq!(pause.failed(BROKEN, now), BROKEN.first, "how often it waited says nothing of this");
         pause.succeeded();
         assert_eq!(pause.failed(BROKEN, now), BROKEN.first);
         for _ in 0..100 {
