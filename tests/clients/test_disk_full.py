@@ -108,7 +108,9 @@ def test_the_metadata_log_waits_for_room(start: StartFull) -> None:
     """Topics cannot be made while its disk is full; afterwards they can, and the archive's ledger goes on, too."""
     server, disk = start("data")
     topic = server.create_topic("ledger", tier="cold", partitions=PARTITIONS, config=TINY)
-    with Load(server.bootstrap, topic, PARTITIONS, per_second=2000) as load:
+    # Filling what room the file of the metadata has takes a minute or two.
+    patient = {"message.timeout.ms": 400_000}
+    with Load(server.bootstrap, topic, PARTITIONS, per_second=2000, **patient) as load:
         wait_until("objects", lambda: len(server.archived_files(topic)) > 2, 60)
         disk.fill()
         # Gives back what is reserved beyond the end of the file, which would last for hours.
