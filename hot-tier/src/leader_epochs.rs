@@ -2,6 +2,7 @@
 //!
 //! Invariant: epochs and start offsets ascend strictly in epoch and do not descend in offset.
 
+use model::batch::BatchHeader;
 use model::segment::EpochStart;
 use model::{LeaderEpoch, NO_LEADER_EPOCH, Offset};
 
@@ -54,6 +55,12 @@ impl LeaderEpochs {
     pub(crate) fn at(&self, offset: Offset) -> LeaderEpoch {
         let after = self.starts.partition_point(|start| start.start_offset <= offset);
         after.checked_sub(1).map_or(NO_LEADER_EPOCH, |i| self.starts[i].leader_epoch)
+    }
+
+    /// Whether a batch may be of this log: it has the epoch that is known for its offset, or none is.
+    pub(crate) fn agree_with(&self, header: &BatchHeader) -> bool {
+        let known = self.at(header.base_offset);
+        known == NO_LEADER_EPOCH || known == header.leader_epoch
     }
 
     /// The largest epoch that is at most `epoch`, and where it ends: at the start of the next, or at `log_end`.

@@ -265,7 +265,7 @@ def _large_join(wire: Wire, group: str) -> Any:
 
 @pytest.mark.timeout(120)
 def test_groups_stay_within_their_memory_also_after_a_restart(start_server: StartServer) -> None:
-    """Groups of one member with large metadata, then ids that nobody uses; a member from before keeps its place."""
+    """Groups of one member with large metadata, then ids that are never used; a member from before keeps its place."""
     settings = SETTINGS | {
         "firn.group.memory.bytes": str(GROUP_MEMORY),
         "group.initial.rebalance.delay.ms": "0",

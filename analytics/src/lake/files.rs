@@ -145,7 +145,7 @@ impl Files {
 }
 
 /// The newest of the versions that a listing shows. The table's own follow one another without a gap; where there is one,
-/// somebody has left a file among them, and what the ends of the ranges say decides.
+/// there is a foreign file among them, and what the ends of the ranges say decides.
 async fn newest_of(files: &Files, mut versions: Vec<u64>) -> Result<Option<u64>, StoreError> {
     versions.sort_unstable();
     let ends: Vec<u64> =

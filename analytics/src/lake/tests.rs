@@ -419,7 +419,7 @@ async fn metadata_that_continue_no_version_stop_no_sweep_and_are_not_the_newest(
     }
     let before = archive.files().await;
     for stray in ["metadata/v999.metadata.json", "metadata/v50.metadata.json"] {
-        archive.put(stray, "left by somebody").await;
+        archive.put(stray, "a foreign file").await;
     }
     archive.copy("metadata/v2.metadata.json", "metadata/v70.metadata.json").await;
     archive.copy("metadata/v3.metadata.json", "metadata/v90.metadata.json").await;

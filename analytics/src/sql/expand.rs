@@ -4,7 +4,7 @@
 //! it, and none of the query's `WITH`. So the topics that it names are written with their schema, and the parts of its own
 //! `WITH` get names that no other part has. A part of a `WITH` means the topic or view of its name until it is defined.
 //!
-//! The engine plans a part of a `WITH` anew wherever it is named, as it does a view. Twenty parts that name each other twice
+//! The engine plans a part of a `WITH` again wherever it is named, as it does a view. Twenty parts that name each other twice
 //! would be a million: the tables and expressions of a statement are counted as often as they are planned.
 
 use std::collections::HashMap;

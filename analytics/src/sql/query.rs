@@ -73,7 +73,7 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    /// Sends, or says that nobody wants it any more.
+    /// Sends, or says that its reader is gone.
     pub(super) async fn send(&self, item: Item) -> Result<(), SendError<Item>> {
         self.is_used.store(true, Ordering::Relaxed);
         self.rows.send(item).await

@@ -198,7 +198,7 @@ impl Places {
     }
 }
 
-/// Bytes that hold something until nobody has them any more.
+/// Bytes that hold something until the last reference to them is dropped.
 struct Holding<B, T> {
     bytes: B,
     _held: T,

@@ -88,7 +88,7 @@ impl Partition {
         self.log.lost(self.ledger().map_or(Offset::MIN, |pointer| pointer.archived_end))
     }
 
-    /// Takes what is missing at the head of a log that was never archived for lost: nobody evicted it.
+    /// Takes what is missing at the head of a log that was never archived for lost: it was not evicted.
     pub(super) fn note_missing_head(&self, kept_log_start: Offset) {
         let start = self.log_start().max(kept_log_start);
         let (end, topic, partition) = (self.log.local_start(), &self.topic, self.id.partition);

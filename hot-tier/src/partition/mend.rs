@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use model::Offset;
 use model::batch::{BatchView, Batches};
-use model::{NO_LEADER_EPOCH, Offset};
 
 use super::PartitionLog;
 use crate::error::{ReadError, StorageError};
@@ -128,8 +128,7 @@ impl PartitionLog {
                 skipped += header.size_bytes();
                 continue;
             }
-            let known = epochs.at(header.base_offset);
-            let is_ours = known == NO_LEADER_EPOCH || known == header.leader_epoch;
+            let is_ours = epochs.agree_with(&header);
             let continues = header.base_offset == next && header.next_offset() <= damage.offsets.end;
             if !is_ours || !continues || batch.verify_crc().is_err() {
                 break;
@@ -148,10 +147,10 @@ impl PartitionLog {
         let mut found = Vec::new();
         let passed = segment.walk_past_damage(&self.core.files, segment.span(), |step| {
             let header = step.header;
-            let known = epochs.at(header.base_offset);
             // No checksum covers a batch's leader epoch.
-            if header.base_offset < end && known != NO_LEADER_EPOCH && known != header.leader_epoch {
+            if header.base_offset < end && !epochs.agree_with(header) {
                 let bytes = step.position..step.position + header.size_bytes() as u64;
+                let known = epochs.at(header.base_offset);
                 let what = format!("its leader epoch is {}, not {known}", header.leader_epoch);
                 found.push(Damage {
                     bytes,
@@ -180,8 +179,7 @@ impl PartitionLog {
                 skipped += header.size_bytes();
                 continue;
             }
-            let known = epochs.at(header.base_offset);
-            let is_ours = known == NO_LEADER_EPOCH || known == header.leader_epoch;
+            let is_ours = epochs.agree_with(&header);
             let is_in_place = header.base_offset >= lowest && header.next_offset() <= damage.offsets.end;
             if !is_ours || !is_in_place || batch.verify_crc().is_err() {
                 return None;

@@ -3,13 +3,13 @@
 //!
 //! Layout (LZ4 frame format 1.6): `u32` magic, `u8` flags, `u8` block size, `u64` content size where flagged, `u8` header
 //! checksum; then blocks, each a `u32` length whose top bit means "not compressed", the bytes, and a `u32` checksum where
-//! flagged; a length of 0 is the end mark. All numbers are little-endian. What follows the first frame nobody reads.
+//! flagged; a length of 0 is the end mark. All numbers are little-endian. What follows the first frame is not read.
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const INDEPENDENT_BLOCKS: u8 = 0x20;
 const BLOCK_CHECKSUMS: u8 = 0x10;
 const CONTENT_SIZE: u8 = 0x08;
-/// A reserved bit, and that of a dictionary, which nobody has.
+/// A reserved bit, and that of a dictionary, which readers lack.
 const UNKNOWN_FLAGS: u8 = 0x03;
 const NOT_COMPRESSED: u32 = 1 << 31;
 
